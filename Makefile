@@ -1,0 +1,56 @@
+# Barque's commands. `make help` lists them; each installs what it needs first (Debian packages and PyPI, as root).
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+ROOMS := api client network worker master cli deploy proto
+SUITES ?= tests/unit tests/integration tests/host tests/e2e
+BENCH ?= voyage
+ROUNDS ?= 20
+
+.DEFAULT_GOAL := help
+.PHONY: help setup generate types lint test bench soak demo clean
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: build/.setup ## install Debian packages, the virtual environment and Barque itself
+
+build/.setup: pyproject.toml deploy/bootstrap.sh
+	deploy/bootstrap.sh $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(MAKE) --no-print-directory types
+	@touch $@
+
+types: ## lay the link tree that type checker, linter and protoc read the package through
+	@mkdir -p build/types/barque
+	@for room in $(ROOMS); do ln -sfn ../../../$$room build/types/barque/$$room; done
+
+generate: setup ## write the gRPC stubs and the object types anew
+	cd build/types && $(abspath $(BIN))/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. \
+		barque/proto/*.proto
+	$(BIN)/python api/types/generate.py
+	$(BIN)/ruff check --quiet --fix --select I api/types
+	$(BIN)/ruff format --quiet api/types
+
+lint: setup ## formatting, lint, types, the arrows between rooms, fresh generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(foreach room,$(filter-out proto,$(ROOMS)),-p barque.$(room))
+	cd build/types && ../../$(BIN)/lint-imports --config ../../pyproject.toml
+	@deploy/check-generated.sh
+
+test: setup lint ## every test but the long ones; needs root, starts what it needs
+	$(BIN)/pytest $(SUITES)
+
+bench: setup ## measure, into build/bench/$(BENCH).json: make bench BENCH=voyage
+	@mkdir -p build/bench
+	$(BIN)/python -m tests.bench.$(BENCH)
+
+soak: setup ## kill, restart and check for a long while: make soak ROUNDS=200
+	BARQUE_SOAK_ROUNDS=$(ROUNDS) $(BIN)/pytest -x --timeout 0 tests/chaos
+
+demo: setup ## bring a cluster up on this machine and sail a first voyage
+	$(BIN)/python -m barque.deploy.demo
+
+clean: ## remove what the other commands made in this folder
+	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""How any process talks to the masters: verbs, informers, work queues, identity, supervision and the clock."""

@@ -1,0 +1,48 @@
+"""Time and randomness as arguments, so that tests never wait.
+
+`Clock` is what a component is handed; `SystemClock` is the real one. Tests hand in `tests.support.clock.FakeClock`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where a component takes its time from."""
+
+    def monotonic(self) -> float:
+        """Seconds that never run backwards; only differences mean anything."""
+        ...
+
+    def wall(self) -> datetime.datetime:
+        """The time of day in UTC, for timestamps in objects; may jump."""
+        ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def wall(self) -> datetime.datetime:
+        return datetime.datetime.now(datetime.UTC)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def timestamp(moment: datetime.datetime) -> str:
+    """`metav1.Time`: RFC 3339 in UTC to the second."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def micro_timestamp(moment: datetime.datetime) -> str:
+    """`metav1.MicroTime`: RFC 3339 in UTC to the microsecond."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

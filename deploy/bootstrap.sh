@@ -1,0 +1,50 @@
+#!/bin/bash
+# Installs the Debian packages that Barque needs and are missing, and makes the virtual environment $1.
+# Runs on Debian 12 and later and on Ubuntu with CPython 3.11 to 3.13.
+set -euo pipefail
+venv=$1
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+missing=()
+need() { command -v "$1" >/dev/null || missing+=("$2"); }
+need dockerd docker.io
+need iptables-restore iptables
+need ip iproute2
+need conntrack conntrack
+need busybox busybox-static
+need nsenter util-linux
+need systemd-analyze systemd
+
+suitable() { "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
+find_python() {
+    for candidate in python3 python3.13 python3.12 python3.11; do
+        if command -v "$candidate" >/dev/null && suitable "$candidate"; then
+            command -v "$candidate"
+            return
+        fi
+    done
+}
+[ -x "$venv/bin/pip" ] || [ -n "$(find_python)" ] || missing+=(python3 python3-venv)
+
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" != 0 ]; then
+        echo "barque: these packages are missing and only root can install them: ${missing[*]}" >&2
+        exit 1
+    fi
+    echo "Installing ${missing[*]} ..."
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$log" 2>&1 ||
+        { cat "$log" >&2; exit 1; }
+fi
+
+if [ ! -x "$venv/bin/pip" ]; then
+    python=$(find_python)
+    if [ -z "$python" ]; then
+        echo "barque: no CPython 3.11, 3.12 or 3.13 with venv here; install one and run again" >&2
+        exit 1
+    fi
+    "$python" -m venv "$venv"
+fi
+mkdir -p build

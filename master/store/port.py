@@ -1,0 +1,203 @@
+"""The store's port: the contract every API verb stands on, and every engine behind it keeps.
+
+Each op is atomic alone: its compares, one object, and reservation keys, under one revision of its own. Ops of one
+`commit` share an append and an fsync. `apply` is deterministic and never parses JSON: whatever it must know of an
+object (labels, selectable fields, where the revision goes) travels in the op. See docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+import msgspec
+
+
+class Key(NamedTuple):
+    """Where an object stands; `resource` is `pods`, `deployments.apps`, …; `namespace` is "" for cluster scope."""
+
+    resource: str
+    namespace: str
+    name: str
+
+
+class Absent(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """No object stands at `key`."""
+
+    key: Key
+
+
+class RevisionIs(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """The object at `key` exists and was last written at `revision`."""
+
+    key: Key
+    revision: int
+
+
+class FieldIs(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """The object at `key` exists and its selectable field has this value ("a live namespace", "the current epoch")."""
+
+    key: Key
+    field: str
+    value: str
+
+
+Compare = Absent | RevisionIs | FieldIs
+
+
+class Op(msgspec.Struct, frozen=True, array_like=True):
+    """One atomic write.
+
+    `json`/`slot` as in `barque.api.codec.Slotted`; `json` is b"" for a delete. `reserve` maps reservation keys
+    (`clusterip/10.96.0.7`) that must be free, or already held by this object, to be held by it; `release` frees keys
+    it holds. Deleting an object frees all it holds. `boot_id` and `sequence` name the op for the result window: the
+    same op sent again returns its first result.
+    """
+
+    verb: Literal["put", "delete"]
+    key: Key
+    json: bytes = b""
+    slot: int = 0
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    fields: dict[str, str] = msgspec.field(default_factory=dict)
+    compares: tuple[Compare, ...] = ()
+    reserve: tuple[str, ...] = ()
+    release: tuple[str, ...] = ()
+    boot_id: str = ""
+    sequence: int = 0
+
+
+class Committed(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """The op holds at `revision`; an update that changed no byte keeps the old revision and `changed` is False."""
+
+    revision: int
+    changed: bool = True
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Compare number `compare` failed, or (compare = -1) the reservation `reservation` is held by another object.
+
+    `revision` is the current revision of the compared key, 0 where no object stands there.
+    """
+
+    compare: int
+    revision: int = 0
+    reservation: str = ""
+
+
+class Unknown(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """The op may or may not take effect later; the caller must say so (504) or read."""
+
+    why: str
+
+
+Result = Committed | Refused | Unknown
+
+
+class Stored(NamedTuple):
+    """One object at one revision."""
+
+    key: Key
+    json: bytes
+    revision: int
+    labels: dict[str, str]
+    fields: dict[str, str]
+
+
+class Change(NamedTuple):
+    """One committed change: `before` None for a create, `after` None for a delete. `revision` is the op's own.
+
+    On a delete `before.json` still carries its old revision in the slot; the watch rewrites it to `revision`.
+    """
+
+    revision: int
+    before: Stored | None
+    after: Stored | None
+
+    @property
+    def key(self) -> Key:
+        stored = self.after or self.before
+        assert stored is not None
+        return stored.key
+
+
+class Listing(NamedTuple):
+    items: list[Stored]
+    revision: int
+
+
+class Watched(NamedTuple):
+    """One event of a watch: DELETED carries the last state with the revision of the delete in its slot."""
+
+    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+    json: bytes
+    revision: int
+
+
+class Filter(NamedTuple):
+    """What a watch or list selects. `node` is an equality on `spec.nodeName`, served by an index in O(1) per event;
+    `matches(labels, fields)` is the rest of the selector and must be pure.
+    """
+
+    namespace: str = ""
+    name: str = ""
+    node: str | None = None
+    matches: Callable[[dict[str, str], dict[str, str]], bool] | None = None
+
+
+class HistoryGoneError(Exception):
+    """The revision asked for is older than the history kept (HTTP 410)."""
+
+
+class FutureRevisionError(Exception):
+    """The revision asked for was not reached within 3 s (HTTP 504)."""
+
+
+class SlowWatcherError(Exception):
+    """The watcher fell too far behind and was cut off; it may resume from its last revision."""
+
+
+class StoreUnavailableError(Exception):
+    """Nothing was written and nothing will be: the disk is full, or the engine is stopping. The message says which."""
+
+
+class Store(Protocol):
+    """A durable, revisioned map of objects."""
+
+    @property
+    def revision(self) -> int:
+        """The revision of the last applied op."""
+        ...
+
+    @property
+    def cluster_id(self) -> str: ...
+
+    async def commit(self, ops: Sequence[Op]) -> Sequence[Result]:
+        """Apply each op durably, in order; the answer comes after the fsync. Raises `StoreUnavailableError`."""
+        ...
+
+    def get(self, key: Key) -> Stored | None:
+        """The applied state of this member, at once. For a linearisable read await `barrier()` first."""
+        ...
+
+    def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[list[Watched]]:
+        """Changes after revision `since`, ordered and gap-free, in batches; entering or leaving the filter is ADDED or
+        DELETED; a BOOKMARK at least once a minute. Raises the three errors above. `aclose()` ends it.
+        """
+        ...
+
+    def changes(self, since: int) -> AsyncIterator[list[Change]]:
+        """Every change of every resource after `since`, for the change feed. Raises `HistoryGoneError`."""
+        ...
+
+    async def barrier(self) -> int:
+        """Wait until all that was acknowledged anywhere before this call is applied here; return the revision."""
+        ...
+
+    def reserved(self, prefix: str) -> dict[str, Key]:
+        """Reservation keys with this prefix and who holds them: a hint for allocators, the op decides."""
+        ...
+
+    def list(self, resource: str, selected: Filter = Filter()) -> Listing:
+        """All objects of a resource at one revision, ordered by namespace and name."""
+        ...
