@@ -34,7 +34,7 @@ def encode(obj: Object) -> bytes:
 
 
 def decode(kind: type[T], data: bytes) -> T:
-    """Decode stored bytes. Raises `msgspec.ValidationError` where they are of another kind: our fault, not the user's."""
+    """Decode stored bytes. Raises `msgspec.ValidationError` where they are not of this kind: our fault, no user's."""
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)

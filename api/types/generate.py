@@ -33,6 +33,7 @@ GROUPS = {
     "io.k8s.api.apps.v1": "apps_v1",
     "io.k8s.api.discovery.v1": "discovery_v1",
     "io.k8s.api.events.v1": "events_v1",
+    "io.k8s.api.autoscaling.v1": "autoscaling_v1",
 }
 
 # Definitions that are scalars or free-form JSON in Kubernetes' encoding.

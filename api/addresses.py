@@ -1,0 +1,77 @@
+"""Arithmetic on IPv4 and IPv6 addresses and ranges. Ranges are CIDR strings; a ValueError names what is not one."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from functools import lru_cache
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@lru_cache(maxsize=1024)
+def network(cidr: str) -> Network:
+    """The range, strictly: host bits must be zero."""
+    return ipaddress.ip_network(cidr)
+
+
+def size(cidr: str) -> int:
+    """How many addresses the range has, its own and the broadcast address included."""
+    return network(cidr).num_addresses
+
+
+def hosts(cidr: str) -> Iterator[str]:
+    """The usable addresses in order, without the network's own and the broadcast address; lazily."""
+    return map(str, network(cidr).hosts())
+
+
+def nth(cidr: str, index: int) -> str:
+    """The address `index` steps from the range's first. Raises ValueError outside the range."""
+    found = network(cidr)
+    if not 0 <= index < found.num_addresses:
+        raise ValueError(f"{cidr} has no address number {index}")
+    return str(found.network_address + index)
+
+
+def offset(cidr: str, address: str) -> int:
+    """The inverse of `nth`. Raises ValueError where the address lies outside."""
+    if not contains(cidr, address):
+        raise ValueError(f"{address} is not in {cidr}")
+    return int(ipaddress.ip_address(address)) - int(network(cidr).network_address)
+
+
+def contains(cidr: str, part: str) -> bool:
+    """Whether an address or a whole range lies in the range; False across families."""
+    outer = network(cidr)
+    inner = ipaddress.ip_network(part)
+    return (
+        inner.version == outer.version
+        and int(inner.network_address) >= int(outer.network_address)
+        and (int(inner.broadcast_address) <= int(outer.broadcast_address))
+    )
+
+
+def overlaps(a: str, b: str) -> bool:
+    first, second = network(a), network(b)
+    return first.version == second.version and first.overlaps(second)
+
+
+def subnets(cidr: str, prefix: int) -> list[str]:
+    """The ranges of this prefix length that make up the range, in order."""
+    return [str(subnet) for subnet in network(cidr).subnets(new_prefix=prefix)]
+
+
+def is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_ipv4(text: str) -> bool:
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,254 @@
+"""What users send, read strictly: bytes to objects, with every fault named.
+
+In: a JSON body and the resource it is meant for. Out: the object and the warnings. Raises ApiError 400 in Kubernetes'
+words, listing every field of a wrong type, or (strictly) every unknown and duplicate field with its path. Nulls are
+dropped: they mean "unset". The common case, a body without a fault, is decided by msgspec and one walk over the keys.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import msgspec
+
+from barque.api import codec
+from barque.api.errors import ApiError, bad_request
+from barque.api.resources import Resource
+from barque.api.shapes import FieldShape, shape_of
+from barque.api.types.base import Object
+
+T = TypeVar("T")
+
+_JSON_NAMES: dict[type, str] = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    list: "array",
+    dict: "object",
+}
+# No kind nests half as deep; everything that walks a body may recurse safely.
+_MAX_DEPTH = 100
+_raw_decoder = msgspec.json.Decoder()
+
+
+def decode_object(body: bytes, resource: Resource, field_validation: str = "Strict") -> tuple[Object, list[str]]:
+    """Decode a user's body.
+
+    `field_validation` says what unknown and duplicate fields are: "Strict" (and "") an error, "Warn" warnings, "Ignore"
+    nothing. `apiVersion` and `kind` may be missing but not contradict `resource`.
+    """
+    raw = parse_json(body)
+    _check_kind(raw, resource)
+    try:
+        obj = codec.decode(resource.type, body)
+    except msgspec.ValidationError as error:
+        obj = _typed(raw, resource, error)
+    faults = [] if field_validation == "Ignore" else [*_unknown_fields(resource.type, raw), *_duplicates(body, raw)]
+    return obj, _judge(faults, resource, field_validation)
+
+
+def parse_json(body: bytes) -> dict[str, Any]:
+    """The body as a JSON object. Raises ApiError 400 saying what is not JSON about it."""
+    try:
+        raw = _raw_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise bad_request(f"the body is not JSON: {error}") from None
+    except RecursionError:
+        raise _too_deep() from None
+    if not isinstance(raw, dict):
+        raise bad_request(f"the body must be a JSON object, not {_json_name(raw)}")
+    if body.count(b"{") + body.count(b"[") > _MAX_DEPTH:
+        _check_depth(raw)
+    return raw
+
+
+def _check_depth(raw: Any) -> None:
+    level = [raw]
+    for _ in range(_MAX_DEPTH):
+        level = [below for value in level for below in _members(value) if isinstance(below, (dict, list))]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _members(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _too_deep() -> ApiError:
+    return bad_request(f"the body is nested more than {_MAX_DEPTH} levels deep")
+
+
+def convert(data: dict[str, Any], resource: Resource, field_validation: str = "Strict") -> Object:
+    """An object from a dictionary (a patched document, say), as strictly as `decode_object`."""
+    return convert_with_warnings(data, resource, field_validation)[0]
+
+
+def convert_with_warnings(
+    data: dict[str, Any], resource: Resource, field_validation: str = "Strict"
+) -> tuple[Object, list[str]]:
+    """As `convert`, and what `decode_object` would warn of."""
+    _check_kind(data, resource)
+    faults = [] if field_validation == "Ignore" else _unknown_fields(resource.type, data)
+    try:
+        obj: Object = msgspec.convert(data, resource.type)
+    except msgspec.ValidationError as error:
+        obj = _typed(data, resource, error)
+    return obj, _judge(faults, resource, field_validation)
+
+
+def _judge(faults: list[str], resource: Resource, field_validation: str) -> list[str]:
+    if faults and field_validation in ("Strict", ""):
+        raise _refusal(resource, f"strict decoding error: {', '.join(faults)}")
+    return faults
+
+
+def _refusal(resource: Resource, why: str) -> ApiError:
+    return bad_request(f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {why}')
+
+
+def _check_kind(raw: dict[str, Any], resource: Resource) -> None:
+    for name, expected in (("apiVersion", resource.api_version), ("kind", resource.kind)):
+        given = raw.get(name)
+        if given not in (None, "", expected):
+            words = "API version" if name == "apiVersion" else name
+            raise bad_request(
+                f"the {words} in the data ({_show(given)}) does not match the expected {words} ({expected})"
+            )
+
+
+def _typed(raw: dict[str, Any], resource: Resource, error: msgspec.ValidationError) -> Object:
+    """The slow path of a body msgspec did not take: without its nulls, or every wrong type named."""
+    cleaned = _without_nulls(raw)
+    faults = _wrong_types(resource.type, cleaned, "")
+    if faults:
+        raise _refusal(resource, ", ".join(faults))
+    try:
+        obj: Object = msgspec.convert(cleaned, resource.type)
+    except msgspec.ValidationError:
+        raise _refusal(resource, str(error)) from None
+    return obj
+
+
+def _without_nulls(value: T) -> T:
+    """Drops members that are null. A null in a list stays, to be refused: dropping it would shift its neighbours."""
+    if isinstance(value, dict):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}  # type: ignore[return-value]
+    if isinstance(value, list):
+        return [_without_nulls(v) for v in value]  # type: ignore[return-value]
+    return value
+
+
+def _unknown_fields(kind: type[Object], raw: dict[str, Any], path: str = "") -> list[str]:
+    """`unknown field "spec.replica"` for each, in document order."""
+    faults = []
+    shape = shape_of(kind)
+    for name, value in raw.items():
+        field = shape.get(name)
+        if field is None:
+            faults.append(f'unknown field "{_join(path, name)}"')
+        elif field.struct is not None and value.__class__ in (dict, list):
+            faults += _unknown_within(field, field.struct, value, _join(path, name))
+    return faults
+
+
+def _unknown_within(field: FieldShape, struct: type[Object], value: Any, path: str) -> list[str]:
+    faults: list[str] = []
+    if field.container == "" and isinstance(value, dict):
+        return _unknown_fields(struct, value, path)
+    if field.container == "list" and isinstance(value, list):
+        for index, element in enumerate(value):
+            if isinstance(element, dict):
+                faults += _unknown_fields(struct, element, f"{path}[{index}]")
+    if field.container == "map" and isinstance(value, dict):
+        for key, element in value.items():
+            if isinstance(element, dict):
+                faults += _unknown_fields(struct, element, f"{path}[{key}]")
+    return faults
+
+
+def _duplicates(body: bytes, raw: dict[str, Any]) -> list[str]:
+    """`duplicate field "spec.replicas"` for each key that stands twice in one object.
+
+    A body that equals its own re-encoding has none; only others are read key by key.
+    """
+    try:
+        if msgspec.json.format(body, indent=-1) == msgspec.json.encode(raw):
+            return []
+    except msgspec.MsgspecError:  # it has a number or text that re-encodes differently; the scan below decides
+        pass
+    return _scan_duplicates(body)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object's members as they stand in the text, told apart from arrays."""
+
+
+def _scan_duplicates(body: bytes) -> list[str]:
+    faults: list[str] = []
+
+    def visit(value: Any, path: str) -> None:
+        if isinstance(value, _Pairs):
+            seen: set[str] = set()
+            for name, member in value:
+                if name in seen:
+                    faults.append(f'duplicate field "{_join(path, name)}"')
+                seen.add(name)
+                visit(member, _join(path, name))
+        elif isinstance(value, list):
+            for index, element in enumerate(value):
+                visit(element, f"{path}[{index}]")
+
+    visit(json.loads(body, object_pairs_hook=_Pairs), "")
+    return list(dict.fromkeys(faults))
+
+
+def _wrong_types(kind: type[Object], raw: dict[str, Any], path: str) -> list[str]:
+    faults = []
+    for name, value in raw.items():
+        field = shape_of(kind).get(name)
+        if field is not None:
+            faults += _wrong_in_field(field, value, _join(path, name))
+    return faults
+
+
+def _wrong_in_field(field: FieldShape, value: Any, path: str) -> list[str]:
+    if field.container == "list":
+        if not isinstance(value, list):
+            return [_mismatch(path, "array", value)]
+        return [fault for i, element in enumerate(value) for fault in _wrong_value(field, element, f"{path}[{i}]")]
+    if field.container == "map":
+        if not isinstance(value, dict):
+            return [_mismatch(path, "object", value)]
+        return [fault for key, element in value.items() for fault in _wrong_value(field, element, f"{path}[{key}]")]
+    return _wrong_value(field, value, path)
+
+
+def _wrong_value(field: FieldShape, value: Any, path: str) -> list[str]:
+    if field.struct is not None:
+        return (
+            _wrong_types(field.struct, value, path) if isinstance(value, dict) else [_mismatch(path, "object", value)]
+        )
+    if not field.scalars or type(value) in field.scalars:
+        return []
+    expected = " or ".join(name for kind, name in _JSON_NAMES.items() if kind in field.scalars)
+    return [_mismatch(path, expected, value)]
+
+
+def _mismatch(path: str, expected: str, value: Any) -> str:
+    return f"{path}: expected {expected}, got {_json_name(value)}"
+
+
+def _show(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _json_name(value: Any) -> str:
+    return "null" if value is None else _JSON_NAMES[type(value)]
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

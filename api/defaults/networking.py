@@ -1,0 +1,50 @@
+"""Defaults of Service and EndpointSlice."""
+
+from __future__ import annotations
+
+from barque.api.types.core_v1 import (
+    ClientIPConfig,
+    LoadBalancerStatus,
+    Service,
+    ServiceSpec,
+    SessionAffinityConfig,
+)
+from barque.api.types.discovery_v1 import EndpointSlice
+
+_THREE_HOURS_S = 10800
+
+
+def default_service(service: Service) -> None:
+    spec = service.spec
+    spec.type = spec.type or "ClusterIP"
+    spec.sessionAffinity = spec.sessionAffinity or "None"
+    if spec.sessionAffinity == "ClientIP" and spec.sessionAffinityConfig is None:
+        spec.sessionAffinityConfig = SessionAffinityConfig(clientIP=ClientIPConfig(timeoutSeconds=_THREE_HOURS_S))
+    for port in spec.ports:
+        port.protocol = port.protocol or "TCP"
+        if port.targetPort in (None, 0, ""):
+            port.targetPort = port.port
+    if spec.type != "ExternalName":
+        _default_addressing(spec)
+    if service.status.loadBalancer is None:
+        service.status.loadBalancer = LoadBalancerStatus()
+
+
+def _default_addressing(spec: ServiceSpec) -> None:
+    spec.internalTrafficPolicy = spec.internalTrafficPolicy or "Cluster"
+    if spec.type in ("NodePort", "LoadBalancer"):
+        spec.externalTrafficPolicy = spec.externalTrafficPolicy or "Cluster"
+    if spec.type == "LoadBalancer" and spec.allocateLoadBalancerNodePorts is None:
+        spec.allocateLoadBalancerNodePorts = True
+    spec.ipFamilyPolicy = spec.ipFamilyPolicy or "SingleStack"
+    spec.ipFamilies = spec.ipFamilies or ["IPv4"]
+    if spec.clusterIP and not spec.clusterIPs:
+        spec.clusterIPs = [spec.clusterIP]
+    elif spec.clusterIPs and not spec.clusterIP:
+        spec.clusterIP = spec.clusterIPs[0]
+
+
+def default_endpoint_slice(endpoint_slice: EndpointSlice) -> None:
+    for port in endpoint_slice.ports:
+        port.name = port.name or ""
+        port.protocol = port.protocol or "TCP"

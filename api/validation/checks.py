@@ -1,0 +1,66 @@
+"""The small checks that the kinds share: numbers, enumerations, ports, immutability."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+
+from barque.api import names, quantity
+from barque.api.errors import FieldError, duplicate, invalid, not_supported
+from barque.api.types.base import IntOrString, Quantity
+
+INT32_MAX = 2**31 - 1
+
+
+def not_negative(path: str, number: int | None) -> list[FieldError]:
+    """A count or a number of seconds: 0 to 2³¹-1, or unset."""
+    if number is None or 0 <= number <= INT32_MAX:
+        return []
+    bound = "must be greater than or equal to 0" if number < 0 else f"must be less than or equal to {INT32_MAX}"
+    return [invalid(path, number, bound)]
+
+
+def one_of(path: str, value: str, allowed: Iterable[str]) -> list[FieldError]:
+    return [] if value in allowed else [not_supported(path, value, sorted(allowed))]
+
+
+def spelt(path: str, value: str, check: Callable[[str], list[str]]) -> list[FieldError]:
+    """The faults that a check of `barque.api.names` finds."""
+    return [invalid(path, value, fault) for fault in check(value)]
+
+
+def port_number(path: str, port: int) -> list[FieldError]:
+    return [invalid(path, port, fault) for fault in names.port_number(port)]
+
+
+def port_or_name(path: str, port: IntOrString) -> list[FieldError]:
+    return spelt(path, port, names.port_name) if isinstance(port, str) else port_number(path, port)
+
+
+def amount(path: str, value: Quantity) -> list[FieldError]:
+    """A quantity that is one and is not negative."""
+    try:
+        negative = quantity.parse(value) < 0
+    except ValueError as error:
+        return [invalid(path, value, str(error))]
+    return [invalid(path, value, "must be greater than or equal to 0")] if negative else []
+
+
+def amounts(path: str, values: dict[str, Quantity]) -> list[FieldError]:
+    return [fault for name, value in values.items() for fault in amount(f"{path}[{name}]", value)]
+
+
+def unique(entries: Iterable[tuple[str, Hashable]]) -> list[FieldError]:
+    """Each (path, value) whose value stood there before; empty values never count."""
+    seen: set[Hashable] = set()
+    faults = []
+    for path, value in entries:
+        if value in seen:
+            faults.append(duplicate(path, value))
+        if value:
+            seen.add(value)
+    return faults
+
+
+def immutable(path: str, new: Any, old: Any) -> list[FieldError]:
+    return [] if new == old else [invalid(path, new, "field is immutable")]

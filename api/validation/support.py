@@ -1,0 +1,122 @@
+"""What this version of Barque can do: the one table of supported fields, and the walk that refuses the others.
+
+A struct in `SUPPORTED` has only the fields listed there; a struct that is not in it is supported as a whole. `ONLY`
+narrows a field down to the values whose behaviour exists (or, outside `SUPPORTED`, to the values that ask for nothing).
+A later version extends the table and needs no other change here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from barque.api.errors import FieldError, forbidden
+from barque.api.shapes import FieldShape, shape_of
+from barque.api.types import core_v1 as v1
+from barque.api.types.base import Object
+
+_FIELDS: dict[type[Object], str] = {
+    v1.PodSpec: """
+            automountServiceAccountToken containers dnsPolicy enableServiceLinks nodeName nodeSelector restartPolicy
+            schedulerName securityContext serviceAccount serviceAccountName terminationGracePeriodSeconds tolerations
+            volumes""",
+    v1.PodSecurityContext: "",
+    v1.Container: """
+            args command env envFrom image imagePullPolicy livenessProbe name ports readinessProbe resources
+            securityContext terminationMessagePath terminationMessagePolicy volumeMounts workingDir""",
+    v1.SecurityContext: "",
+    v1.ContainerPort: "containerPort name protocol",
+    v1.EnvVarSource: "configMapKeyRef fieldRef secretKeyRef",
+    v1.Probe: """
+            exec failureThreshold httpGet initialDelaySeconds periodSeconds successThreshold tcpSocket
+            timeoutSeconds""",
+    v1.ResourceRequirements: "limits requests",
+    v1.VolumeMount: "mountPath name readOnly",
+    v1.Volume: "configMap emptyDir name secret",
+    v1.EmptyDirVolumeSource: "medium",
+    v1.ServiceSpec: """
+            allocateLoadBalancerNodePorts clusterIP clusterIPs externalTrafficPolicy internalTrafficPolicy ipFamilies
+            ipFamilyPolicy ports publishNotReadyAddresses selector sessionAffinity type""",
+    v1.NodeSpec: "podCIDR podCIDRs providerID unschedulable",
+}
+SUPPORTED = {struct: frozenset(fields.split()) for struct, fields in _FIELDS.items()}
+
+ONLY: dict[tuple[type[Object], str], tuple[Any, ...]] = {
+    (v1.PodSpec, "dnsPolicy"): ("ClusterFirst",),
+    (v1.PodSpec, "hostIPC"): (False,),
+    (v1.PodSpec, "hostNetwork"): (False,),
+    (v1.PodSpec, "hostPID"): (False,),
+    (v1.PodSpec, "hostUsers"): (True,),
+    (v1.PodSpec, "preemptionPolicy"): ("PreemptLowerPriority",),
+    (v1.PodSpec, "priority"): (0,),
+    (v1.PodSpec, "serviceAccount"): ("default",),
+    (v1.PodSpec, "serviceAccountName"): ("default",),
+    (v1.PodSpec, "setHostnameAsFQDN"): (False,),
+    (v1.PodSpec, "shareProcessNamespace"): (False,),
+    (v1.Container, "stdin"): (False,),
+    (v1.Container, "stdinOnce"): (False,),
+    (v1.Container, "tty"): (False,),
+    (v1.Container, "terminationMessagePath"): ("/dev/termination-log",),
+    (v1.Container, "terminationMessagePolicy"): ("File",),
+    (v1.ContainerPort, "hostPort"): (0,),
+    (v1.ContainerPort, "protocol"): ("TCP", "UDP"),
+    (v1.EmptyDirVolumeSource, "medium"): ("Memory",),
+    (v1.ResourceRequirements, "limits"): ("cpu", "memory"),
+    (v1.ResourceRequirements, "requests"): ("cpu", "memory"),
+    (v1.VolumeMount, "mountPropagation"): ("None",),
+    (v1.VolumeMount, "recursiveReadOnly"): ("Disabled",),
+    (v1.ServicePort, "protocol"): ("TCP", "UDP"),
+    (v1.ServiceSpec, "allocateLoadBalancerNodePorts"): (True,),
+    (v1.ServiceSpec, "externalTrafficPolicy"): ("Cluster",),
+    (v1.ServiceSpec, "healthCheckNodePort"): (0,),
+    (v1.ServiceSpec, "internalTrafficPolicy"): ("Cluster",),
+    (v1.ServiceSpec, "ipFamilies"): ("IPv4",),
+    (v1.ServiceSpec, "ipFamilyPolicy"): ("SingleStack", "PreferDualStack"),
+    (v1.ServiceSpec, "sessionAffinity"): ("None",),
+    (v1.ServiceSpec, "type"): ("ClusterIP", "NodePort", "LoadBalancer"),
+}
+
+
+def unsupported_fields(obj: Object) -> list[FieldError]:
+    """Every field of the object's spec that asks for what Barque cannot do yet; status is the system's own."""
+    spec = getattr(obj, "spec", None)
+    return _walk(spec, "spec") if isinstance(spec, Object) else []
+
+
+def _walk(struct: Object, path: str) -> list[FieldError]:
+    kind = type(struct)
+    supported = SUPPORTED.get(kind)
+    faults: list[FieldError] = []
+    for name, field in shape_of(kind).items():
+        value = getattr(struct, field.attribute)
+        if value is None or value == "" or value == [] or value == {}:
+            continue
+        below = f"{path}.{name}"
+        known = supported is None or name in supported
+        if known and (kind, name) in ONLY:
+            faults += _check_values(ONLY[kind, name], value, below)
+        elif not known and value not in ONLY.get((kind, name), ()):
+            faults.append(forbidden(below, "barque does not support this field yet"))
+        elif known and field.struct is not None:
+            faults += _walk_field(field, value, below)
+    return faults
+
+
+def _walk_field(field: FieldShape, value: Any, path: str) -> list[FieldError]:
+    if field.container == "list":
+        return [fault for i, element in enumerate(value) for fault in _walk(element, f"{path}[{i}]")]
+    if field.container == "map":
+        return [fault for key, element in value.items() for fault in _walk(element, f"{path}[{key}]")]
+    return _walk(value, path)
+
+
+def _check_values(allowed: tuple[Any, ...], value: Any, path: str) -> list[FieldError]:
+    if isinstance(value, dict):
+        return [forbidden(f"{path}[{key}]", _only(allowed)) for key in value if key not in allowed]
+    if isinstance(value, list):
+        return [forbidden(f"{path}[{i}]", _only(allowed)) for i, element in enumerate(value) if element not in allowed]
+    return [] if value in allowed else [forbidden(path, _only(allowed))]
+
+
+def _only(allowed: tuple[Any, ...]) -> str:
+    shown = [str(value).lower() if isinstance(value, bool) else str(value) for value in allowed]
+    return f"barque supports only {' and '.join(filter(None, [', '.join(shown[:-1]), shown[-1]]))} here yet"

@@ -1,0 +1,319 @@
+"""Validation of metadata, configuration, nodes, services, endpoint slices and events: every fault, with its path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from barque.api import resources
+from barque.api.types.core_v1 import ObjectReference, Service, Taint
+from barque.api.types.meta_v1 import OwnerReference
+from barque.api.validation import validate, validate_status_update, validate_update
+from tests.support.builders import (
+    a_config_map,
+    a_deployment,
+    a_namespace,
+    a_node,
+    a_pod,
+    a_replica_set,
+    a_secret,
+    a_service,
+    an_endpoint_slice,
+    an_event,
+)
+
+UNSUPPORTED = "Forbidden: barque does not support this field yet"
+
+
+def faults(obj: Any) -> list[str]:
+    return [str(fault) for fault in validate(obj)]
+
+
+def update_faults(new: Any, old: Any) -> list[str]:
+    return [str(fault) for fault in validate_update(new, old)]
+
+
+def paths(obj: Any) -> list[str]:
+    return [fault.path for fault in validate(obj)]
+
+
+@pytest.mark.parametrize(
+    "builder",
+    [
+        a_pod("web").on("n1").ready().requesting(cpu="100m").port(80, "http"),
+        a_node("n1").ready().pod_cidr("10.244.1.0/24").address("10.0.0.1").unschedulable(),
+        a_deployment("web").replicas(3),
+        a_replica_set("web"),
+        a_service("web").port(80, 8080).cluster_ip("10.96.0.7"),
+        a_service("web").port(80, node_port=30080),
+        a_service("web").headless(),
+        a_service("web").type("LoadBalancer").port(80, "http"),
+        a_config_map("c", **{"app.conf": "x"}),
+        a_secret("s", password="x"),
+        a_namespace("lab"),
+        an_endpoint_slice().port(80).endpoint("10.244.1.2", node="n1", pod="web"),
+        an_event(a_pod().build()),
+        an_event(a_node().build()),
+    ],
+    ids=lambda builder: type(builder).__name__,
+)
+def test_what_is_right_passes_and_may_be_written_again(builder: Any) -> None:
+    assert faults(builder.build()) == []
+    assert update_faults(builder.build(), builder.build()) == []
+    assert validate_status_update(builder.build(), builder.build()) == []
+
+
+def test_every_served_kind_is_validated() -> None:
+    for resource in resources.RESOURCES:
+        assert "metadata.name: Required value: name or generateName is required" in faults(resource.type())
+
+
+# --- metadata
+
+
+def test_names_follow_the_rules_of_their_kind() -> None:
+    assert paths(a_pod("a.b").build()) == []
+    assert paths(a_namespace("a.b").build()) == ["metadata.name"]
+    assert paths(a_service("1a").port(80).build()) == ["metadata.name"]
+    assert paths(a_config_map("A_b").build()) == ["metadata.name"]
+    assert paths(a_config_map("c", "not.a.label").build()) == ["metadata.namespace"]
+    assert faults(a_pod("Web").build()) == [
+        'metadata.name: Invalid value: "Web": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric '
+        "characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used "
+        r"for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+    ]
+
+
+def test_a_namespace_belongs_to_namespaced_kinds_alone() -> None:
+    assert faults(a_pod().in_namespace("").build()) == ["metadata.namespace: Required value"]
+    assert faults(a_node().in_namespace("lab").build()) == ["metadata.namespace: Forbidden: not allowed on this type"]
+
+
+def test_a_generate_name_may_end_in_a_dash() -> None:
+    assert paths(a_pod("web-x1").with_metadata(generateName="web-").build()) == []
+    assert paths(a_pod("web-x1").with_metadata(generateName="Web-").build()) == ["metadata.generateName"]
+
+
+def test_labels_annotations_owners_and_finalizers() -> None:
+    bad = a_config_map("c").labelled({"a b": "ok", "ok": "not ok"}).annotated({"x/y/z": ""}).finalizers("-")
+    assert paths(bad.build()) == [
+        "metadata.labels",
+        "metadata.labels",
+        "metadata.annotations",
+        "metadata.finalizers[0]",
+    ]
+    large = a_config_map("c").annotated({"a": "x" * 300_000}).build()
+    assert faults(large) == ["metadata.annotations: Too long: may not be more than 262144 bytes"]
+    nameless = a_config_map("c").with_metadata(ownerReferences=[OwnerReference(apiVersion="v1", kind="Pod")]).build()
+    assert paths(nameless) == ["metadata.ownerReferences[0].name", "metadata.ownerReferences[0].uid"]
+    owners = [OwnerReference(apiVersion="v1", kind="Pod", name=n, uid=n, controller=True) for n in "ab"]
+    assert paths(a_config_map("c").with_metadata(ownerReferences=owners).build()) == ["metadata.ownerReferences"]
+    both = a_config_map("c").finalizers("orphan", "foregroundDeletion").build()
+    assert paths(both) == ["metadata.finalizers"]
+
+
+def test_an_objects_identity_never_changes() -> None:
+    old = a_config_map("c").build()
+    new = a_config_map("d", "lab").uid("other").created("2026-02-02T00:00:00Z").build()
+    assert [fault.split(":")[0] for fault in update_faults(new, old)] == [
+        "metadata.name",
+        "metadata.namespace",
+        "metadata.uid",
+        "metadata.creationTimestamp",
+    ]
+    assert update_faults(new, old)[0] == 'metadata.name: Invalid value: "d": field is immutable'
+    assert [str(fault) for fault in validate_status_update(new, old)] == update_faults(new, old)[:4]
+
+
+def test_an_object_that_is_going_takes_no_new_finalizer() -> None:
+    old = a_config_map("c").deleting().finalizers("a.b/x", "a.b/y")
+    new = a_config_map("c").deleting()
+    assert update_faults(new.finalizers("a.b/x").build(), old.build()) == []
+    assert update_faults(a_config_map("c").finalizers("a.b/z").build(), a_config_map("c").build()) == []
+    assert update_faults(new.finalizers("a.b/z").build(), old.build()) == [
+        "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, "
+        'found new finalizers ["a.b/z"]'
+    ]
+
+
+def test_a_generation_never_goes_back() -> None:
+    assert update_faults(a_deployment().generation(1).build(), a_deployment().generation(2).build()) == [
+        "metadata.generation: Invalid value: 1: must not be decremented"
+    ]
+
+
+# --- configuration
+
+
+def test_config_maps() -> None:
+    bad = a_config_map("c", **{"a/b": "x", "both": "y"}).build()
+    bad.binaryData = {"both": "YQ==", "bin": "not base64!"}
+    assert paths(bad) == ["data[a/b]", "data[both]", "binaryData[bin]"]
+    assert faults(a_config_map("c", big="x" * (1024 * 1024 + 1)).build()) == [
+        "Too long: may not be more than 1048576 bytes"
+    ]
+
+
+def test_an_immutable_config_map_stays() -> None:
+    old = a_config_map("c", a="1").immutable().build()
+    assert update_faults(a_config_map("c", a="1").immutable().labelled(x="y").build(), old) == []
+    assert update_faults(a_config_map("c", a="2").build(), old) == [
+        "immutable: Forbidden: field is immutable when `immutable` is set",
+        "data: Forbidden: field is immutable when `immutable` is set",
+    ]
+
+
+def test_secrets() -> None:
+    bad = a_secret("s").build()
+    bad.data = {"a b": "YQ==", "password": "hunter2!"}
+    found = faults(bad)
+    assert [fault.split(":")[0] for fault in found] == ["data[a b]", "data[password]"]
+    assert "hunter2" not in " ".join(found)
+    assert faults(a_secret("s").type("kubernetes.io/tls").build()) == [
+        "data[tls.crt]: Required value",
+        "data[tls.key]: Required value",
+    ]
+    assert faults(a_secret("s", username="u").type("kubernetes.io/basic-auth").build()) == []
+    assert len(faults(a_secret("s").type("kubernetes.io/basic-auth").build())) == 2
+
+
+def test_a_secret_keeps_its_type_and_if_immutable_its_data() -> None:
+    assert update_faults(a_secret("s").type("example.com/x").build(), a_secret("s").build()) == [
+        'type: Invalid value: "example.com/x": field is immutable'
+    ]
+    old = a_secret("s", a="1").with_metadata().build()
+    old.immutable = True
+    assert [fault.split(":")[0] for fault in update_faults(a_secret("s", a="2").build(), old)] == ["immutable", "data"]
+
+
+# --- nodes
+
+
+def test_nodes() -> None:
+    assert faults(a_node().with_spec(taints=[Taint(key="k", effect="NoSchedule")]).build()) == [
+        f"spec.taints: {UNSUPPORTED}"
+    ]
+    assert paths(a_node().pod_cidr("10.244.1.1/24").build()) == ["spec.podCIDRs[0]"]
+    assert paths(a_node().capacity(cpu="lots", memory="-1").build()) == [
+        "status.capacity[cpu]",
+        "status.capacity[memory]",
+        "status.allocatable[cpu]",
+        "status.allocatable[memory]",
+    ]
+    bad = a_node().capacity(cpu="lots").build()
+    assert [fault.path for fault in validate_status_update(bad, a_node().build())] == [
+        "status.capacity[cpu]",
+        "status.allocatable[cpu]",
+    ]
+
+
+def test_a_nodes_range_is_given_once() -> None:
+    given = a_node().pod_cidr("10.244.1.0/24").build()
+    assert update_faults(given, a_node().build()) == []
+    assert update_faults(a_node().pod_cidr("10.244.2.0/24").build(), given) == [
+        'spec.podCIDR: Forbidden: node updates may not change podCIDR except from "" to valid'
+    ]
+
+
+# --- services
+
+
+def service(**spec: Any) -> Service:
+    return a_service("web").port(80).with_spec(**spec).build()
+
+
+def test_service_ports() -> None:
+    assert faults(a_service().build()) == ["spec.ports: Required value"]
+    several = a_service().port(80, name="a").port(81, name="a").port(0).port(80, "Bad Name", name="c", protocol="TCP")
+    assert sorted(paths(several.build())) == [
+        "spec.ports[1].name",
+        "spec.ports[2].name",
+        "spec.ports[2].port",
+        "spec.ports[2].targetPort",
+        "spec.ports[3]",
+        "spec.ports[3].targetPort",
+    ]
+    assert faults(a_service().port(53, name="t").port(53, name="u", protocol="UDP").build()) == []
+    assert faults(a_service().type("ClusterIP").port(80, node_port=30080).build()) == [
+        "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"
+    ]
+    twice = a_service().port(80, name="a", node_port=30080).port(81, name="b", node_port=30080).build()
+    assert faults(twice) == ['spec.ports[1].nodePort: Duplicate value: "30080/TCP"']
+    assert paths(a_service().headless().port(80, 8080).build()) == ["spec.ports[0].targetPort"]
+
+
+def test_service_addresses() -> None:
+    assert faults(service(clusterIP="10.96.0", clusterIPs=[])) == [
+        "spec.clusterIP: Invalid value: \"10.96.0\": must be empty, 'None', or a valid IPv4 address"
+    ]
+    assert paths(service(clusterIP="10.96.0.1", clusterIPs=["10.96.0.2"])) == ["spec.clusterIPs"]
+    assert faults(service(clusterIP="None", type="NodePort")) == [
+        "spec.clusterIP: Invalid value: \"None\": may not be set to 'None' for NodePort services"
+    ]
+
+
+def test_a_service_keeps_its_address() -> None:
+    old = a_service().port(80).cluster_ip("10.96.0.1").build()
+    assert update_faults(a_service().port(80).cluster_ip("10.96.0.2").build(), old) == [
+        'spec.clusterIP: Invalid value: "10.96.0.2": field is immutable'
+    ]
+    assert update_faults(old, a_service().port(80).build()) == []
+
+
+def test_services_barque_cannot_serve_yet() -> None:
+    assert faults(service(type="ExternalName", externalName="example.com")) == [
+        f"spec.externalName: {UNSUPPORTED}",
+        "spec.type: Forbidden: barque supports only ClusterIP, NodePort and LoadBalancer here yet",
+    ]
+    assert faults(service(type="Magic")) == [
+        'spec.type: Unsupported value: "Magic": supported values: '
+        '"ClusterIP", "ExternalName", "LoadBalancer", "NodePort"'
+    ]
+    assert paths(service(externalIPs=["1.2.3.4"], sessionAffinity="ClientIP", internalTrafficPolicy="Local")) == [
+        "spec.externalIPs",
+        "spec.internalTrafficPolicy",
+        "spec.sessionAffinity",
+        "spec.sessionAffinityConfig",
+    ]
+    assert faults(service(ipFamilies=["IPv6"])) == ["spec.ipFamilies[0]: Forbidden: barque supports only IPv4 here yet"]
+    assert paths(a_service().port(80, protocol="SCTP").build()) == ["spec.ports[0].protocol"]
+
+
+def test_endpoint_slices() -> None:
+    bad = (
+        an_endpoint_slice()
+        .port(0)
+        .port(80, "a")
+        .port(81, "a", protocol="X")
+        .endpoint("10.244.1")
+        .endpoint("fd00::1")
+        .build()
+    )
+    bad.endpoints[0].addresses.append("10.244.1.1")
+    assert paths(bad) == [
+        "endpoints[0].addresses[0]",
+        "endpoints[1].addresses[0]",
+        "ports[0].port",
+        "ports[2].protocol",
+        "ports[2].name",
+    ]
+    empty = an_endpoint_slice().endpoint("10.244.1.1").build()
+    empty.endpoints[0].addresses = []
+    assert faults(empty) == ["endpoints[0].addresses: Required value: must contain at least 1 address"]
+    other = an_endpoint_slice().build()
+    other.addressType = "IPv6"
+    assert faults(other) == ["addressType: Forbidden: barque supports only IPv4 here yet"]
+    assert (
+        update_faults(other, an_endpoint_slice().build())[-1]
+        == 'addressType: Invalid value: "IPv6": field is immutable'
+    )
+
+
+def test_an_event_lives_with_what_it_is_about() -> None:
+    event = an_event(a_pod().build()).in_namespace("lab").build()
+    assert faults(event) == ['involvedObject.namespace: Invalid value: "default": does not match event.namespace']
+    event.involvedObject = ObjectReference(kind="Node", name="n1")
+    assert faults(event) == []
+    event.involvedObject = None
+    assert faults(event) == ["involvedObject: Required value"]
