@@ -1,0 +1,150 @@
+"""The `barque` command: its verbs, found and imported only when used, and how every failure becomes one line.
+
+The commands of the daemons (`master`, `worker`, `up`, `down`) come through the entry points `barque.commands`, so that
+nothing here imports a daemon.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from barque.cli.verb import session_options
+
+
+class Entry:
+    """One line of the help: where the command is and what it does."""
+
+    def __init__(self, section: str, help: str, module: str = "") -> None:
+        self.section = section
+        self.help = help
+        self.module = module
+
+
+OBJECTS = "Objects"
+PODS = "Pods and rollouts"
+CLUSTER = "Cluster"
+DAEMONS = "Daemons"
+
+COMMANDS: dict[str, Entry] = {
+    "apply": Entry(OBJECTS, "Create or change objects as manifests describe them.", "apply"),
+    "get": Entry(OBJECTS, "Show objects as a table, YAML or JSON; -w follows them.", "get"),
+    "describe": Entry(OBJECTS, "Show an object in full, with its events.", "describe"),
+    "delete": Entry(OBJECTS, "Delete objects and wait until they are gone.", "delete"),
+    "scale": Entry(OBJECTS, "Set how many replicas run.", "scale"),
+    "wait": Entry(OBJECTS, "Wait for a condition of an object, or for its end.", "wait"),
+    "events": Entry(OBJECTS, "Show what happened lately.", "events"),
+    "logs": Entry(PODS, "Print what a pod's containers write.", "logs"),
+    "exec": Entry(PODS, "Run a command in a container.", "exec"),
+    "rollout": Entry(PODS, "Follow or restart a rollout.", "rollout"),
+    "api-resources": Entry(CLUSTER, "List the resource types that are served.", "api_resources"),
+    "cluster": Entry(CLUSTER, "Show the masters and their parts.", "cluster"),
+    "token": Entry(CLUSTER, "Make the token with which a worker joins.", "token"),
+    "version": Entry(CLUSTER, "Print the versions of client and server.", "version"),
+    "up": Entry(DAEMONS, "Start a cluster on this machine: one master, one worker."),
+    "down": Entry(DAEMONS, "Stop it, leaving nothing behind."),
+    "master": Entry(DAEMONS, "Run and manage a master."),
+    "worker": Entry(DAEMONS, "Run a worker, join it to a cluster, clean up after it."),
+}
+ENTRY_POINTS = "barque.commands"
+NEAR = 0.6
+
+
+class Root(click.Group):
+    """The verbs, each imported when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is not None and entry.module:
+            command: click.Command = importlib.import_module(f"barque.cli.commands.{entry.module}").command
+            return command
+        return _from_entry_points(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not ctx.resilient_parsing and self.get_command(ctx, name) is None:
+            near = difflib.get_close_matches(name, COMMANDS, n=2, cutoff=NEAR)
+            hint = f"did you mean {' or '.join(near)}?" if near else "`barque --help` lists the commands"
+            click.echo(f'error: unknown command "{name}"; {hint}', err=True)
+            ctx.exit(2)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for section in dict.fromkeys(entry.section for entry in COMMANDS.values()):
+            with formatter.section(section):
+                formatter.write_dl([(n, e.help) for n, e in COMMANDS.items() if e.section == section], col_spacing=3)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            ctx.exit(_ended(ctx, 130))
+        except BrokenPipeError:
+            _drop_output()
+            ctx.exit(_ended(ctx, 141))
+        except Exception as error:
+            _fail(ctx, error)
+
+
+def _from_entry_points(name: str) -> click.Command | None:
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=ENTRY_POINTS, name=name):
+        found: click.Command = point.load()
+        return found
+    return None
+
+
+def _fail(ctx: click.Context, error: Exception) -> NoReturn:
+    """One line for any failure; the traceback only where BARQUE_DEBUG asks for it."""
+    from barque.api.errors import ApiError
+    from barque.cli.output import complain
+    from barque.cli.session import debugging, explain
+
+    if debugging():
+        raise error
+    if isinstance(error, ApiError):
+        complain(explain(error))
+    elif isinstance(error, OSError):
+        complain(f"error: {error}")
+    else:
+        complain(f"error: unexpected {type(error).__name__}: {error}; BARQUE_DEBUG=1 shows where")
+    ctx.exit(_ended(ctx, 1))
+
+
+def _ended(ctx: click.Context, code: int) -> int:
+    session = ctx.obj
+    if session is not None and hasattr(session, "screen"):
+        session.screen.quiet()
+    return code
+
+
+def _drop_output() -> None:
+    """The reader is gone: what is still buffered must not raise again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@click.group("barque", cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@session_options
+def cli() -> None:
+    """Barque runs containers on many hosts and keeps them as your manifests say, with Kubernetes' objects.
+
+    `barque VERB --help` shows what a verb does, with examples.
+    """
+
+
+def main() -> None:
+    """The console script."""
+    cli(prog_name="barque")

@@ -1,0 +1,186 @@
+"""One run of the command: profile, connection, event loop, and how it ends.
+
+`Session.run` connects, runs one coroutine and closes. Errors become one line each and an exit code in `explain`:
+0 done, 1 refused or failed, 2 wrong usage, 130 interrupted, 143 terminated, 141 the reader of a pipe went away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from barque.api.errors import ApiError, unavailable
+from barque.cli.output import CliError, Screen
+from barque.client.clock import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from barque.client.client import Client
+    from barque.client.profile import Profile
+    from barque.client.verbs import Verbs
+
+T = TypeVar("T")
+
+# One answer of a healthy master takes milliseconds; a master that is electing or starting answers within this.
+REQUEST_TIMEOUT_S = 30.0
+# How `client.channels` begins when none of the profile's masters can be connected to.
+_UNREACHABLE = "no master is reachable"
+# What a shell makes of an end by SIGTERM.
+TERMINATED = 143
+
+
+class Connection(Protocol):
+    """What `barque.client.remote.connect` gives."""
+
+    verbs: Verbs
+    client: Client
+
+    @property
+    def master(self) -> str: ...
+    @property
+    def pods(self) -> Any: ...
+    @property
+    def cluster(self) -> Any: ...
+    async def ready(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+Warn = Callable[[str], None]
+
+
+def _connect(profile: Profile, warn: Warn) -> Connection:
+    from barque.client.remote import connect
+
+    return connect(profile, on_warning=warn)
+
+
+def _load(path: Path | None) -> Profile:
+    from barque.client import profile
+
+    try:
+        return profile.load(path)
+    except profile.ProfileError as error:
+        raise CliError(str(error)) from None
+
+
+@dataclass
+class Session:
+    """What every verb is handed. `namespace_given` and `config` are the user's options, "" where not given."""
+
+    config: str = ""
+    namespace_given: str = ""
+    timeout_s: float = REQUEST_TIMEOUT_S
+    screen: Screen = field(default_factory=Screen)
+    clock: Clock = field(default_factory=SystemClock)
+    load: Callable[[Path | None], Profile] = _load
+    connect: Callable[[Profile, Warn], Connection] = _connect
+
+    @cached_property
+    def profile(self) -> Profile:
+        return self.load(Path(self.config).expanduser() if self.config else None)
+
+    @property
+    def namespace(self) -> str:
+        """Where namespaced objects are meant: -n, else the profile's."""
+        return self.namespace_given or self.profile.namespace or "default"
+
+    def run(self, body: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+        """Connect, run `body`, close. Ctrl-C cancels it and comes out as `KeyboardInterrupt`.
+
+        SIGTERM and SIGHUP cancel it too, so that the terminal is given back as it was.
+        """
+        try:
+            with asyncio.Runner() as runner:
+                return runner.run(self._run(body))
+        except asyncio.CancelledError:
+            raise SystemExit(TERMINATED) from None
+
+    async def _run(self, body: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        if task is not None:
+            loop.add_signal_handler(signal.SIGTERM, task.cancel)
+            loop.add_signal_handler(signal.SIGHUP, task.cancel)
+        connection = self.connect(self.profile, lambda warning: self.screen.note(f"Warning: {warning}"))
+        self.screen.waiting(f"waiting for an answer of {self._masters()}")
+        try:
+            return await body(connection)
+        except asyncio.CancelledError:
+            if _interrupted():
+                raise
+            raise unavailable(f"the master {connection.master} broke off the call") from None
+        except Exception as error:
+            translated = _translated(error)
+            if translated is error:
+                raise
+            raise translated from error
+        finally:
+            self.screen.quiet()
+            await connection.close()
+
+    def _masters(self) -> str:
+        return " or ".join(self.profile.masters)
+
+    async def call(self, request: Awaitable[T]) -> T:
+        """One request, given up after the request timeout."""
+        try:
+            async with asyncio.timeout(self.timeout_s or None):
+                return await request
+        except TimeoutError:
+            raise CliError(
+                f"no answer of {self._masters()} within {self.timeout_s:g}s; is a master running there? "
+                "(--request-timeout changes the wait)"
+            ) from None
+
+
+def explain(error: ApiError, doing: str = "") -> str:
+    """A refusal as kubectl words it; `doing` says during what, as in `error when creating "web.yaml": `."""
+    if error.reason == "Invalid":
+        return _invalid(error)
+    if error.reason == "ServiceUnavailable" and error.message.startswith(_UNREACHABLE):
+        return f"Unable to reach the cluster: {error.message}; if none runs here, `barque up` starts one"
+    if error.reason == "Unauthorized":
+        return f"error: you are not known to the cluster: {error.message}"
+    reason = f" ({error.reason})" if error.reason else ""
+    return f"Error from server{reason}: {doing}{error.message}"
+
+
+def _invalid(error: ApiError) -> str:
+    causes = error.details.causes if error.details is not None else []
+    head, separator, _ = error.message.partition(" is invalid: ")
+    if len(causes) < 2 or not separator:
+        return f"The {_without_group(error.message)}"
+    faults = "".join(f"\n* {c.field}: {c.message}" if c.field else f"\n* {c.message}" for c in causes)
+    return f"The {_without_group(head)} is invalid:{faults}"
+
+
+def _without_group(message: str) -> str:
+    kind, quote, rest = message.partition(' "')
+    return f"{kind.partition('.')[0]}{quote}{rest}"
+
+
+def _interrupted() -> bool:
+    """Whether this run itself is being cancelled; grpc raises CancelledError also where the master ends a call."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _translated(error: Exception) -> Exception:
+    """A stub's failed call as the `ApiError` it carries; anything else as it is."""
+    if "grpc" not in sys.modules:
+        return error
+    import grpc.aio
+
+    from barque.client import wire
+
+    return wire.api_error(error) if isinstance(error, grpc.aio.AioRpcError) else error
+
+
+def debugging() -> bool:
+    """Whether BARQUE_DEBUG=1 asks for tracebacks."""
+    return os.environ.get("BARQUE_DEBUG", "") not in ("", "0")

@@ -1,0 +1,108 @@
+"""How a verb of the command line is declared: help with examples, and the options every verb understands."""
+
+from __future__ import annotations
+
+import functools
+import textwrap
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+if TYPE_CHECKING:
+    from barque.cli.session import Session
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def session_of(ctx: click.Context) -> Session:
+    """The session of this run, made on first use."""
+    root = ctx.find_root()
+    if root.obj is None:
+        from barque.cli.session import Session
+
+        root.obj = Session()
+    session: Session = root.obj
+    return session
+
+
+def _set(attribute: str) -> Callable[[click.Context, click.Parameter, str | None], None]:
+    def callback(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+        if value is None or ctx.resilient_parsing:
+            return
+        session = session_of(ctx)
+        if attribute == "timeout_s":
+            from barque.cli.arguments import parse_duration
+
+            session.timeout_s = parse_duration(value)
+        else:
+            setattr(session, attribute, value)
+
+    return callback
+
+
+def _options() -> list[click.Option]:
+    return [
+        click.Option(
+            ["-n", "--namespace"], metavar="NAME", expose_value=False, callback=_set("namespace_given"),
+            help="Namespace; the profile's by default.",
+        ),
+        click.Option(
+            ["--config"], metavar="FILE", expose_value=False, callback=_set("config"),
+            help="Connection profile [~/.barque/config or $BARQUE_CONFIG].",
+        ),
+        click.Option(
+            ["--request-timeout"], metavar="TIME", expose_value=False, callback=_set("timeout_s"),
+            help="Give up on one answer after this, as in 10s [30s].",
+        ),
+    ]  # fmt: skip
+
+
+def session_options(command: F) -> F:
+    """Give a group the options every verb understands."""
+    command.__dict__.setdefault("__click_params__", []).extend(_options())
+    return command
+
+
+class Verb(click.Command):
+    """A command with examples under its help. Options of the session may stand behind it as well as before."""
+
+    def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = textwrap.dedent(examples).strip()
+        self.params.extend(_options())
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, self._plain_flags(args))
+
+    def _plain_flags(self, args: list[str]) -> list[str]:
+        """kubectl's `--wait=false` as click's `--no-wait`, `--watch=true` as `--watch`; behind `--` nothing is ours."""
+        flags = {o: p for p in self.params if isinstance(p, click.Option) and p.is_flag for o in p.opts}
+        end = args.index("--") if "--" in args else len(args)
+        plain: list[str] = []
+        for argument in args[:end]:
+            name, equals, value = argument.partition("=")
+            if not equals or name not in flags or value.lower() not in ("true", "false"):
+                plain.append(argument)
+            elif value.lower() == "true":
+                plain.append(name)
+            else:
+                plain += flags[name].secondary_opts[:1]
+        return plain + args[end:]
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.examples:
+            formatter.write_paragraph()
+            formatter.write_heading("Examples")
+            for line in self.examples.splitlines():
+                formatter.write(f"  {line}\n" if line else "\n")
+
+
+def with_session(body: F) -> F:
+    """Hand the session to a verb's function as its first argument."""
+
+    @functools.wraps(body)
+    def wrapped(**options: Any) -> Any:
+        return body(session_of(click.get_current_context()), **options)
+
+    return cast(F, wrapped)

@@ -1,0 +1,131 @@
+"""Builders for store tests: `a_pod("web").on("n1").put()` is an op, and a watch's events as short words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from barque.master.store.port import Compare, Key, Op, Watched
+
+_START = b'{"apiVersion":"v1","kind":"X","metadata":{"resourceVersion":"'
+
+
+@dataclass(frozen=True)
+class AnObject:
+    key: Key
+    labels: tuple[tuple[str, str], ...] = ()
+    node: str = ""
+    text: str = ""
+
+    def on(self, node: str) -> AnObject:
+        return replace(self, node=node)
+
+    def labelled(self, **labels: str) -> AnObject:
+        return replace(self, labels=tuple(labels.items()))
+
+    def saying(self, text: str) -> AnObject:
+        """Other content."""
+        return replace(self, text=text)
+
+    def sized(self, size: int) -> AnObject:
+        return self.saying("x" * size)
+
+    def put(
+        self,
+        *compares: Compare,
+        reserve: Sequence[str] = (),
+        release: Sequence[str] = (),
+        boot_id: str = "",
+        sequence: int = 0,
+    ) -> Op:
+        rest = {"name": self.key.name, "labels": dict(self.labels), "node": self.node, "text": self.text}
+        json = _START + b'","rest":' + msgspec.json.encode(rest) + b"}}"
+        fields = {"metadata.name": self.key.name, "metadata.namespace": self.key.namespace}
+        if self.key.resource == "pods":
+            fields["spec.nodeName"] = self.node
+        return Op(
+            "put", self.key, json, len(_START), dict(self.labels), fields, compares, tuple(reserve), tuple(release),
+            boot_id, sequence,
+        )  # fmt: skip
+
+    def delete(self, *compares: Compare, boot_id: str = "", sequence: int = 0) -> Op:
+        return Op("delete", self.key, compares=compares, boot_id=boot_id, sequence=sequence)
+
+    def json_at(self, revision: int) -> bytes:
+        op = self.put()
+        return op.json[: op.slot] + str(revision).encode() + op.json[op.slot :]
+
+
+def a_pod(name: str, namespace: str = "default") -> AnObject:
+    return AnObject(Key("pods", namespace, name))
+
+
+def a_service(name: str, namespace: str = "default") -> AnObject:
+    return AnObject(Key("services", namespace, name))
+
+
+def a_node(name: str) -> AnObject:
+    return AnObject(Key("nodes", "", name))
+
+
+def words(events: Sequence[Watched]) -> list[str]:
+    """`ADDED web 3`: type, name and revision of each event, checked against the revision in the bytes."""
+    said = []
+    for event in events:
+        if event.type == "BOOKMARK":
+            assert event.json == b""
+            said.append(f"BOOKMARK {event.revision}")
+        else:
+            metadata: dict[str, Any] = msgspec.json.decode(event.json)["metadata"]
+            assert metadata["resourceVersion"] == str(event.revision)
+            said.append(f"{event.type} {metadata['rest']['name']} {event.revision}")
+    return said
+
+
+class Reading:
+    """Reads a watch in a task; `events` is what came so far, `failure` what ended it."""
+
+    def __init__(self, watch: AsyncIterator[list[Any]]) -> None:
+        self.events: list[Any] = []
+        self.failure: Exception | None = None
+        self._came = asyncio.Event()
+        self._watch = watch
+        self._task = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        try:
+            async for batch in self._watch:
+                self.events += batch
+                self._came.set()
+        except Exception as e:
+            self.failure = e
+        finally:
+            self._came.set()
+
+    async def until(self, count: int) -> list[str]:
+        """The first `count` events as words, once they are there (for real engines)."""
+        while len(self.events) < count:
+            if self.failure is not None:
+                raise self.failure
+            self._came.clear()
+            await asyncio.wait_for(self._came.wait(), 5)
+        return words(self.events)
+
+    async def ended(self) -> Exception | None:
+        await asyncio.wait_for(asyncio.wait([self._task]), 5)
+        return self.failure
+
+    @property
+    def said(self) -> list[str]:
+        return words(self.events)
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        aclose = getattr(self._watch, "aclose", None)
+        assert aclose is not None
+        await aclose()

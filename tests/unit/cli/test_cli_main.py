@@ -1,0 +1,228 @@
+"""The command as a whole: help, hints, exit codes, and every failure as one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from barque.api.errors import access_denied, too_many_requests, unauthorized, unavailable
+from barque.cli.arguments import parse_duration, parse_wanted
+from barque.cli.commands.token import join_address
+from barque.cli.main import COMMANDS, cli
+from barque.cli.output import CliError
+from barque.cli.session import Session
+from barque.proto import cluster_pb2
+from barque.worker.command import join_command
+from tests.support.builders import PodBuilder
+from tests.unit.cli.fake_cluster import FakeCluster, a_session, run
+
+VERBS = [name for name, entry in COMMANDS.items() if entry.module]
+
+
+def failing(error: BaseException) -> FakeCluster:
+    cluster = FakeCluster()
+
+    def on_call(*_: Any) -> None:
+        raise error
+
+    cluster.on_call = on_call
+    return cluster
+
+
+@pytest.mark.parametrize(
+    "arguments", [[v] for v in VERBS] + [["rollout", "status"], ["token", "create"], ["cluster", "status"]]
+)
+def test_every_verb_has_help_with_a_paragraph_and_examples(arguments: list[str]) -> None:
+    result = run(FakeCluster(), *arguments, "--help")
+    assert result.exit_code == 0
+    assert ("Examples:" in result.stdout) == (arguments not in [["rollout"], ["token"], ["cluster"]])
+    assert len(result.stdout.splitlines()[2].strip()) > 25
+
+
+def test_the_help_lists_every_command_without_importing_any() -> None:
+    program = (
+        "import sys\nfrom click.testing import CliRunner\nfrom barque.cli.main import cli\n"
+        "out = CliRunner().invoke(cli, ['--help']).stdout\n"
+        "assert 'apply' in out and 'worker' in out, out\n"
+        "print([m for m in sys.modules if m.startswith(('barque.', 'grpc', 'rich', 'yaml', 'msgspec'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "['barque.cli', 'barque.cli.verb', 'barque.cli.main']\n"
+
+
+def test_unknown_commands_get_a_hint() -> None:
+    wrong = run(FakeCluster(), "gte", "pods")
+    assert (wrong.stderr, wrong.exit_code) == ('error: unknown command "gte"; did you mean get?\n', 2)
+    far = run(FakeCluster(), "sing")
+    assert far.stderr == 'error: unknown command "sing"; `barque --help` lists the commands\n'
+
+
+def test_unknown_options_are_wrong_usage() -> None:
+    result = run(FakeCluster(), "get", "pods", "--namespac", "x")
+    assert result.exit_code == 2
+    assert "Did you mean one of: '--all-namespaces', '--namespace'?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            unavailable("no master is reachable (10.0.0.1:7443: connection refused)"),
+            "Unable to reach the cluster: no master is reachable (10.0.0.1:7443: connection refused); "
+            "if none runs here, `barque up` starts one",
+        ),
+        (
+            access_denied("system:node:n1", "list", "pods", "", "", "no"),
+            'Error from server (Forbidden): pods is forbidden: User "system:node:n1" cannot list resource "pods": no',
+        ),
+        (
+            unauthorized("the certificate has expired"),
+            "error: you are not known to the cluster: the certificate has expired",
+        ),
+        (
+            unavailable("the worker n1 does not answer"),
+            "Error from server (ServiceUnavailable): the worker n1 does not answer",
+        ),
+        (too_many_requests("slow down"), "Error from server (TooManyRequests): slow down"),
+        (ValueError("odd"), "error: unexpected ValueError: odd; BARQUE_DEBUG=1 shows where"),
+        (PermissionError(13, "Permission denied", "/x"), "error: [Errno 13] Permission denied: '/x'"),
+    ],
+)
+def test_every_failure_is_one_line(error: Exception, line: str) -> None:
+    result = run(failing(error), "get", "pods")
+    assert (result.stdout, result.stderr, result.exit_code) == ("", line + "\n", 1)
+
+
+def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BARQUE_DEBUG", "1")
+    result = run(failing(ValueError("odd")), "get", "pods")
+    assert isinstance(result.exception, ValueError)
+
+
+def test_ctrl_c_is_130() -> None:
+    assert run(failing(KeyboardInterrupt()), "get", "pods").exit_code == 130
+
+
+def test_a_request_that_takes_too_long_is_given_up() -> None:
+    import asyncio
+
+    cluster = FakeCluster()
+
+    async def never(*_: Any) -> Any:
+        await asyncio.get_running_loop().create_future()
+
+    cluster.list = never  # type: ignore[assignment,method-assign]
+    result = run(cluster, "get", "pods", "--request-timeout", "1ms")
+    assert result.stderr.startswith("error: no answer of 10.0.0.1:7443 within 0.001s; is a master running there?")
+    assert result.exit_code == 1
+
+
+def test_no_profile_says_what_to_do(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["get", "pods", "--config", str(tmp_path / "none")], obj=Session())
+    assert result.exit_code == 1
+    assert result.stderr == f"error: no profile at {tmp_path}/none: run `barque up` or set BARQUE_CONFIG\n"
+
+
+def test_the_profiles_namespace_counts_where_none_is_given() -> None:
+    session = a_session(FakeCluster(PodBuilder("web-1", "shop").build()))
+    session.profile.namespace = "shop"
+    assert CliRunner().invoke(cli, ["get", "pods", "-o", "name"], obj=session).stdout == "pod/web-1\n"
+
+
+class FakeMasters:
+    """Answers for the Cluster service."""
+
+    def __init__(self, healthy: bool = True) -> None:
+        self.healthy = healthy
+        self.ttl_s = 0
+
+    async def Status(self, _: Any) -> Any:
+        component = cluster_pb2.Component(name="bus", healthy=self.healthy, message="" if self.healthy else "no answer")
+        return cluster_pb2.StatusReply(
+            cluster_id="c-1",
+            version="0.1.0",
+            members=[cluster_pb2.Member(name="m1", address="10.0.0.1:7443", leader=True)],
+            revision=42,
+            components=[component],
+        )
+
+    async def CreateJoinToken(self, request: Any) -> Any:
+        self.ttl_s = request.ttl_s
+        return cluster_pb2.CreateJoinTokenReply(
+            token="abcdef.0123456789abcdef", ca_pin="sha256:00ff", expires="2026-01-02T00:00:00Z"
+        )
+
+
+def with_masters(healthy: bool = True) -> FakeCluster:
+    cluster = FakeCluster()
+    cluster.cluster = FakeMasters(healthy)
+    return cluster
+
+
+def test_cluster_status() -> None:
+    result = run(with_masters(), "cluster", "status")
+    assert result.stdout == (
+        "Cluster:   c-1\nVersion:   0.1.0\nRevision:  42\n\n"
+        "MASTER   ADDRESS         ROLE\nm1       10.0.0.1:7443   leader\n\n"
+        "PART   STATE   MESSAGE\nbus    ok\n"
+    )
+    assert run(with_masters(healthy=False), "cluster", "status").exit_code == 1
+
+
+def test_token_create_prints_the_whole_command() -> None:
+    cluster = with_masters()
+    result = run(cluster, "token", "create", "--ttl", "1h")
+    assert result.stdout == (
+        "barque worker join --master 10.0.0.1:6443 --token abcdef.0123456789abcdef --ca-pin sha256:00ff\n"
+    )
+    assert cluster.cluster.ttl_s == 3600
+    # The worker's own command understands it.
+    join_command.make_context("join", result.stdout.split()[3:])
+
+
+def test_a_worker_elsewhere_cannot_join_at_loopback() -> None:
+    assert join_address("127.0.0.1:7443", ["127.0.0.1:7443", "10.0.0.5:7443"]) == "10.0.0.5:6443"
+    assert join_address("10.0.0.1:7443", ["10.0.0.5:7443"]) == "10.0.0.1:6443"
+    assert join_address("127.0.0.1:7443", []) == "127.0.0.1:6443"
+
+
+def test_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    result = run(with_masters(), "version", "--config", "x")
+    assert result.stdout == "Client Version: v0.1.0\nServer Version: v0.1.0\n"
+    assert run(with_masters(), "version", "--client").stdout == "Client Version: v0.1.0\n"
+    monkeypatch.setenv("BARQUE_CONFIG", str(tmp_path / "none"))
+    fresh = run(with_masters(), "version")
+    assert (fresh.exit_code, fresh.stderr) == (0, "No cluster is set up here yet; `barque up` starts one.\n")
+
+
+def test_api_resources() -> None:
+    lines = run(FakeCluster(), "api-resources").stdout.splitlines()
+    assert lines[0] == "NAME             SHORTNAMES   APIVERSION            NAMESPACED   KIND"
+    assert "deployments      deploy       apps/v1               true         Deployment" in lines
+    assert "deployments.apps" in run(FakeCluster(), "api-resources", "-o", "name").stdout.splitlines()
+
+
+def test_durations() -> None:
+    assert [parse_duration(t) for t in ("0", "90", "1m30s", "500ms", "2h", "1d")] == [0, 90, 90, 0.5, 7200, 86400]
+    for wrong in ("", "soon", "1x", "-1", "5 m"):
+        with pytest.raises(CliError):
+            parse_duration(wrong)
+
+
+def test_what_people_type() -> None:
+    def parsed(*words: str) -> list[tuple[str, tuple[str, ...]]]:
+        return [(w.resource.plural, w.names) for w in parse_wanted(words, verb="get")]
+
+    assert parsed("po") == [("pods", ())]
+    assert parsed("Deployment.apps", "a", "b") == [("deployments", ("a", "b"))]
+    assert parsed("pods,svc,pods") == [("pods", ()), ("services", ())]
+    assert parsed("pod/a", "pod/b", "svc/c", "pod/d") == [("pods", ("a", "b")), ("services", ("c",)), ("pods", ("d",))]
+    assert parsed("all") == [("pods", ()), ("services", ()), ("deployments", ()), ("replicasets", ())]
+    for wrong in (["pod/"], ["/a"], ["pod/a/b"], ["pod,svc/a"], ["all", "web"]):
+        with pytest.raises(CliError):
+            parse_wanted(wrong, verb="get")

@@ -1,0 +1,128 @@
+"""`barque logs` and `barque exec`: which container, what is passed on, and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from barque.cli.commands.logs import MAX_LINE_BYTES, Lines
+from barque.proto import pods_pb2
+from tests.support.builders import DeploymentBuilder, PodBuilder
+from tests.unit.cli.fake_cluster import FakeCluster, run
+
+
+class FakePods:
+    """Answers for the master's Pods service; remembers what it was asked."""
+
+    def __init__(self, *outputs: Any, logs: dict[str, list[bytes]] | None = None) -> None:
+        self.outputs = outputs
+        self.logs = logs or {}
+        self.asked: list[Any] = []
+
+    async def Logs(self, request: Any) -> AsyncIterator[Any]:
+        self.asked.append(request)
+        for data in self.logs[request.pod]:
+            yield pods_pb2.LogsChunk(data=data)
+
+    async def Exec(self, inputs: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        self.asked.append((await anext(inputs)).start)
+        for output in self.outputs:
+            yield output
+
+
+def cluster_of(pods: FakePods, *more: Any) -> FakeCluster:
+    web = (PodBuilder(f"web-{n}", "default").labelled(app="web").on("n1") for n in (1, 2))
+    cluster = FakeCluster(*(pod.running().build() for pod in web), *more)
+    cluster.pods = pods
+    return cluster
+
+
+def test_logs_are_printed_as_they_are() -> None:
+    pods = FakePods(logs={"web-1": [b"one\ntw", b"o\n\xff\n"]})
+    result = run(cluster_of(pods), "logs", "web-1", "--tail", "20", "--since=1m", "--timestamps", "-p")
+    assert result.stdout_bytes == b"one\ntwo\n\xff\n"
+    request = pods.asked[0]
+    assert (request.namespace, request.pod, request.container) == ("default", "web-1", "main")
+    assert (request.tail_lines, request.since_s, request.timestamps, request.previous) == (20, 60, True, True)
+
+
+def test_logs_of_a_deployment_pick_the_pod_that_is_ready() -> None:
+    pods = FakePods(logs={"web-2": [b"hello\n"]})
+    cluster = cluster_of(pods, DeploymentBuilder("web", "default").build())
+    cluster.put(PodBuilder("web-2", "default").labelled(app="web").ready().build())
+    result = run(cluster, "logs", "-f", "deployment/web")
+    assert result.stdout == "hello\n"
+    assert result.stderr == "Found 2 pods, using pod/web-2\n"
+    assert (pods.asked[0].follow, pods.asked[0].tail_lines) == (True, -1)
+
+
+def test_logs_by_label_with_prefix() -> None:
+    pods = FakePods(logs={"web-1": [b"a", b"b\nc"], "web-2": [b"d\n"]})
+    for follow in ([], ["-f"]):
+        result = run(cluster_of(pods), "logs", "-l", "app=web", "--prefix", *follow)
+        assert sorted(result.stdout.splitlines()) == ["[pod/web-1/main] ab", "[pod/web-1/main] c", "[pod/web-2/main] d"]
+    assert pods.asked[0].tail_lines == 10
+
+
+def test_a_container_must_exist_and_the_first_is_named() -> None:
+    pods = FakePods(logs={"two": [b"x\n"]})
+    cluster = cluster_of(pods, PodBuilder("two", "default").container("app").container("proxy").build())
+    assert run(cluster, "logs", "two").stderr == 'Defaulted container "app" out of: app, proxy\n'
+    assert run(cluster, "logs", "two", "-c", "proxy").stdout == "x\n"
+    assert pods.asked[-1].container == "proxy"
+    wrong = run(cluster, "logs", "two", "nginx")
+    assert wrong.stderr == "error: container nginx is not valid for pod two; it has app, proxy\n"
+
+
+def test_logs_of_nothing() -> None:
+    cluster = cluster_of(FakePods(), DeploymentBuilder("idle", "default").build())
+    assert run(cluster, "logs").exit_code == 1
+    assert run(cluster, "logs", "gone").stderr == 'Error from server (NotFound): pods "gone" not found\n'
+    assert run(cluster, "logs", "deployment/idle").stderr == (
+        "error: no pod belongs to deployment/idle yet; `barque describe deployment idle` tells why\n"
+    )
+    assert run(cluster, "logs", "-l", "app=none").stderr == "No resources found in default namespace.\n"
+
+
+def test_a_line_without_end_does_not_grow() -> None:
+    lines = Lines(b"> ")
+    assert lines.whole(b"x" * MAX_LINE_BYTES) == b""
+    assert lines.whole(b"y").startswith(b"> xxx")
+    assert lines.rest() == b""
+
+
+def output(**what: Any) -> Any:
+    return pods_pb2.ExecOutput(**what)
+
+
+def test_exec_passes_on_what_is_printed_and_the_exit_code() -> None:
+    pods = FakePods(output(stdout=b"out\n"), output(stderr=b"err\n"), output(exit_code=3))
+    result = run(cluster_of(pods), "exec", "web-1", "--", "ls", "-l", "--", "x")
+    assert result.stdout == "out\n"
+    assert result.stderr == "err\ncommand terminated with exit code 3\n"
+    assert result.exit_code == 3
+    start = pods.asked[0]
+    assert (start.pod, start.container, list(start.command)) == ("web-1", "main", ["ls", "-l", "--", "x"])
+    assert (start.stdin, start.tty) == (False, False)
+
+
+def test_exec_without_a_terminal_does_not_ask_for_one() -> None:
+    pods = FakePods(output(exit_code=0))
+    cluster = cluster_of(pods)
+    result = run(cluster, "exec", "-t", "web-1", "--", "tty")
+    assert (result.exit_code, pods.asked[0].tty) == (0, True)
+
+
+@pytest.mark.parametrize("arguments", [["web-1"], ["web-1", "ls"], ["--", "ls"], []])
+def test_exec_needs_a_pod_and_a_command(arguments: list[str]) -> None:
+    result = run(cluster_of(FakePods()), "exec", *arguments)
+    assert result.exit_code == 1
+    assert result.stderr == "error: give a pod, then -- and the command, as in `barque exec -it web-1 -- sh`\n"
+
+
+def test_a_connection_that_ends_early_is_said() -> None:
+    result = run(cluster_of(FakePods(output(stdout=b"half"))), "exec", "web-1", "--", "sh")
+    assert result.stderr == "error: the connection ended before the command did; it may still be running\n"
+    assert result.exit_code == 1
