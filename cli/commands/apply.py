@@ -27,6 +27,9 @@ MANAGER = "barque-apply"
 ATTEMPTS = 5
 RETRY_S = 0.2
 
+# The document itself is wrong, whatever the cluster holds.
+_WRONG_CODES = (400, 413, 422)
+
 Outcome = Literal["created", "configured", "unchanged"]
 
 
@@ -90,6 +93,8 @@ async def _apply_all(session: Session, connection: Connection, documents: list[D
     from barque.cli.session import explain
 
     suffix = {"none": "", "client": " (dry run)", "server": " (server dry run)"}[dry_run]
+    if dry_run == "none" and len(documents) > 1 and await _refused(session, connection, documents):
+        return True
     failed = False
     for document in documents:
         target = target_of(session, document)
@@ -103,6 +108,25 @@ async def _apply_all(session: Session, connection: Connection, documents: list[D
         else:
             session.screen.line(f"{slashed(document.resource, document.name)} {outcome}{suffix}")
     return failed
+
+
+async def _refused(session: Session, connection: Connection, documents: list[Document]) -> bool:
+    """Try every document first, so that one that is wrong is told before another has changed anything."""
+    from barque.api.errors import ApiError
+    from barque.cli.session import explain
+
+    refused = False
+    for document in documents:
+        try:
+            await apply(session, connection, document, target_of(session, document), "trial")
+        except ApiError as error:
+            # What depends on the documents before it (their namespace, say) shows only when it is its turn.
+            if error.code in _WRONG_CODES:
+                refused = True
+                session.screen.error(explain(error, f'error in "{document.source}": '))
+    if refused:
+        session.screen.note("Nothing was applied: mend the manifest first.")
+    return refused
 
 
 async def apply(
@@ -130,7 +154,7 @@ async def _apply_once(
     from barque.api.patch import three_way
     from barque.client.verbs import STRATEGIC_MERGE_PATCH, WriteOptions
 
-    options = WriteOptions(dry_run=dry_run == "server", field_manager=MANAGER)
+    options = WriteOptions(dry_run=dry_run in ("server", "trial"), field_manager=MANAGER)
     try:
         current: dict[str, Any] = msgspec.json.decode(await session.call(connection.verbs.get(target)))
     except ApiError as error:
@@ -141,12 +165,12 @@ async def _apply_once(
             await session.call(connection.verbs.create(target._replace(name=""), body, options))
         return "created"
     original = last_applied(current)
-    if original is None:
+    if original is None and dry_run != "trial":
         session.screen.note(
             f"Warning: {document.resource.plural}/{document.name} was not made by apply: the annotation {LAST_APPLIED} "
             "is added now; fields that are not in the manifest stay as they are"
         )
-    if current["metadata"].get("deletionTimestamp"):
+    if current["metadata"].get("deletionTimestamp") and dry_run != "trial":
         session.screen.note(f"Warning: {document.resource.plural}/{document.name} is being deleted")
     patch = three_way(document.resource.type, original or {}, modified, current)
     if not patch:

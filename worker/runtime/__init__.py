@@ -1,0 +1,1 @@
+"""The container runtime: the port, Docker behind it, and a fake for simulated nodes."""

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from barque.api.errors import conflict, invalid, invalid_object, not_found, outcome_unknown, required
+from barque.api.errors import conflict, invalid, invalid_object, not_found, outcome_unknown, refused, required
 from barque.cli.commands.apply import LAST_APPLIED
 from barque.client.verbs import Target
 from tests.unit.cli.fake_cluster import FakeCluster, run
@@ -171,7 +171,7 @@ def test_one_that_was_made_meanwhile_is_changed_instead() -> None:
     assert cluster.one("services", "web")["spec"]["ports"] == [{"port": 80}]
 
 
-def test_a_refused_document_does_not_stop_the_next() -> None:
+def test_a_wrong_document_stops_all_before_anything_is_changed() -> None:
     cluster = FakeCluster()
     faults = [invalid("spec.replicas", -1, "must be at least 0"), required("spec.selector")]
 
@@ -180,13 +180,29 @@ def test_a_refused_document_does_not_stop_the_next() -> None:
             raise invalid_object("Deployment", "apps", "web", faults)
 
     cluster.on_call = on_call
-    result = run(cluster, "apply", "-f", "-", stdin=f"{WEB}---\n{SERVICE}")
-    assert result.stdout == "service/web created\n"
+    result = run(cluster, "apply", "-f", "-", stdin=f"{SERVICE}---\n{WEB}")
+    assert result.stdout == ""
+    assert not cluster.objects
     assert result.stderr == (
         'The Deployment "web" is invalid:\n'
         "* spec.replicas: Invalid value: -1: must be at least 0\n"
         "* spec.selector: Required value\n"
+        "Nothing was applied: mend the manifest first.\n"
     )
+    assert result.exit_code == 1
+
+
+def test_what_the_cluster_forbids_does_not_stop_the_next() -> None:
+    cluster = FakeCluster()
+
+    def on_call(verb: str, target: Target) -> None:
+        if verb == "create" and target.resource.kind == "Deployment":
+            raise refused("deployments", "apps", "web", "the namespace is being deleted")
+
+    cluster.on_call = on_call
+    result = run(cluster, "apply", "-f", "-", stdin=f"{WEB}---\n{SERVICE}")
+    assert result.stdout == "service/web created\n"
+    assert "is forbidden: the namespace is being deleted" in result.stderr
     assert result.exit_code == 1
 
 

@@ -1,0 +1,112 @@
+"""What a worker does to join: fetch the CA, check it against the pin, then ask for a certificate over verified TLS.
+
+Nothing secret is sent before the pin is checked: the token goes only to a master of the pinned CA.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+import aiohttp
+import msgspec
+
+from barque.api.types.meta_v1 import Status
+from barque.client import pki
+from barque.client.pki import MASTER_HOST, Identity, PkiError
+from barque.client.profile import DEFAULT_GRPC_PORT, normal_address
+
+DEFAULT_HTTPS_PORT = 6443
+TIMEOUT_S = 20.0
+_CONNECT_TIMEOUT_S = 5.0
+_MAX_ANSWER_BYTES = 64 * 1024
+
+
+class JoinError(Exception):
+    """Why the join failed, in one sentence."""
+
+
+class Joined(NamedTuple):
+    """A worker's identity, and the masters' gRPC doors as `host:port`."""
+
+    identity: Identity
+    masters: list[str]
+    cluster: str
+
+
+class _Reply(msgspec.Struct):
+    certificate: str
+    masters: list[str] = []
+    cluster: str = "barque"
+
+
+async def join(address: str, token: str, ca_pin: str, node: str) -> Joined:
+    """Join as `node` at the HTTPS door `host[:port]` of any master. Raises `JoinError`."""
+    try:
+        master = normal_address(address, DEFAULT_HTTPS_PORT)
+        request = pki.create_request(pki.node_subject(node))
+    except (ValueError, PkiError) as error:
+        raise JoinError(str(error)) from error
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S)
+    try:
+        async with aiohttp.ClientSession(f"https://{master}", timeout=timeout) as session:
+            ca_pem = await _fetch_ca(session, master, ca_pin)
+            body = msgspec.json.encode({"token": token.strip(), "csr": request.csr_pem.decode(), "node": node})
+            reply = await _ask(session, ca_pem, body)
+    except aiohttp.ClientSSLError as error:
+        raise JoinError(f"the master at {master} does not speak TLS as a master of this cluster: {error}") from error
+    except aiohttp.ClientConnectorError as error:
+        raise JoinError(f"cannot reach the master at {master}: {error.strerror or error}") from error
+    except (TimeoutError, asyncio.IncompleteReadError) as error:
+        raise JoinError(f"the master at {master} did not answer within {TIMEOUT_S:.0f} s") from error
+    except aiohttp.ClientError as error:
+        raise JoinError(f"the connection to the master at {master} broke: {error}") from error
+    identity = Identity(reply.certificate.encode(), request.key_pem, ca_pem)
+    try:
+        identity.check("the certificate from the master")
+    except PkiError as error:
+        raise JoinError(str(error)) from error
+    host = master.rpartition(":")[0]
+    return Joined(identity, reply.masters or [f"{host}:{DEFAULT_GRPC_PORT}"], reply.cluster)
+
+
+async def _fetch_ca(session: aiohttp.ClientSession, master: str, ca_pin: str) -> bytes:
+    """The master's CA, fetched without trust and trusted only once it matches the pin."""
+    async with session.get("/cacerts", ssl=False) as answer:
+        ca_pem = await _bounded(answer)
+    if answer.status != 200:
+        raise JoinError(f"{master} answers, but not as a Barque master (HTTP {answer.status} for its CA)")
+    try:
+        matches = pki.pin_matches(ca_pem, ca_pin)
+    except PkiError as error:
+        raise JoinError(f"{master} answers, but not as a Barque master: its CA is {error}") from error
+    if not matches:
+        raise JoinError(
+            f"the CA of the master at {master} is {pki.pin_of(ca_pem)}, not the pinned {ca_pin.strip() or '(none)'}: "
+            "wrong cluster, wrong --ca-pin, or somebody in between"
+        )
+    return ca_pem
+
+
+async def _ask(session: aiohttp.ClientSession, ca_pem: bytes, body: bytes) -> _Reply:
+    trusted = pki.trust(ca_pem)
+    headers = {"content-type": "application/json"}
+    async with session.post(
+        "/barque/v1/join", data=body, headers=headers, ssl=trusted, server_hostname=MASTER_HOST
+    ) as answer:
+        text = await _bounded(answer)
+    try:
+        if answer.status == 200:
+            return msgspec.json.decode(text, type=_Reply)
+        raise JoinError(f"the master refuses: {msgspec.json.decode(text, type=Status).message}")
+    except msgspec.DecodeError as error:
+        raise JoinError(f"the master's answer cannot be understood (HTTP {answer.status})") from error
+
+
+async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
+    data = bytearray()
+    async for chunk in answer.content.iter_chunked(8192):
+        data += chunk
+        if len(data) > _MAX_ANSWER_BYTES:
+            raise JoinError("the answer is far larger than a master's would be")
+    return bytes(data)

@@ -1,0 +1,289 @@
+"""The verbs over gRPC, to any of several masters: `connect(profile)` gives a `Connection`.
+
+Every unary call has a deadline. A read is repeated on the next master when a connection breaks. A write is repeated
+only while it has provably not been sent; after that a broken connection is 504 "outcome unknown" and the caller
+decides. A watch is never resumed here: it ends with 503, and the informer resumes it from its last revision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+import msgspec
+
+from barque.api.errors import ApiError, outcome_unknown, unavailable
+from barque.api.types.meta_v1 import Status
+from barque.client import verbs as port
+from barque.client import wire
+from barque.client.channels import Channels
+from barque.client.client import Client
+from barque.client.pki import Identity
+from barque.client.profile import Profile
+from barque.client.verbs import EventType, RawEvent, RawList, Selection, Target, Verbs, WriteOptions
+from barque.proto import cluster_pb2_grpc, pods_pb2_grpc, resources_pb2, resources_pb2_grpc, sessions_pb2_grpc
+
+# Far above what any answer takes; a wedged master is noticed by keepalive long before.
+DEADLINE_S = 30.0
+# A list of everything in a large cluster is many chunks.
+LIST_DEADLINE_S = 120.0
+
+T = TypeVar("T")
+Warn = Callable[[str], None]
+
+_EVENT_TYPES: dict[int, EventType] = {
+    resources_pb2.WatchEvent.ADDED: "ADDED",
+    resources_pb2.WatchEvent.MODIFIED: "MODIFIED",
+    resources_pb2.WatchEvent.DELETED: "DELETED",
+    resources_pb2.WatchEvent.BOOKMARK: "BOOKMARK",
+}
+
+
+class Connection:
+    """One process's way to the masters. `pods`, `cluster` and `sessions` are stubs on the master in use: their calls
+    raise `grpc.aio.AioRpcError`, which `wire.api_error` translates; `await ready()` first, to move past a dead master.
+    """
+
+    def __init__(self, channels: Channels, on_warning: Warn | None = None) -> None:
+        self.channels = channels
+        self.verbs: Verbs = RemoteVerbs(channels, on_warning)
+        self.client = Client(self.verbs)
+
+    @property
+    def master(self) -> str:
+        return self.channels.master
+
+    @property
+    def pods(self) -> pods_pb2_grpc.PodsStub:
+        return pods_pb2_grpc.PodsStub(self.channels.channel)
+
+    @property
+    def cluster(self) -> cluster_pb2_grpc.ClusterStub:
+        return cluster_pb2_grpc.ClusterStub(self.channels.channel)
+
+    @property
+    def sessions(self) -> sessions_pb2_grpc.SessionsStub:
+        return sessions_pb2_grpc.SessionsStub(self.channels.channel)
+
+    async def ready(self) -> None:
+        """Connect to a master that answers. Raises 503 saying what is wrong with each."""
+        await self.channels.ready()
+
+    async def renew(self) -> None:
+        """Use the identity as it is now for new calls."""
+        await self.channels.renew()
+
+    async def close(self) -> None:
+        await self.channels.close()
+
+    async def __aenter__(self) -> Connection:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def connect(
+    profile: Profile, *, identity: Callable[[], Identity] | None = None, on_warning: Warn | None = None
+) -> Connection:
+    """A connection as the profile says; nothing is sent yet. `identity` overrides who one is (a renewing identity's
+    `lambda: renewing.current`); `on_warning` hears what the master remarks about an accepted object.
+    """
+    own = profile.identity
+    return Connection(Channels(profile.masters, identity or (lambda: own)), on_warning)
+
+
+class RemoteVerbs:
+    """`client.verbs.Verbs` over the Resources service."""
+
+    def __init__(self, channels: Channels, on_warning: Warn | None = None, *, deadline_s: float = DEADLINE_S) -> None:
+        self._channels = channels
+        self._on_warning = on_warning
+        self._deadline_s = deadline_s
+
+    async def get(self, target: Target) -> bytes:
+        request = resources_pb2.GetRequest(target=_target(target))
+        return self._object(await self._read(lambda stub: stub.Get(request, timeout=self._deadline_s)))
+
+    async def watch(
+        self, target: Target, selection: Selection = Selection(), resource_version: str = ""
+    ) -> AsyncIterator[Sequence[RawEvent]]:
+        request = resources_pb2.WatchRequest(
+            target=_target(target),
+            label_selector=selection.labels,
+            field_selector=selection.fields,
+            resource_version=resource_version,
+            bookmarks=True,
+        )
+        channel = await self._channels.ready()
+        master = self._channels.master
+        call = resources_pb2_grpc.ResourcesStub(channel).Watch(request)
+        try:
+            async for batch in call:
+                yield [RawEvent(_EVENT_TYPES[event.type], event.json, event.revision) for event in batch.events]
+            raise unavailable(f"the master {master} ended the watch")
+        except grpc.aio.AioRpcError as error:
+            raise wire.api_error(error) from error
+        except asyncio.CancelledError:
+            if _cancelled_here():
+                raise
+            raise unavailable(f"the master {master} ended the watch") from None
+        finally:
+            call.cancel()
+
+    async def create(self, target: Target, body: bytes, options: WriteOptions = WriteOptions()) -> bytes:
+        request = _create(target, body, options)
+        return self._object(await self._write(lambda stub: stub.Create(request, timeout=self._deadline_s)))
+
+    async def update(self, target: Target, body: bytes, options: WriteOptions = WriteOptions()) -> bytes:
+        request = _update(target, body, options)
+        return self._object(await self._write(lambda stub: stub.Update(request, timeout=self._deadline_s)))
+
+    async def patch(
+        self, target: Target, content_type: str, patch: bytes, options: WriteOptions = WriteOptions()
+    ) -> bytes:
+        request = _patch(target, content_type, patch, options)
+        return self._object(await self._write(lambda stub: stub.Patch(request, timeout=self._deadline_s)))
+
+    async def delete(self, target: Target, options: bytes = b"") -> bytes:
+        request = resources_pb2.DeleteRequest(target=_target(target), options=options)
+        return self._object(await self._write(lambda stub: stub.Delete(request, timeout=self._deadline_s)))
+
+    async def batch(self, writes: Sequence[port.Write]) -> list[bytes | ApiError]:
+        if not writes:
+            return []
+        request = resources_pb2.BatchRequest(writes=[_write(write) for write in writes])
+        reply = await self._write(lambda stub: stub.Batch(request, timeout=self._deadline_s))
+        return [_outcome(result) for result in reply.results]
+
+    async def list(self, target: Target, selection: Selection = Selection()) -> RawList:
+        request = resources_pb2.ListRequest(
+            target=_target(target), label_selector=selection.labels, field_selector=selection.fields
+        )
+        return await self._read(lambda stub: _gather(stub.List(request, timeout=LIST_DEADLINE_S)))
+
+    async def _read(self, call: Callable[[Any], Awaitable[T]]) -> T:
+        """Make the call; where its connection breaks, once more on each master."""
+        attempts = len(self._channels.masters) + 1
+        while True:
+            attempts -= 1
+            channel = await self._channels.ready()
+            master = self._channels.master
+            try:
+                return await self._attempt(call, channel)
+            except grpc.aio.AioRpcError as error:
+                failure = wire.api_error(error)
+                broken = (
+                    error.code() is grpc.StatusCode.UNAVAILABLE
+                    and wire.carried_status(error.trailing_metadata() or ()) is None
+                )
+                if not broken or not attempts:
+                    raise failure from error
+            except _EndedError:
+                if not attempts:
+                    raise unavailable(f"the master {master} broke off its answer") from None
+            self._channels.move_on(master)
+
+    async def _write(self, call: Callable[[Any], Awaitable[T]]) -> T:
+        """Make the call once, on a master that is connected."""
+        channel = await self._channels.ready()
+        master = self._channels.master
+        try:
+            return await self._attempt(call, channel)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                self._channels.move_on(master)
+            raise wire.api_error(error, unsent=False) from error
+        except _EndedError:
+            raise outcome_unknown(f"the master {master} broke off its answer") from None
+
+    async def _attempt(self, call: Callable[[Any], Awaitable[T]], channel: grpc.aio.Channel) -> T:
+        try:
+            return await call(resources_pb2_grpc.ResourcesStub(channel))
+        except asyncio.CancelledError:
+            if _cancelled_here():
+                raise
+            raise _EndedError from None
+
+    def _object(self, answer: Any) -> bytes:
+        if self._on_warning is not None:
+            for warning in answer.warnings:
+                self._on_warning(warning)
+        json: bytes = answer.json
+        return json
+
+
+class _EndedError(Exception):
+    """The master cancelled the call: it is stopping."""
+
+
+def _cancelled_here() -> bool:
+    """Whether this task is being cancelled; grpc.aio raises CancelledError also where the peer ended the call."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _gather(chunks: AsyncIterator[Any]) -> RawList:
+    items: list[bytes] = []
+    resource_version = ""
+    async for chunk in chunks:
+        items.extend(chunk.items)
+        resource_version = chunk.resource_version
+    if not resource_version:
+        raise _EndedError
+    return RawList(items, resource_version)
+
+
+def _target(target: Target) -> resources_pb2.Target:
+    resource = target.resource
+    return resources_pb2.Target(
+        group=resource.group,
+        version=resource.version,
+        resource=resource.plural,
+        namespace=target.namespace,
+        name=target.name,
+        subresource=target.subresource,
+    )
+
+
+def _options(options: WriteOptions) -> resources_pb2.WriteOptions:
+    return resources_pb2.WriteOptions(
+        dry_run=options.dry_run, field_manager=options.field_manager, field_validation=options.field_validation
+    )
+
+
+def _create(target: Target, body: bytes, options: WriteOptions = WriteOptions()) -> resources_pb2.CreateRequest:
+    return resources_pb2.CreateRequest(target=_target(target), json=body, options=_options(options))
+
+
+def _update(target: Target, body: bytes, options: WriteOptions = WriteOptions()) -> resources_pb2.UpdateRequest:
+    return resources_pb2.UpdateRequest(target=_target(target), json=body, options=_options(options))
+
+
+def _patch(
+    target: Target, content_type: str, patch: bytes, options: WriteOptions = WriteOptions()
+) -> resources_pb2.PatchRequest:
+    return resources_pb2.PatchRequest(
+        target=_target(target), content_type=content_type, patch=patch, options=_options(options)
+    )
+
+
+def _write(write: port.Write) -> resources_pb2.Write:
+    match write:
+        case port.Create(target, json):
+            return resources_pb2.Write(create=_create(target, json))
+        case port.Update(target, json):
+            return resources_pb2.Write(update=_update(target, json))
+        case port.Patch(target, content_type, patch):
+            return resources_pb2.Write(patch=_patch(target, content_type, patch))
+        case port.Delete(target, options):
+            return resources_pb2.Write(delete=resources_pb2.DeleteRequest(target=_target(target), options=options))
+
+
+def _outcome(result: resources_pb2.WriteResult) -> bytes | ApiError:
+    if result.WhichOneof("outcome") == "error":
+        return ApiError.from_status(msgspec.json.decode(result.error, type=Status))
+    return result.json

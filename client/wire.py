@@ -1,0 +1,134 @@
+"""How both ends of gRPC are set up, and how a refused call's Kubernetes `Status` travels.
+
+A dead or paused peer must be noticed within seconds, so clients ping and servers must permit it: a server without
+`SERVER_OPTIONS` would cut off such clients for pinging too often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+import grpc.aio
+import msgspec
+
+from barque.api.errors import ApiError, outcome_unknown, unavailable
+from barque.api.types.meta_v1 import Status
+
+STATUS_KEY = "barque-status-bin"
+# The largest message: a batch of writes; a single object is bounded far below by the registry.
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+# A silent peer is dropped after KEEPALIVE + TIMEOUT: within the time a worker would need to be judged lost.
+KEEPALIVE_MS = 4_000
+KEEPALIVE_TIMEOUT_MS = 3_000
+CONNECT_TIMEOUT_MS = 3_000
+MAX_BACKOFF_MS = 1_000
+
+_SHARED_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Otherwise a ping that measures bandwidth may be under way when the peer stops; it would be waited for a minute.
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+]
+SERVER_OPTIONS: list[tuple[str, Any]] = [
+    *_SHARED_OPTIONS,
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
+    # Two servers on one port would share its connections silently; a taken port must be an error.
+    ("grpc.so_reuseport", 0),
+]
+
+
+def channel_options(host: str) -> list[tuple[str, Any]]:
+    """Options of a client channel whose server must show a certificate for `host`."""
+    return [
+        *_SHARED_OPTIONS,
+        ("grpc.ssl_target_name_override", host),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
+        ("grpc.max_reconnect_backoff_ms", MAX_BACKOFF_MS),
+        # Otherwise a channel made after a renewal would silently share the old connection and its old certificate.
+        ("grpc.use_local_subchannel_pool", 1),
+        # A proxy named in the environment is meant for the outside world, never for the cluster's own hosts.
+        ("grpc.enable_http_proxy", 0),
+    ]
+
+
+def status_metadata(error: ApiError) -> tuple[tuple[str, bytes], ...]:
+    """Trailing metadata of a refused call."""
+    return ((STATUS_KEY, msgspec.json.encode(error.status())),)
+
+
+def api_error(error: grpc.aio.AioRpcError, *, unsent: bool = True) -> ApiError:
+    """The `ApiError` behind a failed call.
+
+    `unsent` is False for a write that may have reached the master: then a broken connection or a missed deadline is
+    504 "outcome unknown".
+    """
+    carried = carried_status(error.trailing_metadata() or ())
+    if carried is not None:
+        return ApiError.from_status(carried)
+    code, why = error.code(), plain_reason(error.details() or "")
+    if not unsent and code in (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.CANCELLED,
+    ):
+        return outcome_unknown(why)
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+        return unavailable(f"the connection to the master broke: {why}")
+    http, reason = _CODES.get(code, (500, "InternalError"))
+    return ApiError(http, reason, why or code.name)
+
+
+def carried_status(metadata: Iterable[Any]) -> Status | None:
+    """The Kubernetes Status in a call's trailing metadata, if there is one."""
+    for key, value in metadata:
+        if key == STATUS_KEY:
+            return msgspec.json.decode(value, type=Status)
+    return None
+
+
+def plain_reason(details: str) -> str:
+    """gRPC's account of a broken connection in a few words."""
+    for sign, words in _SIGNS:
+        if sign in details:
+            return words
+    return details.strip().splitlines()[0][:200] if details.strip() else "the connection broke"
+
+
+_SIGNS = (
+    ("Connection refused", "connection refused"),
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not of this cluster's CA"),
+    ("Hostname Verification Check failed", "its certificate is not a master's"),
+    ("Peer name", "its certificate is not a master's"),
+    ("WRONG_VERSION_NUMBER", "it does not speak TLS"),
+    ("handshake failed", "the TLS handshake failed"),
+    ("No route to host", "no route to host"),
+    ("Network is unreachable", "network is unreachable"),
+    ("DNS resolution failed", "its name cannot be resolved"),
+    ("Domain name not found", "its name cannot be resolved"),
+    ("Name or service not known", "its name cannot be resolved"),
+    ("Connection reset", "connection reset"),
+    ("Socket closed", "connection closed"),
+    ("GOAWAY", "connection closed"),
+    ("keepalive", "it stopped answering"),
+    ("ping timeout", "it stopped answering"),
+    ("imeout", "no answer in time"),
+    ("Deadline Exceeded", "no answer in time"),
+)
+
+_CODES = {
+    grpc.StatusCode.INVALID_ARGUMENT: (400, "BadRequest"),
+    grpc.StatusCode.UNAUTHENTICATED: (401, "Unauthorized"),
+    grpc.StatusCode.PERMISSION_DENIED: (403, "Forbidden"),
+    grpc.StatusCode.NOT_FOUND: (404, "NotFound"),
+    grpc.StatusCode.UNIMPLEMENTED: (405, "MethodNotAllowed"),
+    grpc.StatusCode.ALREADY_EXISTS: (409, "AlreadyExists"),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (429, "TooManyRequests"),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (504, "Timeout"),
+}

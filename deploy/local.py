@@ -1,0 +1,329 @@
+"""`barque up` and `barque down`: a cluster of one master and one worker on this machine.
+
+`up` is idempotent: what runs already is kept, what is missing is started, and it returns when the node is Ready. `down`
+leaves no container, rule, link, mount or process behind; the cluster's state stays on disk for the next `up` unless
+`--purge` removes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import grpc.aio
+
+from barque.api.errors import ApiError
+from barque.api.types.core_v1 import Node
+from barque.client import profile as profiles
+from barque.client import wire
+from barque.client.joining import JoinError, join
+from barque.client.pki import Identity, PkiError, pin_of
+from barque.client.profile import Profile
+from barque.client.remote import connect
+from barque.deploy import dockerd, processes
+from barque.proto import cluster_pb2
+from barque.worker.cleanup import cleanup as clean_worker
+from barque.worker.settings import Settings as WorkerSettings
+from barque.worker.settings import WorkerError
+
+log = logging.getLogger(__name__)
+
+_START_TIMEOUT_S = 30.0
+_POLL_S = 0.05
+# What the join token that `up` makes for its own worker lives.
+_TOKEN_LIFE_S = 300
+
+
+class LocalError(Exception):
+    """The cluster cannot be brought up or taken down; the message says what to do."""
+
+
+class Place(NamedTuple):
+    """Where a local cluster lives: state, run files, logs, ports and the profile the CLI reads."""
+
+    data_dir: Path
+    run_dir: Path
+    log_dir: Path
+    profile: Path
+    docker_host: str
+    node_name: str
+    https_port: int
+    grpc_port: int
+    bus_port: int
+    node_port: int
+
+    @property
+    def ports(self) -> dict[str, int]:
+        return {
+            "--https-port": self.https_port,
+            "--grpc-port": self.grpc_port,
+            "--bus-port": self.bus_port,
+            "--node-port": self.node_port,
+        }
+
+    @property
+    def worker(self) -> WorkerSettings:
+        """As the worker's own command understands it."""
+        return WorkerSettings(self.data_dir / "worker", docker_host=self.docker_host)
+
+    def pid_file(self, daemon: str) -> Path:
+        return self.run_dir / f"{daemon}.pid"
+
+    def log(self, daemon: str) -> Path:
+        return self.log_dir / f"{daemon}.log"
+
+
+class Report:
+    """Progress: one line a step, with what it took."""
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+
+    def done(self, what: str) -> None:
+        click.echo(f"{click.style('✓', fg='green')} {what} ({time.monotonic() - self._begin:.1f} s)")
+
+
+def bring_up(place: Place, report: Report) -> None:
+    """Start whatever of the cluster does not run. Raises `LocalError`."""
+    if os.geteuid() != 0:
+        raise LocalError("a worker sets up networks and containers, which only root may: run `sudo barque up`")
+    _check_ports(place)
+    try:
+        own = dockerd.ensure(place.docker_host, place.run_dir, Path("/var/lib/docker"), place.log("dockerd"))
+    except dockerd.DockerError as error:
+        raise LocalError(str(error)) from error
+    report.done("Docker started" if own else "Docker answers")
+    _start_master(place)
+    report.done(f"master answers on 127.0.0.1:{place.grpc_port}")
+    asyncio.run(_join_worker(place))
+    _start_worker(place)
+    asyncio.run(_wait_ready(place))
+    report.done(f"node {place.node_name} is Ready")
+
+
+def take_down(place: Place, report: Report, *, purge: bool) -> None:
+    """Stop the cluster and remove its traces. Raises `LocalError`."""
+    if os.geteuid() != 0:
+        raise LocalError("only root can stop the cluster: run `sudo barque down`")
+    processes.stop(place.pid_file("worker"))
+    if dockerd.answers(place.docker_host):
+        try:
+            asyncio.run(clean_worker(place.worker, keep_data=not purge))
+        except WorkerError as error:
+            raise LocalError(str(error)) from error
+        report.done("containers, pod network and service rules removed")
+    elif (place.data_dir / "worker").exists():
+        raise LocalError(
+            f"Docker does not answer at {place.docker_host}, so the pods' containers cannot be removed; "
+            "start it (`systemctl start docker`) and run this again"
+        )
+    processes.stop(place.pid_file("master"))
+    report.done("master stopped")
+    dockerd.stop(place.run_dir)
+    if purge:
+        for part in ("master", "worker"):
+            shutil.rmtree(place.data_dir / part, ignore_errors=True)
+        place.profile.unlink(missing_ok=True)
+        report.done(f"state under {place.data_dir} removed")
+
+
+def _check_ports(place: Place) -> None:
+    """Refuse taken ports before anything is started; a running daemon of ours holds its own."""
+    running = {
+        "--https-port": "master",
+        "--grpc-port": "master",
+        "--bus-port": "master",
+        "--node-port": "worker",
+    }
+    for option, port in place.ports.items():
+        if processes.read_pid_file(place.pid_file(running[option])) is not None:
+            continue
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("0.0.0.0", port))
+            except OSError as error:
+                raise LocalError(
+                    f"port {port} is taken ({error.strerror}): `ss -ltnp 'sport = :{port}'` shows by whom; "
+                    f"free it or choose another with {option}"
+                ) from error
+
+
+def _start_master(place: Place) -> None:
+    argv = [
+        *_barque(),
+        "master",
+        "run",
+        f"--data-dir={place.data_dir / 'master'}",
+        f"--https-port={place.https_port}",
+        f"--grpc-port={place.grpc_port}",
+        f"--bus-port={place.bus_port}",
+    ]
+    _start("master", argv, place)
+
+    def answers() -> bool:
+        try:
+            identity = Identity.load(place.data_dir / "master" / "pki", "admin")
+        except PkiError:
+            return False  # The first start makes it.
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1.0)
+            if probe.connect_ex(("127.0.0.1", place.grpc_port)) != 0:
+                return False
+        Profile.of([f"127.0.0.1:{place.grpc_port}"], identity).save(place.profile)
+        return True
+
+    _await_daemon("master", answers, place)
+
+
+async def _join_worker(place: Place) -> None:
+    """Give the worker its certificate, unless it has one of this very cluster."""
+    profile = profiles.load(place.profile)
+    try:
+        if profiles.load(place.worker.profile).ca == profile.ca:
+            return
+    except profiles.ProfileError:
+        log.debug("the worker has no certificate yet")
+    connection = connect(profile)
+    try:
+        made = await connection.cluster.CreateJoinToken(cluster_pb2.CreateJoinTokenRequest(ttl_s=_TOKEN_LIFE_S))
+        joined = await join(
+            f"127.0.0.1:{place.https_port}", made.token, pin_of(profile.identity.ca_pem), place.node_name
+        )
+    except grpc.aio.AioRpcError as error:
+        raise LocalError(f"no join token for the worker: {wire.api_error(error).message}") from error
+    except JoinError as error:
+        raise LocalError(f"the worker cannot join: {error}") from error
+    finally:
+        await connection.close()
+    place.worker.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    Profile.of([f"127.0.0.1:{place.grpc_port}"], joined.identity, cluster=joined.cluster).save(place.worker.profile)
+
+
+def _start_worker(place: Place) -> None:
+    argv = [
+        *_barque(),
+        "worker",
+        "run",
+        f"--data-dir={place.data_dir / 'worker'}",
+        f"--node-name={place.node_name}",
+        f"--listen=0.0.0.0:{place.node_port}",
+        f"--docker-host={place.docker_host}",
+    ]
+    _start("worker", argv, place)
+
+
+async def _wait_ready(place: Place) -> None:
+    connection = connect(profiles.load(place.profile))
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    why = "it has not registered"
+    try:
+        while time.monotonic() < deadline:
+            if processes.read_pid_file(place.pid_file("worker")) is None:
+                raise LocalError(f"the worker ended:\n{processes.last_lines(place.log('worker'))}")
+            try:
+                node = await connection.client.get(Node, place.node_name)
+                ready = next((c for c in node.status.conditions if c.type == "Ready"), None)
+                if ready is not None and ready.status == "True":
+                    return
+                why = ready.message if ready is not None else why
+            except ApiError as error:
+                why = error.message
+            await asyncio.sleep(_POLL_S)
+    finally:
+        await connection.close()
+    raise LocalError(
+        f"node {place.node_name} is not Ready after {_START_TIMEOUT_S:.0f} s: {why}; see {place.log('worker')}"
+    )
+
+
+def _barque() -> list[str]:
+    """This very installation's command, whatever PATH says."""
+    return [sys.executable, "-P", "-m", "barque.cli"]
+
+
+def _start(daemon: str, argv: list[str], place: Place) -> None:
+    if processes.read_pid_file(place.pid_file(daemon)) is None:
+        processes.start(argv, place.pid_file(daemon), place.log(daemon))
+
+
+def _await_daemon(daemon: str, answers: Callable[[], bool], place: Place) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while not answers():
+        if processes.read_pid_file(place.pid_file(daemon)) is None:
+            raise LocalError(f"the {daemon} ended:\n{processes.last_lines(place.log(daemon))}")
+        if time.monotonic() > deadline:
+            raise LocalError(f"the {daemon} does not answer after {_START_TIMEOUT_S:.0f} s; see {place.log(daemon)}")
+        time.sleep(_POLL_S)
+
+
+def _placed(command: Callable[..., None]) -> Callable[..., None]:
+    """The options `up` and `down` share."""
+    options = (
+        click.option("--data-dir", default="/var/lib/barque", type=click.Path(path_type=Path), show_default=True),
+        click.option("--run-dir", default="/run/barque", type=click.Path(path_type=Path), show_default=True),
+        click.option("--log-dir", default="/var/log/barque", type=click.Path(path_type=Path), show_default=True),
+        click.option("--docker-host", default=dockerd.DEFAULT_HOST, show_default=True, help="Docker to run pods on."),
+        click.option("--node-name", default=lambda: socket.gethostname().lower(), help="The worker's name [hostname]."),
+        click.option("--https-port", default=6443, show_default=True, help="Master: health and joining."),
+        click.option("--grpc-port", default=7443, show_default=True, help="Master: the API."),
+        click.option("--bus-port", default=4222, show_default=True, help="Master: NATS."),
+        click.option("--node-port", default=7450, show_default=True, help="Worker: logs and exec."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _place(options: dict[str, object]) -> Place:
+    return Place(profile=profiles.default_path(), **options)  # type: ignore[arg-type]
+
+
+@click.command(short_help="Bring a cluster up on this machine.")
+@_placed
+def up(**options: object) -> None:
+    """Bring a cluster up on this machine: one master, one worker, on the Docker that runs here or one of its own.
+
+    Run it again at any time: what runs is kept, what is missing is started. It writes the profile that the other
+    commands read (~/.barque/config, or where BARQUE_CONFIG says).
+
+    \b
+    Examples:
+      barque up
+      barque up --node-name n1 --docker-host unix:///run/docker.sock
+    """
+    place = _place(options)
+    try:
+        bring_up(place, Report())
+    except (LocalError, profiles.ProfileError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo("The cluster is up. Try: barque get nodes")
+
+
+@click.command(short_help="Take the cluster on this machine down.")
+@_placed
+@click.option("--purge", is_flag=True, help="Remove the cluster's state and its profile too.")
+def down(purge: bool, **options: object) -> None:
+    """Take the cluster on this machine down: no container, rule, link, mount or process stays behind.
+
+    The cluster's state stays on disk, and `barque up` brings it back as it was, unless --purge is given.
+
+    \b
+    Examples:
+      barque down
+      barque down --purge
+    """
+    try:
+        take_down(_place(options), Report(), purge=purge)
+    except LocalError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo("The cluster is down." if not purge else "The cluster is gone.")

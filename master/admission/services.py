@@ -1,0 +1,194 @@
+"""Cluster IPs and node ports of services: which ones a service needs, and which it gets.
+
+In: the service about to be written, its former state, what is held, the ranges, a source of randomness. Out: the
+service completed in place, and the `Claims` of its op. A number the user asks for is checked and refused in
+Kubernetes' words. Follows Kubernetes' service registry (allocation, carrying over on update, release when the type
+changes).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from random import Random
+
+from barque.api.errors import ApiError, FieldError, invalid, invalid_object, refused
+from barque.api.types.core_v1 import Service, ServicePort
+from barque.master.admission.claims import Claims, Held
+from barque.master.apiserver.settings import ApiSettings
+
+CLUSTER_IP = "clusterip/"
+NODE_PORT = "nodeport/"
+HEADLESS = "None"
+_IP_TYPES = ("ClusterIP", "NodePort", "LoadBalancer")
+_PORT_TYPES = ("NodePort", "LoadBalancer")
+# Random probes before the range is walked: with the range half full, sixteen in a row fail once in 65,536 times.
+_PROBES = 16
+# Never chosen, though anyone may ask for them: the first is the API's own in Kubernetes, the tenth the cluster DNS.
+_KEPT_OFFSETS = (1, 10)
+_TAKEN_IP = "provided IP is already allocated"
+_TAKEN_PORT = "provided port is already allocated"
+
+
+def admit_service(service: Service, old: Service | None, held: Held, settings: ApiSettings, entropy: Random) -> Claims:
+    """Complete `service` and return what its op reserves and releases. Raises 422 or, when a range is full, 403."""
+    before = reservations(old) if old is not None else frozenset()
+    allocation = _Allocation(service, held, before, settings, entropy)
+    allocation.settle_address()
+    allocation.settle_ports()
+    if allocation.errors:
+        raise invalid_object("Service", "", service.metadata.name, allocation.errors)
+    after = reservations(service)
+    return Claims(tuple(sorted(after - before)), tuple(sorted(before - after)), frozenset(allocation.chosen))
+
+
+def carry_over(service: Service, old: Service) -> None:
+    """Keep what was allocated and is still needed; drop what the new type has no use for and the user did not touch."""
+    spec, was = service.spec, old.spec
+    if spec.type in _IP_TYPES:
+        if not spec.clusterIP and not spec.clusterIPs and was.type in _IP_TYPES:
+            spec.clusterIP, spec.clusterIPs = was.clusterIP, list(was.clusterIPs)
+    elif spec.clusterIP == was.clusterIP:
+        spec.clusterIP, spec.clusterIPs, spec.ipFamilies, spec.ipFamilyPolicy = "", [], [], ""
+    former = {(port.protocol, port.port): port.nodePort for port in was.ports if port.nodePort}
+    if spec.type in _PORT_TYPES:
+        asked = {port.nodePort for port in spec.ports if port.nodePort}
+        for port in spec.ports:
+            kept = former.get((port.protocol, port.port))
+            if not port.nodePort and kept not in asked:
+                port.nodePort = kept
+    elif was.type in _PORT_TYPES:
+        for port in spec.ports:
+            if port.nodePort in former.values():
+                port.nodePort = None
+
+
+def reservations(service: Service) -> frozenset[str]:
+    """The reservation keys a complete service holds."""
+    keys = {_port_key(port, port.nodePort) for port in service.spec.ports if port.nodePort}
+    if service.spec.clusterIP not in ("", HEADLESS):
+        keys.add(CLUSTER_IP + service.spec.clusterIP)
+    return frozenset(keys)
+
+
+def reservation_taken(service: Service, reservation: str) -> ApiError:
+    """422: the number the user asked for is held by another service."""
+    if reservation.startswith(CLUSTER_IP):
+        error = _address_error(service.spec.clusterIP, _TAKEN_IP)
+    else:
+        index, port = next(
+            (i, p) for i, p in enumerate(service.spec.ports) if p.nodePort and _port_key(p, p.nodePort) == reservation
+        )
+        error = invalid(f"spec.ports[{index}].nodePort", port.nodePort, _TAKEN_PORT)
+    return invalid_object("Service", "", service.metadata.name, [error])
+
+
+class _Allocation:
+    """One service's numbers being settled: faults gather in `errors`, what was picked for it in `chosen`."""
+
+    def __init__(
+        self, service: Service, held: Held, before: frozenset[str], settings: ApiSettings, entropy: Random
+    ) -> None:
+        self._service = service
+        self._spec = service.spec
+        self._held = held
+        # What the service has already is not judged again: the ranges may have been narrowed since.
+        self._before = before
+        self._settings = settings
+        self._entropy = entropy
+        self.errors: list[FieldError] = []
+        self.chosen: set[str] = set()
+
+    def settle_address(self) -> None:
+        spec = self._spec
+        if spec.type not in _IP_TYPES:
+            return
+        spec.clusterIP = spec.clusterIP or (spec.clusterIPs[0] if spec.clusterIPs else "")
+        if not spec.clusterIP:
+            spec.clusterIP = self._choose_address()
+        elif spec.clusterIP != HEADLESS:
+            why = self._address_fault(spec.clusterIP)
+            if why:
+                self.errors.append(_address_error(spec.clusterIP, why))
+        spec.clusterIPs = [spec.clusterIP]
+
+    def settle_ports(self) -> None:
+        spec = self._spec
+        if spec.type not in _PORT_TYPES or spec.allocateLoadBalancerNodePorts is False:
+            return
+        asked: set[str] = set()
+        for index, port in enumerate(spec.ports):
+            if port.nodePort:
+                why = self._port_fault(port, asked)
+                if why:
+                    self.errors.append(invalid(f"spec.ports[{index}].nodePort", port.nodePort, why))
+                asked.add(_port_key(port, port.nodePort))
+        taken = self._held.by.keys() | asked
+        for port in spec.ports:
+            if not port.nodePort:
+                port.nodePort = self._choose_port(port, taken)
+                taken.add(_port_key(port, port.nodePort))
+
+    def _choose_address(self) -> str:
+        network = self._settings.service_network
+        taken = self._held.by.keys() | {CLUSTER_IP + str(network[offset]) for offset in _KEPT_OFFSETS}
+        # The first address names the network, the last one is its broadcast: neither is a host.
+        last = network.num_addresses - 2
+        offset = _choose(1, last, lambda n: CLUSTER_IP + str(network[n]) in taken, self._entropy)
+        if offset is None:
+            raise self._exhausted(f"failed to allocate a serviceIP: range is full: no address of {network} is free")
+        self.chosen.add(CLUSTER_IP + str(network[offset]))
+        return str(network[offset])
+
+    def _choose_port(self, port: ServicePort, taken: set[str]) -> int:
+        first, last = self._settings.first_node_port, self._settings.last_node_port
+        number = _choose(first, last, lambda n: _port_key(port, n) in taken, self._entropy)
+        if number is None:
+            raise self._exhausted(f"failed to allocate a nodePort: range is full: no port of {first}-{last} is free")
+        self.chosen.add(_port_key(port, number))
+        return number
+
+    def _address_fault(self, address: str) -> str:
+        """Why the user cannot have this address; "" if they can."""
+        if CLUSTER_IP + address in self._before:
+            return ""
+        network = self._settings.service_network
+        try:
+            inside = ipaddress.IPv4Address(address) in network
+        except ValueError:
+            return "must be a valid IP address"
+        if not inside or address in (str(network[0]), str(network[-1])):
+            return f"the provided IP ({address}) is not in the valid range. The range of valid IPs is {network}"
+        return _TAKEN_IP if self._held.by_another(CLUSTER_IP + address) else ""
+
+    def _port_fault(self, port: ServicePort, asked: set[str]) -> str:
+        """Why the user cannot have this node port; "" if they can. `asked` are those of the ports before it."""
+        first, last = self._settings.first_node_port, self._settings.last_node_port
+        key = _port_key(port, port.nodePort)
+        if key in asked:
+            return _TAKEN_PORT
+        if key in self._before:
+            return ""
+        if not first <= (port.nodePort or 0) <= last:
+            return f"provided port is not in the valid range. The range of valid ports is {first}-{last}"
+        return _TAKEN_PORT if self._held.by_another(key) else ""
+
+    def _exhausted(self, why: str) -> ApiError:
+        return refused("services", "", self._service.metadata.name, why)
+
+
+def _address_error(address: str, why: str) -> FieldError:
+    return invalid("spec.clusterIPs", [address], f"failed to allocate IP {address}: {why}")
+
+
+def _port_key(port: ServicePort, number: int | None) -> str:
+    return f"{NODE_PORT}{(port.protocol or 'TCP').lower()}/{number}"
+
+
+def _choose(first: int, last: int, is_taken: Callable[[int], bool], entropy: Random) -> int | None:
+    """A free number of `first`..`last`, at random so that masters seldom collide; None where all are taken."""
+    for _ in range(_PROBES):
+        guess = entropy.randint(first, last)
+        if not is_taken(guess):
+            return guess
+    return next((n for n in range(first, last + 1) if not is_taken(n)), None)

@@ -1,0 +1,131 @@
+"""`Backend`: where the objects of one resource are kept, as the registry sees it.
+
+`StoreBackend` keeps them in the replicated store; `master.bus.events` keeps Event records in the bus. Both speak in
+the store port's own words (`Key`, `Op`, `Stored`, `Filter`, `Result`), on encoded bytes, so that a list or a watch
+passes bytes through untouched. The registry has defaulted, validated and stamped (uid, timestamps) every object
+before a backend sees it.
+
+What a backend must keep of an `Op`:
+
+* its verb and its compares on its own key: `Absent(key)` makes a put a create, `RevisionIs(key, n)` an update or
+  delete of exactly that state, no compare an unconditional put or delete. A failed one is `Refused(compare=its index,
+  revision=the current revision or 0)`. A put that changes no byte answers `Committed(the old revision,
+  changed=False)`;
+* the revision: `Committed.revision` rises with every write of this backend and is what stands in the slot of the bytes
+  read back (`op.json[: op.slot] + str(revision) + op.json[op.slot :]`). For the bus it is the stream's sequence;
+* compares on other keys, `reserve` and `release` only where `guards` is True: the registry then relies on them. Where
+  it is False the registry checks the namespace itself before it writes, and never reserves.
+
+Failures are `ApiError`s already: 503 where nothing was and will be written, 410 where the history asked for is gone,
+504 for a revision that does not come. `Unknown` is a result, not an error: each op of a commit is answered alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from barque.api.errors import ApiError, expired, unavailable
+from barque.master.store.port import (
+    Filter,
+    FutureRevisionError,
+    HistoryGoneError,
+    Key,
+    Listing,
+    Op,
+    Result,
+    SlowWatcherError,
+    Store,
+    Stored,
+    StoreUnavailableError,
+    Watched,
+)
+
+
+class Backend(Protocol):
+    """Keeps the objects of a resource. Raises `ApiError` alone; see the module's text for the contract."""
+
+    @property
+    def guards(self) -> bool:
+        """Whether compares on other keys and reservations are honoured."""
+        ...
+
+    async def get(self, key: Key) -> Stored | None:
+        """The object as of now: every write acknowledged before the call is seen."""
+        ...
+
+    async def list(self, resource: str, selected: Filter = Filter()) -> Listing:
+        """All selected objects at one revision, ordered by namespace and name; from it a watch can go on."""
+        ...
+
+    def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Sequence[Watched]]:
+        """Changes after revision `since`, ordered and gap-free, in batches, with a BOOKMARK at least once a minute.
+        Entering or leaving the filter is ADDED or DELETED. Ends only by an `ApiError` or by `aclose()`.
+        """
+        ...
+
+    async def commit(self, ops: Sequence[Op]) -> Sequence[Result]:
+        """Write durably, each op atomic alone and answered alone, in order."""
+        ...
+
+
+class StoreBackend:
+    """Objects in the replicated store.
+
+    `boot_id` names this process's life: with a running number it names each op, so that an op sent again after a lost
+    answer is not written twice.
+    """
+
+    guards = True
+
+    def __init__(self, store: Store, boot_id: str) -> None:
+        self._store = store
+        self._boot_id = boot_id
+        self._sequence = itertools.count(1)
+
+    async def get(self, key: Key) -> Stored | None:
+        await self._barrier()
+        return self._store.get(key)
+
+    async def list(self, resource: str, selected: Filter = Filter()) -> Listing:
+        await self._barrier()
+        return self._store.list(resource, selected)
+
+    async def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Sequence[Watched]]:
+        changes = self._store.watch(resource, since, selected)
+        try:
+            async for batch in changes:
+                yield batch
+        except HistoryGoneError as gone:
+            raise expired(f"too old resource version: {since}: {gone}") from gone
+        except FutureRevisionError as future:
+            raise too_large_revision(since) from future
+        except SlowWatcherError as slow:
+            raise unavailable(f"the watch fell behind and was cut off; resume from its last revision: {slow}") from slow
+        except StoreUnavailableError as down:
+            raise unavailable(str(down)) from down
+        finally:
+            close = getattr(changes, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def commit(self, ops: Sequence[Op]) -> Sequence[Result]:
+        named = [msgspec.structs.replace(op, boot_id=self._boot_id, sequence=next(self._sequence)) for op in ops]
+        try:
+            return await self._store.commit(named)
+        except StoreUnavailableError as down:
+            raise unavailable(str(down)) from down
+
+    async def _barrier(self) -> None:
+        try:
+            await self._store.barrier()
+        except StoreUnavailableError as down:
+            raise unavailable(str(down)) from down
+
+
+def too_large_revision(revision: int) -> ApiError:
+    """504 in Kubernetes' words: the revision asked for was not reached in time."""
+    return ApiError(504, "Timeout", f"Too large resource version: {revision}")

@@ -1,0 +1,55 @@
+"""What every verb of the registry works with: where objects are kept, time, chance, settings, and who may what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from barque.api import codec
+from barque.api.resources import Resource
+from barque.client.clock import Clock
+from barque.client.verbs import Target
+from barque.master.admission.claims import Held
+from barque.master.apiserver.backend import Backend
+from barque.master.apiserver.settings import ApiSettings
+from barque.master.auth.authorizer import Authorizer
+from barque.master.auth.identity import User
+from barque.master.store.port import Key, Store, Stored
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Shared by all requests; holds no state of its own."""
+
+    store: Store
+    objects: Backend
+    events: Backend
+    authorizer: Authorizer
+    settings: ApiSettings
+    clock: Clock
+    entropy: Random
+
+    def backend(self, resource: Resource) -> Backend:
+        """Where the objects of this resource are kept."""
+        return self.events if resource.storage == "bus" else self.objects
+
+    def held(self, prefix: str, owner: Key) -> Held:
+        """The reservations with this prefix as this master knows them."""
+        return Held(self.store.reserved(prefix), owner)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One caller's write: who, on what, and what the caller is told besides the answer."""
+
+    user: User
+    target: Target
+    warnings: list[str]
+
+
+def decode_stored(resource: Resource, stored: Stored) -> Any:
+    """The object of stored bytes, with its resourceVersion taken out: the store alone writes that."""
+    obj: Any = codec.decode(resource.type, stored.json)
+    obj.metadata.resourceVersion = ""
+    return obj

@@ -1,0 +1,64 @@
+"""The gRPC door (`:7443`): Resources, Pods, Cluster and Sessions behind one port with mutual TLS.
+
+In: the registry, the services of the neighbours, credentials that demand a certificate of the cluster's CA. Out: a
+running server. Runs on the daemon's event loop (uvloop).
+"""
+
+from __future__ import annotations
+
+import logging
+
+import grpc
+import grpc.aio
+
+from barque.client import wire
+from barque.master.apiserver.cluster_service import ClusterService
+from barque.master.apiserver.grpc_calls import Bounds
+from barque.master.apiserver.pods_service import Dial, PodsService
+from barque.master.apiserver.registry import Registry
+from barque.master.apiserver.resources_service import ResourcesService
+from barque.proto import cluster_pb2_grpc, pods_pb2_grpc, resources_pb2_grpc, sessions_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+# Five thousand workers hold some eight streams each; beyond this the door itself is being flooded.
+_MAX_RPCS = 50_000
+
+
+class GrpcServer:
+    """A door that is open. `port` is the one it listens on."""
+
+    def __init__(self, server: grpc.aio.Server, port: int) -> None:
+        self._server = server
+        self.port = port
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more calls, give those under way `grace_s` seconds, then end them."""
+        await self._server.stop(grace_s)
+
+
+async def serve(
+    registry: Registry,
+    *,
+    address: str,
+    credentials: grpc.ServerCredentials,
+    sessions: sessions_pb2_grpc.SessionsServicer,
+    cluster: ClusterService,
+    dial: Dial,
+    bounds: Bounds | None = None,
+) -> GrpcServer:
+    """Listen on `host:port` (port 0 picks a free one). Raises `OSError` where the address cannot be had."""
+    bounds = bounds or Bounds()
+    server = grpc.aio.server(options=wire.SERVER_OPTIONS, maximum_concurrent_rpcs=_MAX_RPCS)
+    resources_pb2_grpc.add_ResourcesServicer_to_server(ResourcesService(registry, bounds), server)
+    pods_pb2_grpc.add_PodsServicer_to_server(PodsService(registry, dial, bounds), server)
+    cluster_pb2_grpc.add_ClusterServicer_to_server(cluster, server)
+    sessions_pb2_grpc.add_SessionsServicer_to_server(sessions, server)
+    try:
+        port = server.add_secure_port(address, credentials)
+    except RuntimeError as taken:
+        raise OSError(f"cannot listen on {address}: {taken}") from taken
+    if not port:
+        raise OSError(f"cannot listen on {address}")
+    await server.start()
+    return GrpcServer(server, port)

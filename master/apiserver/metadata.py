@@ -1,0 +1,104 @@
+"""The system's part of an object's metadata: what a create stamps, and what an update may not change.
+
+Follows Kubernetes' `rest.BeforeCreate` and `rest.BeforeUpdate`. Managed fields are not kept: server-side apply is not
+served.
+"""
+
+from __future__ import annotations
+
+import uuid
+from random import Random
+
+from barque.api.errors import ApiError, bad_request, conflict
+from barque.api.types.meta_v1 import ObjectMeta
+from barque.client.clock import Clock, timestamp
+from barque.client.verbs import Target
+
+# Letters and digits that spell no words, as in Kubernetes' generated names.
+_SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+_SUFFIX_LENGTH = 5
+_LONGEST_GENERATED_NAME = 63
+
+
+def match_namespace(meta: ObjectMeta, target: Target) -> None:
+    """Give the object the namespace of the request. Raises 400 where it names another one."""
+    if not target.resource.namespaced:
+        if target.namespace or meta.namespace:
+            raise bad_request(f"{target.resource.plural} are not namespaced; leave metadata.namespace out")
+        return
+    if not target.namespace:
+        raise bad_request("an empty namespace may not be set during creation")
+    if meta.namespace and meta.namespace != target.namespace:
+        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+    meta.namespace = target.namespace
+
+
+def match_name(meta: ObjectMeta, target: Target) -> None:
+    """Give the object the name of the request. Raises 400 where it has another one."""
+    if target.name and meta.name and meta.name != target.name:
+        raise bad_request(f"the name of the object ({meta.name}) does not match the name on the URL ({target.name})")
+    meta.name = meta.name or target.name
+
+
+def stamp(meta: ObjectMeta, clock: Clock, entropy: Random, *, generation: bool) -> None:
+    """Make the metadata that of a new object."""
+    if meta.resourceVersion:
+        raise bad_request("resourceVersion should not be set on objects to be created")
+    meta.uid = str(uuid.UUID(int=entropy.getrandbits(128), version=4))
+    meta.creationTimestamp = timestamp(clock.wall())
+    meta.deletionTimestamp = ""
+    meta.deletionGracePeriodSeconds = None
+    meta.generation = 1 if generation else None
+    meta.managedFields = []
+    meta.selfLink = ""
+
+
+def generated_name(prefix: str, entropy: Random) -> str:
+    """`prefix` and five random characters, never longer than a DNS label."""
+    suffix = "".join(entropy.choice(_SUFFIX_ALPHABET) for _ in range(_SUFFIX_LENGTH))
+    return prefix[: _LONGEST_GENERATED_NAME - _SUFFIX_LENGTH] + suffix
+
+
+def expected_revision(meta: ObjectMeta) -> int | None:
+    """The revision the caller has read, None where the update is unconditional; takes it out of the object."""
+    text, meta.resourceVersion = meta.resourceVersion, ""
+    return parse_revision(text) if text else None
+
+
+def parse_revision(text: str) -> int:
+    """A resourceVersion as a revision. Raises 400."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 19):
+        raise bad_request(
+            f"metadata.resourceVersion: Invalid value: {text!r}: must be a resource version of this cluster"
+        )
+    return int(text)
+
+
+def keep_system_fields(meta: ObjectMeta, old: ObjectMeta, target: Target) -> None:
+    """Carry over what only the system writes. Raises 409 where the caller means another object of the same name."""
+    if meta.uid and meta.uid != old.uid:
+        raise stale_uid(target, meta.uid, old.uid)
+    meta.uid = old.uid
+    meta.creationTimestamp = old.creationTimestamp
+    meta.deletionTimestamp = old.deletionTimestamp
+    meta.deletionGracePeriodSeconds = old.deletionGracePeriodSeconds
+    meta.generateName = meta.generateName or old.generateName
+    meta.generation = old.generation
+    meta.managedFields = []
+    meta.selfLink = ""
+
+
+def changed_meanwhile(target: Target) -> ApiError:
+    """409: what the caller has read is no longer current."""
+    why = "the object has been modified; please apply your changes to the latest version and try again"
+    return conflict(target.resource.plural, target.resource.group, target.name, why)
+
+
+def stale_uid(target: Target, wanted: str, found: str) -> ApiError:
+    why = f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+    return conflict(target.resource.plural, target.resource.group, target.name, why)
+
+
+def stale_revision(target: Target, wanted: str, found: int) -> ApiError:
+    why = f"Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {found}"
+    return conflict(target.resource.plural, target.resource.group, target.name, why)

@@ -1,0 +1,84 @@
+"""What differs from kind to kind when an object is written: generation, first status, what admission gives it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from barque.api.errors import ApiError
+from barque.api.resources import Resource
+from barque.api.types.base import Object
+from barque.api.types.core_v1 import Namespace, NamespaceStatus, Node, Pod, Service
+from barque.master.admission import namespaces, nodes, pods, services
+from barque.master.admission.claims import NO_CLAIMS, Claims
+from barque.master.apiserver.environment import Environment
+from barque.master.store.port import Key
+
+# Kinds that count the changes of their spec, as in Kubernetes.
+_WITH_GENERATION = ("Pod", "Deployment", "ReplicaSet", "EndpointSlice")
+
+
+def has_generation(resource: Resource) -> bool:
+    return resource.kind in _WITH_GENERATION
+
+
+def has_status(resource: Resource) -> bool:
+    """Whether the status is written by its own subresource alone."""
+    return "status" in resource.subresources
+
+
+def begin_status(obj: Any) -> None:
+    """The status of a new object: the system's, except that a worker registers its node with one."""
+    if isinstance(obj, Pod):
+        pods.admit_pod(obj)
+    elif isinstance(obj, Namespace):
+        obj.status = NamespaceStatus(phase=namespaces.ACTIVE)
+    elif not isinstance(obj, Node) and hasattr(obj, "status"):
+        obj.status = type(obj.status)()
+
+
+def with_status(old: Any, status: Any) -> Any:
+    """`old` with another status and nothing else changed."""
+    metadata = msgspec.structs.replace(old.metadata)
+    return msgspec.structs.replace(old, metadata=metadata, status=status)
+
+
+def desired_state(obj: Any) -> Any:
+    """What a generation counts changes of: the spec, or, where there is none, all but the metadata."""
+    if hasattr(obj, "spec"):
+        return obj.spec
+    return [getattr(obj, name) for name in obj.__struct_fields__ if name not in ("metadata", "status")]
+
+
+def carry_over(new: Object, old: Object) -> None:
+    """Keep what was handed out once and the update leaves open."""
+    if isinstance(new, Service) and isinstance(old, Service):
+        services.carry_over(new, old)
+    elif isinstance(new, Node) and isinstance(old, Node):
+        nodes.carry_over(new, old)
+
+
+def claims_numbers(resource: Resource) -> bool:
+    """Whether `admit` fills in something of this kind and reserves it."""
+    return resource.kind in ("Service", "Node")
+
+
+def admit(obj: Object, old: Object | None, key: Key, environment: Environment) -> Claims:
+    """Give the object what the cluster hands out once only, as reservations of its own op."""
+    settings = environment.settings
+    if isinstance(obj, Service) and (old is None or isinstance(old, Service)):
+        held = environment.held("", key)
+        return services.admit_service(obj, old, held, settings, environment.entropy)
+    if isinstance(obj, Node) and (old is None or isinstance(old, Node)):
+        return nodes.admit_node(obj, old, environment.held(nodes.POD_CIDR, key), settings)
+    return NO_CLAIMS
+
+
+def reservation_taken(obj: Object, reservation: str) -> ApiError:
+    """The error for a number that the user asked for and another object holds."""
+    if isinstance(obj, Service):
+        return services.reservation_taken(obj, reservation)
+    if isinstance(obj, Node):
+        return nodes.reservation_taken(obj)
+    raise AssertionError(f"{type(obj).__name__} reserves nothing, yet {reservation} was refused")

@@ -1,0 +1,306 @@
+"""The master's connection to the bus: made again and again, handed to whoever works while it lasts.
+
+A broken connection is never mended behind the users' backs: its `Session` ends, what used it ends with `BusAwayError`,
+and the next one starts fresh, with the certificate as it is then. So nothing is silently buffered, and a write is
+either acknowledged or its fate is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NamedTuple, TypeVar
+
+import nats
+import nats.errors
+from nats.aio.client import Client as NatsClient
+from nats.aio.msg import Msg
+from nats.js import api
+from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
+
+from barque.client.clock import Clock
+from barque.client.pki import MASTER_HOST, Identity
+
+log = logging.getLogger(__name__)
+
+
+class _KnownRemark(logging.Filter):
+    """Drops what asyncio remarks at the end of each of the NATS client's connections: nothing can be done about it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "returning true from eof_received" not in str(record.msg)
+
+
+logging.getLogger("asyncio").addFilter(_KnownRemark())
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
+CONNECT_TIMEOUT_S = 3
+CLOSE_TIMEOUT_S = 1.0
+REQUEST_TIMEOUT_S = 5.0
+PING_INTERVAL_S = 5
+# How many messages are asked for at a time, how long the server keeps an unfilled request, and how often it says that
+# it is alive meanwhile; after three missing signs the consumer is taken for gone.
+PULL_MESSAGES = 256
+PULL_EXPIRES_S = 30
+HEARTBEAT_S = 2
+_NANO = 1_000_000_000
+
+T = TypeVar("T")
+
+
+class BusAwayError(Exception):
+    """The bus cannot be reached, or has just gone; whether a request was carried out is not known."""
+
+
+class Message(NamedTuple):
+    """One message of a stream; `at` is when the stream took it, in seconds since the epoch."""
+
+    sequence: int
+    at: float
+    data: bytes
+
+
+class Link:
+    """A connection that comes back. `session` is None while there is none, and `fault` then says why."""
+
+    def __init__(self, address: str, identity: Callable[[], Identity], clock: Clock) -> None:
+        self._address = address
+        self._identity = identity
+        self._clock = clock
+        self._changed = asyncio.Event()
+        self.session: Session | None = None
+        self.fault = "not connected yet"
+
+    async def run(self) -> None:
+        """Connect, wait for the end, connect again; until cancelled."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                await self._one_session()
+                pause_s = FIRST_PAUSE_S
+            except BusAwayError as error:
+                self.fault = f"cannot connect to {self._address}: {error}"
+                log.debug("bus: %s", self.fault)
+            await self._clock.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def up(self) -> Session:
+        """Wait for a connection."""
+        while self.session is None:
+            await self._changed.wait()
+        return self.session
+
+    async def _one_session(self) -> None:
+        ended = asyncio.Event()
+        connection = await self._connect(ended)
+        session = self.session = Session(connection)
+        self.fault = ""
+        self._changed.set()
+        log.info("connected to the bus at %s", self._address)
+        try:
+            await ended.wait()
+            self.fault = "the connection broke"
+            log.warning("the bus at %s is away", self._address)
+        finally:
+            self._changed.clear()
+            self.session = None
+            session.end()
+            await _close(connection)
+
+    async def _connect(self, ended: asyncio.Event) -> NatsClient:
+        """A connection that sets `ended` when it breaks. Raises `BusAwayError`."""
+        faults: list[Exception] = []
+
+        async def on_end() -> None:
+            ended.set()
+
+        async def on_fault(error: Exception) -> None:
+            faults[:] = [error]
+            log.debug("bus: %s: %s", type(error).__name__, error)
+
+        work = nats.connect(
+            f"tls://{self._address}",
+            tls=self._identity().client_context(),
+            tls_hostname=MASTER_HOST,
+            name="barque-master",
+            allow_reconnect=False,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            # The client tries twice by itself even so; the pauses are `run`'s to make.
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            ping_interval=PING_INTERVAL_S,
+            closed_cb=on_end,
+            disconnected_cb=on_end,
+            error_cb=on_fault,
+        )
+        try:
+            return await _obeying(work)
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            fault = faults[0] if faults else error
+            raise BusAwayError(str(fault) or type(fault).__name__) from error
+
+
+class Session:
+    """One connection, from its beginning to its end."""
+
+    def __init__(self, connection: NatsClient) -> None:
+        self._connection = connection
+        self._inboxes: set[_Inbox] = set()
+        self.jetstream = connection.jetstream(timeout=REQUEST_TIMEOUT_S)
+
+    @property
+    def connected(self) -> bool:
+        return self._connection.is_connected
+
+    def end(self) -> None:
+        """Have everyone who waits for messages stop."""
+        for inbox in self._inboxes:
+            inbox.close()
+
+    async def ask(self, work: Awaitable[T]) -> T:
+        """Await a request to the bus. JetStream's refusals (`APIError`) pass; all else is `BusAwayError`."""
+        try:
+            return await _obeying(work)
+        except ServiceUnavailableError as error:
+            raise BusAwayError(str(error)) from error
+        except APIError:
+            raise
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            raise BusAwayError(str(error) or type(error).__name__) from error
+        except asyncio.CancelledError as error:
+            # A closing connection cancels its pending requests; that is not our own cancellation.
+            if _being_cancelled():
+                raise
+            raise BusAwayError("the connection was closed") from error
+
+    async def publish(self, subject: str, payload: bytes, headers: dict[str, Any]) -> api.PubAck:
+        """Append to the subject's stream; the answer comes after the fsync."""
+        return await self.ask(self.jetstream.publish(subject, payload, headers=headers, timeout=REQUEST_TIMEOUT_S))
+
+    async def ensure_stream(self, wanted: api.StreamConfig, first_sequence: int) -> api.StreamInfo:
+        """The stream as it is to be: made, starting at `first_sequence`, where there is none; else adapted."""
+        assert wanted.name is not None
+        try:
+            found = await self.ask(self.jetstream.stream_info(wanted.name))
+        except NotFoundError:
+            wanted.first_seq = first_sequence
+            return await self.ask(self.jetstream.add_stream(wanted))
+        have = (found.config.subjects, found.config.max_bytes, found.config.max_age or 0)
+        if have == (wanted.subjects, wanted.max_bytes, wanted.max_age or 0):
+            return found
+        wanted.first_seq = found.config.first_seq
+        return await self.ask(self.jetstream.update_stream(wanted))
+
+    async def follow(self, stream: str, after: int) -> AsyncIterator[list[Message]]:
+        """The stream's messages after a sequence, in order and without a gap, in batches as they come.
+
+        Never ends by itself; raises `BusAwayError` where the connection or the consumer is gone: then follow anew from
+        the last message seen. An ordered pull consumer: no more is sent than was asked for.
+        """
+        config = api.ConsumerConfig(
+            deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=after + 1,
+            ack_policy=api.AckPolicy.NONE,
+            inactive_threshold=60,
+            mem_storage=True,
+            num_replicas=1,
+        )
+        consumer = await self.ask(self.jetstream.add_consumer(stream, config))
+        request = {"batch": PULL_MESSAGES, "expires": PULL_EXPIRES_S * _NANO, "idle_heartbeat": HEARTBEAT_S * _NANO}
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer.name}"
+        inbox = _Inbox()
+        address = self._connection.new_inbox()
+        subscription = await self.ask(self._connection.subscribe(address, cb=inbox.hear))
+        self._inboxes.add(inbox)
+        try:
+            while True:
+                await self.ask(self._connection.publish(subject, json.dumps(request).encode(), reply=address))
+                left = PULL_MESSAGES
+                while left > 0:
+                    messages, over = inbox.sort(await inbox.take())
+                    left = 0 if over else left - len(messages)
+                    if messages:
+                        yield messages
+        finally:
+            self._inboxes.discard(inbox)
+            if self.connected:
+                await self.ask(subscription.unsubscribe())
+
+
+class _Inbox:
+    """Where a follower's messages arrive."""
+
+    def __init__(self) -> None:
+        self._arrived: list[Msg] = []
+        self._signal = asyncio.Event()
+        self._delivered = 0
+        self._closed = False
+
+    async def hear(self, message: Msg) -> None:
+        self._arrived.append(message)
+        self._signal.set()
+
+    def close(self) -> None:
+        self._closed = True
+        self._signal.set()
+
+    async def take(self) -> list[Msg]:
+        """All that has arrived, once something has. Raises `BusAwayError` on silence and at the end."""
+        try:
+            async with asyncio.timeout(3 * HEARTBEAT_S):
+                await self._signal.wait()
+        except TimeoutError:
+            raise BusAwayError("the stream's consumer has fallen silent") from None
+        if self._closed:
+            raise BusAwayError("the connection broke")
+        self._signal.clear()
+        taken, self._arrived = self._arrived, []
+        return taken
+
+    def sort(self, taken: list[Msg]) -> tuple[list[Message], bool]:
+        """The messages proper, and whether the request is over. Raises `BusAwayError` where one is missing."""
+        messages, over = [], False
+        for message in taken:
+            status = (message.headers or {}).get("Status", "") if not message.data else ""
+            if status == "100":
+                continue
+            if status in ("404", "408"):
+                over = True
+                continue
+            if status:
+                raise BusAwayError(f"the stream's consumer is gone ({status})")
+            about = message.metadata
+            self._delivered += 1
+            if about.sequence.consumer != self._delivered:
+                raise BusAwayError("the stream's consumer has lost messages")
+            messages.append(Message(about.sequence.stream, about.timestamp.timestamp(), message.data))
+        return messages, over
+
+
+async def _obeying(work: Awaitable[T]) -> T:
+    """Await what the NATS client does, without letting it swallow our cancellation.
+
+    It waits with `asyncio.wait_for`, which in Python 3.11 forgets a cancellation that meets the awaited result.
+    """
+    try:
+        return await work
+    finally:
+        if _being_cancelled():
+            raise asyncio.CancelledError
+
+
+async def _close(connection: NatsClient) -> None:
+    """Close within bounds: the client itself waits without any for the peer's goodbye."""
+    closing = asyncio.create_task(connection.close())
+    await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
+    if not closing.done():
+        closing.cancel()
+    elif not closing.cancelled() and closing.exception() is not None:
+        log.debug("bus: closing: %s", closing.exception())
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

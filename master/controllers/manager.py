@@ -1,0 +1,85 @@
+"""`ControllerManager`: wires the controllers to shared informers and runs them on the leader.
+
+In: a client, the heartbeats of nodes, a clock, settings. Out: `run()`, which ends only by cancellation or with
+`UnexpectedEndError` naming the controller that failed. Refused writes are retried by the work queues and logged.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from barque.client.client import Client
+from barque.client.clock import Clock
+from barque.client.queue import WorkQueue, run_workers
+from barque.client.recorder import EventRecorder
+from barque.client.supervise import run_all
+from barque.master.controllers.deployment import DeploymentController
+from barque.master.controllers.endpointslice import EndpointSliceController
+from barque.master.controllers.garbage import GarbageController
+from barque.master.controllers.namespace import NamespaceController
+from barque.master.controllers.node import NodeController
+from barque.master.controllers.podgc import PodGarbageController
+from barque.master.controllers.replicaset import ReplicaSetController
+from barque.master.controllers.settings import ControllerSettings
+from barque.master.controllers.shared import Informers
+
+
+class Keyed(Protocol):
+    """A controller that reconciles keys from its queue."""
+
+    name: str
+    queue: WorkQueue
+
+    async def reconcile(self, key: str) -> float | None: ...
+
+
+class ControllerManager:
+    """One term of leadership: made anew, with empty caches, by each new leader."""
+
+    def __init__(
+        self,
+        client: Client,
+        heartbeats: Callable[[str], float | None],
+        clock: Clock,
+        settings: ControllerSettings = ControllerSettings(),
+    ) -> None:
+        self._settings = settings
+        self.informers = Informers(client, clock)
+        host = platform.node()
+        self._recorders = {
+            name: EventRecorder(client, f"{name}-controller", host, clock)
+            for name in ("deployment", "replicaset", "endpoint-slice", "node", "pod-garbage-collector")
+        }
+        recorders, informers = self._recorders, self.informers
+        self.keyed: tuple[Keyed, ...] = (
+            DeploymentController(client, informers, recorders["deployment"], clock),
+            ReplicaSetController(client, informers, recorders["replicaset"], clock),
+            EndpointSliceController(client, informers, recorders["endpoint-slice"], clock),
+            NamespaceController(client, informers, clock),
+            GarbageController(client, informers, clock),
+        )
+        self.node = NodeController(client, informers, recorders["node"], clock, heartbeats, settings)
+        self.podgc = PodGarbageController(client, informers, recorders["pod-garbage-collector"], clock, settings)
+
+    async def run(self) -> None:
+        """Run every controller; each begins once all caches hold their first complete list."""
+        tasks = self.informers.runs()
+        tasks |= {f"events of {name}": recorder.run() for name, recorder in self._recorders.items()}
+        for controller in self.keyed:
+            tasks[controller.name] = self._when_synced(self._work(controller))
+        tasks["node"] = self._when_synced(self.node.run)
+        tasks["podgc"] = self._when_synced(self.podgc.run)
+        await run_all(tasks)
+
+    def _work(self, controller: Keyed) -> Callable[[], Awaitable[None]]:
+        def start() -> Awaitable[None]:
+            workers = self._settings.workers
+            return run_workers(controller.queue, controller.reconcile, workers=workers, name=controller.name)
+
+        return start
+
+    async def _when_synced(self, start: Callable[[], Awaitable[None]]) -> None:
+        await self.informers.wait_synced()
+        await start()

@@ -1,0 +1,165 @@
+"""The node controller: a node that sends no heartbeats is not ready, nor is what runs on it.
+
+In: heartbeats as `heartbeats(node) -> monotonic seconds of the last beat, or None`, informers of Nodes and Pods. Out:
+while a node is silent, its Ready condition is Unknown and its pods' Ready is False, so services stop sending to them at
+once. When the beats return the worker writes both again; this controller writes only while there is silence, so the two
+never fight. It judges no node before it has itself waited the whole loss time: a new leader knows no beats. Nothing is
+evicted. Where more than 55 % are silent together it says so: then the fault is likelier the network's, or ours, than
+theirs.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar, cast
+
+from barque.api import codec, conditions
+from barque.api.errors import ApiError
+from barque.api.types.core_v1 import Node, NodeCondition, Pod, PodCondition
+from barque.client.client import Client, target_of_object
+from barque.client.clock import Clock, timestamp
+from barque.client.recorder import EventRecorder
+from barque.client.verbs import Update, Write
+from barque.master.controllers.settings import ControllerSettings
+from barque.master.controllers.shared import BY_NODE, Informers
+
+T = TypeVar("T", Node, Pod)
+
+log = logging.getLogger(__name__)
+
+# How long one look may be late: a node is judged at most this much after its loss time.
+LOOK_S = 0.5
+# Pods marked per batch; the rest follows in the same look.
+BATCH = 200
+
+
+class Verdict(NamedTuple):
+    """What is known of all nodes' heartbeats at one moment."""
+
+    silent: list[str]
+    next_look_s: float
+    disruption: str
+
+
+def plan_verdict(last_signs: Mapping[str, float], now: float, lost_after_s: float, disruption_share: float) -> Verdict:
+    """Judge nodes by their last sign of life: a beat, or the moment from which this controller has listened."""
+    left = {name: sign + lost_after_s - now for name, sign in last_signs.items()}
+    silent = sorted(name for name, seconds in left.items() if seconds <= 0)
+    next_s = min((s for s in left.values() if s > 0), default=LOOK_S)
+    disruption = ""
+    if len(silent) > disruption_share * len(left):
+        disruption = (
+            f"{len(silent)} of {len(left)} nodes have been silent for {lost_after_s:g} s together: "
+            "the network or the master is the likelier fault; no pod is evicted"
+        )
+    return Verdict(silent, min(max(next_s, 0.01), LOOK_S), disruption)
+
+
+class NodeController:
+    """Watches over heartbeats. `disruption` is one sentence while too many nodes are silent, else ""."""
+
+    name = "node"
+
+    def __init__(
+        self,
+        client: Client,
+        informers: Informers,
+        recorder: EventRecorder,
+        clock: Clock,
+        heartbeats: Callable[[str], float | None],
+        settings: ControllerSettings,
+    ) -> None:
+        self.disruption = ""
+        self._client = client
+        self._recorder = recorder
+        self._clock = clock
+        self._heartbeats = heartbeats
+        self._settings = settings
+        self._nodes = informers.of(Node)
+        self._pods = informers.of(Pod)
+        self._listening_since: dict[str, float] = {}
+
+    async def run(self) -> None:
+        while True:
+            await self._clock.sleep(await self.look())
+
+    async def look(self) -> float:
+        """Judge every node once and write what follows; returns after how many seconds to look again."""
+        now = self._clock.monotonic()
+        nodes = {node.metadata.name: node for node in self._nodes.list()}
+        since = self._listening_since
+        self._listening_since = {name: since.get(name, now) for name in nodes}
+        signs = {n: max(start, self._heartbeats(n) or start) for n, start in self._listening_since.items()}
+        verdict = plan_verdict(signs, now, self._settings.lost_after_s, self._settings.disruption_share)
+        self._note_disruption(verdict, nodes)
+        for name in verdict.silent:
+            try:
+                await self._mark_lost(nodes[name])
+            except ApiError as error:
+                # The worker may just have written its own status, or the store is away: the next look sees.
+                log.info("node %s: its silence is not recorded yet: %s", name, error.message)
+        return verdict.next_look_s
+
+    def _note_disruption(self, verdict: Verdict, nodes: Mapping[str, Node]) -> None:
+        if verdict.disruption and not self.disruption:
+            log.warning("%s", verdict.disruption)
+            for name in verdict.silent:
+                self._recorder.event(nodes[name], "Warning", "NodesSilentTogether", verdict.disruption)
+        elif self.disruption and not verdict.disruption:
+            log.warning("enough nodes send heartbeats again")
+        self.disruption = verdict.disruption
+
+    async def _mark_lost(self, node: Node) -> None:
+        name, stamp = node.metadata.name, timestamp(self._clock.wall())
+        changed = lost_node(node, stamp)
+        if changed is not None:
+            await self._client.update_status(changed)
+            log.warning("node %s: no heartbeat for %g s, it is not ready", name, self._settings.lost_after_s)
+            self._recorder.event(node, "Normal", "NodeNotReady", f"Node {name} status is now: NodeNotReady")
+        lost = [(p, c) for p in self._pods.by_index(BY_NODE, name) if (c := lost_pod(p, name, stamp)) is not None]
+        for start in range(0, len(lost), BATCH):
+            part = lost[start : start + BATCH]
+            writes: list[Write] = [Update(target_of_object(c, "status"), codec.encode(c)) for _, c in part]
+            for (pod, _), answer in zip(part, await self._client.batch(writes), strict=True):
+                if not isinstance(answer, ApiError):
+                    self._recorder.event(pod, "Warning", "NodeNotReady", "Node is not ready")
+
+
+def lost_node(node: Node, stamp: str) -> Node | None:
+    """The node with its readiness unknown; None where it is so already."""
+    held = conditions.find(node.status.conditions, "Ready")
+    if held is not None and held.status == "Unknown":
+        return None
+    reason, message = ("NodeStatusUnknown", "The worker stopped posting node status.")
+    if held is None:
+        reason, message = ("NodeStatusNeverUpdated", "The worker never posted node status.")
+    return _with_condition(
+        node,
+        NodeCondition(
+            type="Ready",
+            status="Unknown",
+            reason=reason,
+            message=message,
+            lastHeartbeatTime=held.lastHeartbeatTime if held else "",
+            lastTransitionTime=stamp,
+        ),
+    )
+
+
+def lost_pod(pod: Pod, node: str, stamp: str) -> Pod | None:
+    """The pod no longer ready; None where it is not ready already."""
+    if not conditions.is_true(pod.status.conditions, "Ready"):
+        return None
+    message = f"Node {node} sends no heartbeats"
+    return _with_condition(
+        pod,
+        PodCondition(type="Ready", status="False", reason="NodeNotReady", message=message, lastTransitionTime=stamp),
+    )
+
+
+def _with_condition(obj: T, condition: NodeCondition | PodCondition) -> T:
+    changed: Any = copy.deepcopy(obj)
+    conditions.set_condition(changed.status.conditions, condition)
+    return cast(T, changed)

@@ -1,0 +1,20 @@
+"""What an operator may set about the controllers. Units are seconds."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class ControllerSettings(NamedTuple):
+    """Defaults are Kubernetes' where it has them.
+
+    `lost_after_s` is four missed heartbeats; `disruption_share` is the share of silent nodes beyond which the fault is
+    taken to be ours rather than theirs; `orphaned_pod_s` is how long pods of a removed node are kept.
+    """
+
+    workers: int = 4
+    heartbeat_interval_s: float = 2.0
+    lost_after_s: float = 8.0
+    disruption_share: float = 0.55
+    pod_sweep_s: float = 10.0
+    orphaned_pod_s: float = 40.0

@@ -1,0 +1,165 @@
+"""The master's composition root: the only file that wires its parts together.
+
+Order matters: the store opens before anything reads it, the doors open before controllers write (their writes go in
+process, but the workers that answer them come through the doors), and on the way out the doors close first, so that no
+call is answered by a store that is going away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import random
+import signal
+import sys
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from barque.client.address import NoAddressError, default_address
+from barque.client.client import Client
+from barque.client.clock import Clock, SystemClock
+from barque.client.supervise import run_all
+from barque.master.apiserver import grpc_server
+from barque.master.apiserver.bootstrap import ensure_namespaces
+from barque.master.apiserver.cluster_service import ClusterService, ClusterState
+from barque.master.apiserver.https import HttpsDoor
+from barque.master.apiserver.pods_service import dialer
+from barque.master.apiserver.registry import Registry
+from barque.master.apiserver.sessions import Sessions
+from barque.master.apiserver.settings import ApiSettings
+from barque.master.auth.ca import MasterPki
+from barque.master.auth.identity import MASTERS_GROUP, User
+from barque.master.auth.joining import Joining
+from barque.master.auth.tokens import JoinTokens
+from barque.master.bus.bus import Bus
+from barque.master.bus.server import BusSettings
+from barque.master.controllers.manager import ControllerManager
+from barque.master.scheduler.scheduler import Scheduler
+from barque.master.store.log_single import LogSingle, open_store
+from barque.proto.cluster_pb2 import Component, Member
+
+log = logging.getLogger(__name__)
+
+# Calls under way get this long to end when the master stops.
+_STOP_GRACE_S = 1.0
+# A waiting thread gets the GIL within this time, so that fsync's completion is noticed at once.
+_SWITCH_INTERVAL_S = 0.0005
+
+
+@dataclass(frozen=True)
+class MasterSettings:
+    """What an operator sets; paths and ports as in the command's help. Port 0 picks a free one."""
+
+    data_dir: Path
+    name: str
+    address: str = ""
+    listen: str = "0.0.0.0"
+    grpc_port: int = 7443
+    https_port: int = 6443
+    bus_port: int = 4222
+    api: ApiSettings = field(default_factory=ApiSettings)
+
+
+class Master:
+    """One master. `run` lasts until it is cancelled or a part of it ends, which `UnexpectedEndError` names."""
+
+    def __init__(self, settings: MasterSettings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+
+    async def run(self) -> None:
+        settings = self.settings
+        address = settings.address or await _own_address()
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        pki = MasterPki.open(settings.data_dir / "pki", settings.name, [address], self.clock.wall())
+        store = await open_store(settings.data_dir / "store", self.clock)
+        try:
+            await self._serve(address, pki, store)
+        finally:
+            await store.close()
+
+    async def _serve(self, address: str, pki: MasterPki, store: LogSingle) -> None:
+        settings, clock = self.settings, self.clock
+        identity = pki.renewing(clock, random.Random())
+        bus_settings = BusSettings(
+            settings.data_dir / "bus", f"{settings.listen}:{settings.bus_port}", name=settings.name
+        )
+        bus = Bus(bus_settings, lambda: identity.current, store, clock)
+        identity.on_change(bus.renewed)
+        registry = Registry(store, bus.events, settings.api, clock)
+
+        def acting_as(part: str) -> Client:
+            return Client(registry.as_user(User(f"barque:{part}", (MASTERS_GROUP,))))
+
+        own = acting_as("master")
+        await ensure_namespaces(own)
+        sessions = Sessions(clock)
+        tokens = JoinTokens(own, clock)
+        doors = [f"{address}:{settings.grpc_port}"]
+        joining = Joining(pki, tokens, sessions.connected, clock, masters=doors)
+
+        def components() -> list[Component]:
+            return [Component(name="store", healthy=True, message=f"revision {store.revision}"), bus.health()]
+
+        state = ClusterState(
+            cluster_id=store.cluster_id,
+            version=version("barque"),
+            members=lambda: [Member(name=settings.name, address=doors[0], leader=True)],
+            revision=lambda: store.revision,
+            components=components,
+        )
+        async with contextlib.AsyncExitStack() as doors_open:
+            server = await grpc_server.serve(
+                registry,
+                address=f"{settings.listen}:{settings.grpc_port}",
+                credentials=identity.server_credentials(),
+                sessions=sessions,
+                cluster=ClusterService(state, tokens, pki, clock),
+                dial=dialer(lambda: identity.current),
+            )
+            doors_open.push_async_callback(server.stop, _STOP_GRACE_S)
+            https = HttpsDoor(pki.ca_pem, joining.join, components)
+            await https.start(f"{settings.listen}:{settings.https_port}", identity.server_context())
+            doors_open.push_async_callback(https.stop)
+            log.info("cluster %s: serving on %s", store.cluster_id, doors[0])
+            gc.freeze()  # What is here now stays; the collector need not look at it again.
+            parts: dict[str, Coroutine[Any, Any, object]] = {
+                "store": store.run(),
+                "certificate": identity.run(),
+                "bus": bus.run(),
+                "controllers": ControllerManager(acting_as("controller-manager"), sessions.last_seen, clock).run(),
+                "scheduler": Scheduler(acting_as("scheduler"), clock).run(),
+            }
+            await run_all(parts)
+
+
+def run_until_stopped(master: Master) -> None:
+    """Run on uvloop until SIGTERM or SIGINT. Raises what stops a master: `UnexpectedEndError`, `StoreStartError`, …"""
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    uvloop.run(_until_signal(master))
+
+
+async def _until_signal(master: Master) -> None:
+    running = asyncio.create_task(master.run(), name="master")
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, running.cancel)
+    try:
+        await running
+    except asyncio.CancelledError:
+        log.info("stopped")
+
+
+async def _own_address() -> str:
+    try:
+        return await default_address()
+    except NoAddressError:
+        # A machine without any network can still run a cluster of its own.
+        return "127.0.0.1"

@@ -1,0 +1,128 @@
+"""`SchedulingQueue`: pods that wait for a node, in Kubernetes' three places.
+
+Active pods are tried at once, by priority, then by arrival. A refused pod is unschedulable until something changes that
+may help it; where it has been refused only just now, it first sits out a back-off. Pure: the time is an argument, in
+seconds.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+
+import msgspec
+
+from barque.api.types.core_v1 import Pod
+
+# Kubernetes starts at 1 s. A try costs microseconds here, so a pod refused because its node is just joining waits less.
+FIRST_BACKOFF_S = 0.1
+LONGEST_BACKOFF_S = 10.0
+# A refused pod is tried again after this even if no event seemed to help it.
+UNSCHEDULABLE_S = 300.0
+
+
+class _Waiting(msgspec.Struct):
+    pod: Pod
+    place: str  # "active", "backoff" or "unschedulable"
+    attempts: int = 0
+    until: float = 0.0
+
+
+class SchedulingQueue:
+    """Pods by uid, each in one place."""
+
+    def __init__(self) -> None:
+        self._pods: dict[str, _Waiting] = {}
+        # Pods taken out by `take` that may come back: how often they were tried.
+        self._attempts: dict[str, int] = {}
+        self._active: list[tuple[int, int, str]] = []
+        self._timed: list[tuple[float, str]] = []
+        self._unschedulable: dict[str, None] = {}
+        self._arrivals = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._pods)
+
+    @property
+    def has_active(self) -> bool:
+        return bool(self._active)
+
+    def add(self, pod: Pod) -> None:
+        """A pod that needs a node; where it is known already, its newer state."""
+        uid = pod.metadata.uid
+        known = self._pods.get(uid)
+        if known is not None:
+            known.pod = pod
+            return
+        self._activate(_Waiting(pod, "active", self._attempts.get(uid, 0)))
+
+    def forget(self, uid: str) -> None:
+        """The pod needs no node any more."""
+        self._attempts.pop(uid, None)
+        if self._pods.pop(uid, None) is not None:
+            self._unschedulable.pop(uid, None)
+
+    def take(self, limit: int) -> list[Pod]:
+        """Up to `limit` active pods, out of the queue."""
+        taken: list[Pod] = []
+        while self._active and len(taken) < limit:
+            _, _, uid = heapq.heappop(self._active)
+            waiting = self._pods.get(uid)
+            if waiting is not None and waiting.place == "active":
+                del self._pods[uid]
+                self._attempts[uid] = waiting.attempts + 1
+                taken.append(waiting.pod)
+        return taken
+
+    def refuse(self, pod: Pod, now: float) -> None:
+        """No node can take it: wait for a change."""
+        waiting = self._returned(pod, "unschedulable", now)
+        self._unschedulable[pod.metadata.uid] = None
+        heapq.heappush(self._timed, (now + UNSCHEDULABLE_S, pod.metadata.uid))
+        self._pods[pod.metadata.uid] = waiting
+
+    def retry(self, pod: Pod, now: float) -> None:
+        """It could not be bound: try again after a back-off."""
+        waiting = self._returned(pod, "backoff", now)
+        self._pods[pod.metadata.uid] = waiting
+        heapq.heappush(self._timed, (waiting.until, pod.metadata.uid))
+
+    def wake(self, now: float) -> None:
+        """Something has changed that may help: try the refused again, those refused just now after their back-off."""
+        for uid in self._unschedulable:
+            waiting = self._pods[uid]
+            if waiting.until <= now:
+                self._activate(waiting)
+            else:
+                waiting.place = "backoff"
+                heapq.heappush(self._timed, (waiting.until, uid))
+        self._unschedulable.clear()
+
+    def flush(self, now: float) -> None:
+        """Activate what has waited long enough."""
+        while self._timed and self._timed[0][0] <= now:
+            _, uid = heapq.heappop(self._timed)
+            waiting = self._pods.get(uid)
+            if waiting is None or waiting.place == "active":
+                continue
+            if waiting.place == "backoff":
+                if waiting.until <= now:
+                    self._activate(waiting)
+            elif now >= waiting.until + UNSCHEDULABLE_S - LONGEST_BACKOFF_S:
+                self._unschedulable.pop(uid, None)
+                self._activate(waiting)
+
+    def next_due(self) -> float | None:
+        """When `flush` next has something to do."""
+        return self._timed[0][0] if self._timed else None
+
+    def _returned(self, pod: Pod, place: str, now: float) -> _Waiting:
+        attempts = self._attempts.pop(pod.metadata.uid, 1)
+        backoff_s = min(FIRST_BACKOFF_S * 2 ** min(attempts - 1, 32), LONGEST_BACKOFF_S)
+        return _Waiting(pod, place, attempts, now + backoff_s)
+
+    def _activate(self, waiting: _Waiting) -> None:
+        waiting.place = "active"
+        uid = waiting.pod.metadata.uid
+        self._pods[uid] = waiting
+        heapq.heappush(self._active, (-(waiting.pod.spec.priority or 0), next(self._arrivals), uid))

@@ -1,0 +1,226 @@
+"""`Scheduler`: binds waiting pods to nodes.
+
+In: informers of Pods and Nodes. Out: bindings, all pods of one round in one batch; for a pod that no node can take, the
+condition PodScheduled=False with one sentence, and an event. It reacts to each change at once; while a batch is being
+written the next round is planned, and pods count where they were placed before the watch shows them there. Only pods
+whose `schedulerName` is `default-scheduler` are looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from barque.api import codec, conditions, podstatus, resources
+from barque.api.errors import ApiError
+from barque.api.types.core_v1 import Binding, Node, ObjectReference, Pod, PodCondition
+from barque.api.types.meta_v1 import ObjectMeta
+from barque.client.client import Client, target_of_object
+from barque.client.clock import Clock, timestamp
+from barque.client.informer import Informer
+from barque.client.recorder import EventRecorder
+from barque.client.supervise import run_all
+from barque.client.verbs import Create, Target, Update, Write
+from barque.master.scheduler.demand import demand_of
+from barque.master.scheduler.queue import SchedulingQueue
+from barque.master.scheduler.ranking import Rankings
+from barque.master.scheduler.snapshot import Placed, Snapshot, facts_of
+
+log = logging.getLogger(__name__)
+
+NAME = "default-scheduler"
+# One round stays below 20 ms of the loop's time.
+ROUND = 256
+# Batches being written at once: enough to plan while one is fsynced; more only delays what is decided last.
+IN_FLIGHT = 4
+
+_PODS = resources.by_type(Pod)
+
+
+class Plan(NamedTuple):
+    """One round's decisions: (pod, node) and (pod, why not)."""
+
+    placements: list[tuple[Pod, str]]
+    refusals: list[tuple[Pod, str]]
+
+
+def plan_round(rankings: Rankings, pods: Iterable[Pod]) -> Plan:
+    """Decide for each pod in turn; each placement counts for the next."""
+    plan = Plan([], [])
+    for pod in pods:
+        demand = demand_of(pod)
+        node = rankings.assume(pod.metadata.uid, demand, owner_of(pod))
+        if node is None:
+            plan.refusals.append((pod, rankings.refusal(demand)))
+        else:
+            plan.placements.append((pod, node))
+    return plan
+
+
+def owner_of(pod: Pod) -> str:
+    """Whose pods are spread: the controller's uid, "" for a pod on its own."""
+    return next((r.uid for r in pod.metadata.ownerReferences if r.controller), "")
+
+
+class Scheduler:
+    """One term of leadership: made anew by each new leader."""
+
+    def __init__(self, client: Client, clock: Clock) -> None:
+        self.snapshot = Snapshot()
+        self.queue = SchedulingQueue()
+        self._client = client
+        self._clock = clock
+        self._rankings = Rankings(self.snapshot)
+        self._recorder = EventRecorder(client, NAME, "", clock)
+        self._pods = Informer(client, Pod, clock=clock)
+        self._nodes = Informer(client, Node, clock=clock)
+        self._pods.add_handler(self._handle_pod)
+        self._nodes.add_handler(self._handle_node)
+        self._wake = asyncio.Event()
+        self._room_grew = False
+        self._in_flight = asyncio.Semaphore(IN_FLIGHT)
+
+    async def run(self) -> None:
+        """Schedule until cancelled."""
+        await run_all(
+            {
+                "informer of Pod": self._pods.run(),
+                "informer of Node": self._nodes.run(),
+                "events": self._recorder.run(),
+                "rounds": self._run_rounds(),
+            }
+        )
+
+    def _handle_node(self, old: Node | None, new: Node | None) -> None:
+        if new is not None:
+            self._room_grew = self.snapshot.set_node(new.metadata.name, facts_of(new)) or self._room_grew
+        elif old is not None:
+            self.snapshot.drop_node(old.metadata.name)
+            # Not room, but another sentence for those who wait.
+            self._room_grew = True
+        if self._room_grew:
+            self._wake.set()
+
+    def _handle_pod(self, old: Pod | None, new: Pod | None) -> None:
+        pod = new or old
+        assert pod is not None
+        uid = pod.metadata.uid
+        if new is None or podstatus.is_terminal(pod):
+            self.queue.forget(uid)
+            self._room_grew = self.snapshot.release(uid) or self._room_grew
+        elif pod.spec.nodeName:
+            held = self.snapshot.held(uid)
+            if held is None or held.assumed or held.node != pod.spec.nodeName:
+                self.queue.forget(uid)
+                self.snapshot.place(uid, Placed(pod.spec.nodeName, owner_of(pod), demand_of(pod), False))
+        elif _is_ours(pod):
+            if self.snapshot.held(uid) is None:
+                self.queue.add(pod)
+        else:
+            self.queue.forget(uid)
+        if self._room_grew or self.queue.has_active:
+            self._wake.set()
+
+    async def _run_rounds(self) -> None:
+        await self._nodes.wait_synced()
+        await self._pods.wait_synced()
+        async with asyncio.TaskGroup() as writes:
+            while True:
+                now = self._clock.monotonic()
+                if self._room_grew:
+                    self._room_grew = False
+                    self.queue.wake(now)
+                self.queue.flush(now)
+                if not self.queue.has_active:
+                    await self._wait_work()
+                    continue
+                await self._in_flight.acquire()
+                plan = plan_round(self._rankings, self.queue.take(ROUND))
+                for pod, _ in plan.refusals:
+                    self.queue.refuse(pod, now)
+                writes.create_task(self._write(plan))
+
+    async def _wait_work(self) -> None:
+        """Until a handler wakes us, or a back-off ends."""
+        self._wake.clear()
+        due = self.queue.next_due()
+        if due is None:
+            await self._wake.wait()
+            return
+        left_s = max(due - self._clock.monotonic(), 0.0)
+        tasks = {asyncio.create_task(self._wake.wait()), asyncio.create_task(self._clock.sleep(left_s))}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _write(self, plan: Plan) -> None:
+        try:
+            writes: list[Write] = [_binding(pod, node) for pod, node in plan.placements]
+            refused = [(pod, why, changed) for pod, why in plan.refusals if (changed := self._refused(pod, why))]
+            writes += [Update(target_of_object(c, "status"), codec.encode(c)) for _, _, c in refused]
+            answers: Sequence[bytes | ApiError] = []
+            if writes:
+                try:
+                    answers = await self._client.batch(writes)
+                except ApiError as error:
+                    answers = [error] * len(writes)
+            for (pod, node), answer in zip(plan.placements, answers, strict=False):
+                self._note_bound(pod, node, answer)
+            for pod, why in plan.refusals:
+                self._recorder.event(pod, "Warning", "FailedScheduling", why)
+        finally:
+            self._in_flight.release()
+
+    def _note_bound(self, pod: Pod, node: str, answer: bytes | ApiError) -> None:
+        meta = pod.metadata
+        if not isinstance(answer, ApiError):
+            self.queue.forget(meta.uid)
+            said = f"Successfully assigned {meta.namespace}/{meta.name} to {node}"
+            self._recorder.event(pod, "Normal", "Scheduled", said)
+            return
+        held = self.snapshot.held(meta.uid)
+        if held is not None and held.assumed:
+            self._room_grew = self.snapshot.release(meta.uid) or self._room_grew
+        current = self._pods.get(meta.name, meta.namespace)
+        if current is None or current.metadata.uid != meta.uid or not _is_ours(current):
+            self.queue.forget(meta.uid)
+        elif not current.spec.nodeName:
+            log.info("pod %s/%s could not be bound to %s: %s", meta.namespace, meta.name, node, answer.message)
+            self.queue.retry(current, self._clock.monotonic())
+        self._wake.set()
+
+    def _refused(self, pod: Pod, why: str) -> Pod | None:
+        """The pod with its refusal in the status; None where it says so already."""
+        current = self._pods.get(pod.metadata.name, pod.metadata.namespace) or pod
+        listed = list(current.status.conditions)
+        condition = PodCondition(
+            type="PodScheduled",
+            status="False",
+            reason="Unschedulable",
+            message=why,
+            lastTransitionTime=timestamp(self._clock.wall()),
+        )
+        if not conditions.set_condition(listed, condition):
+            return None
+        status = msgspec.structs.replace(current.status, conditions=listed)
+        return msgspec.structs.replace(current, status=status)
+
+
+def _is_ours(pod: Pod) -> bool:
+    is_gated = bool(pod.spec.schedulingGates)
+    return pod.spec.schedulerName == NAME and not pod.metadata.deletionTimestamp and not is_gated
+
+
+def _binding(pod: Pod, node: str) -> Create:
+    meta = pod.metadata
+    binding = Binding(
+        metadata=ObjectMeta(name=meta.name, namespace=meta.namespace, uid=meta.uid),
+        target=ObjectReference(apiVersion="v1", kind="Node", name=node),
+    )
+    return Create(Target(_PODS, meta.namespace, meta.name, "binding"), codec.encode(binding))

@@ -1,0 +1,48 @@
+"""Leaves the host as it was before Barque: rules, links, kernel settings. Idempotent.
+
+What stood before is not kept apart: only what bears our names goes, so whatever others did meanwhile stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from barque.network.iptables.driver import Iptables, Mode, installed_modes
+from barque.network.iptables.restore import plan_removal
+from barque.network.pods.driver import PodDriver
+from barque.network.pods.network import BOOK_FILE, STATE_DIR, SYSCTL_FILE
+from barque.network.sysctls import SysctlRecord
+
+log = logging.getLogger(__name__)
+
+TABLES = ("filter", "nat")
+
+
+async def cleanup(state_dir: Path | str = STATE_DIR, modes: Sequence[Mode] | None = None) -> list[str]:
+    """Remove our chains and jumps (from both variants of iptables), pod links, and settings; returns what was done.
+
+    To be called once the worker has stopped. Raises `IptablesError`, `SysctlError` or `OSError`.
+    """
+    done: list[str] = []
+    for mode in modes if modes is not None else await installed_modes():
+        iptables = Iptables(mode)
+        for table in TABLES:
+            texts = plan_removal(table, (await iptables.save(table)).decode(), max_lines=iptables.max_lines)
+            await iptables.restore_all(texts)
+            if texts:
+                done.append(f"removed our chains from the {table} table (iptables-{mode})")
+    driver = PodDriver()
+    links = sorted(await driver.present())
+    if links:
+        await driver.detach(links)
+        done.append(f"removed {len(links)} pod links")
+    record = SysctlRecord(Path(state_dir) / SYSCTL_FILE)
+    restored = await asyncio.to_thread(record.restore)
+    done += [f"put back {name.replace('/', '.')}" for name in restored]
+    (Path(state_dir) / BOOK_FILE).unlink(missing_ok=True)
+    for line in done:
+        log.info("cleanup: %s", line)
+    return done

@@ -1,0 +1,135 @@
+"""The driver: runs `iptables-restore`, `iptables` and `iptables-save` of the variant this host uses.
+
+`iptables-nft` and `iptables-legacy` keep separate rules, and a packet passes through both. Ours must stand in the same
+variant as Docker's, else Docker's `FORWARD DROP` would drop what we accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from barque.network.iptables.chains import Jump
+from barque.network.iptables.fingerprint import legacy_figures, nft_generation
+from barque.network.iptables.restore import plan_jumps
+
+Mode = Literal["nft", "legacy"]
+
+log = logging.getLogger(__name__)
+
+# Another program may hold the xtables lock for the length of its own restore.
+LOCK_WAIT_S = 10
+# A full program of 10,000 services takes the legacy variant some seconds.
+TIMEOUT_S = 120.0
+# The nft variant's time grows with the square of the chains in one transaction; the legacy variant rewrites the whole
+# table each time, so it wants few large ones. (3,000 services: nft 4.7 s in one, 0.9 s by 2,000 lines; legacy 0.2 s in
+# one, 1.2 s by 2,000 lines.) More than this would also hold the event loop too long while it is rendered.
+MAX_LINES: dict[Mode, int] = {"nft": 2_000, "legacy": 16_000}
+
+
+class IptablesError(Exception):
+    """An iptables program failed; the message carries its own words."""
+
+
+class Iptables:
+    """The programs of one variant. Safe to share: each call is one process, and the kernel or the lock orders them."""
+
+    def __init__(self, mode: Mode) -> None:
+        self.mode: Mode = mode
+        self.max_lines = MAX_LINES[mode]
+
+    async def restore(self, text: str) -> None:
+        """Carry out a restore text; each table's block is atomic."""
+        await _run([f"iptables-{self.mode}-restore", "-w", str(LOCK_WAIT_S), "--noflush"], text.encode())
+
+    async def restore_all(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            await self.restore(text)
+
+    async def list_chain(self, table: str, chain: str) -> list[str]:
+        """The rules of one chain as `iptables -S` prints them."""
+        command = [f"iptables-{self.mode}", "-w", str(LOCK_WAIT_S), "-t", table, "-S", chain]
+        return (await _run(command)).decode().splitlines()
+
+    async def save(self, table: str) -> bytes:
+        """A whole table as `iptables-save` prints it; b"" where the table is not in use."""
+        if self.mode == "legacy" and table not in legacy_tables():
+            return b""
+        return await _run([f"iptables-{self.mode}-save", "-t", table])
+
+    @property
+    def exact(self) -> bool:
+        """Whether the same `fingerprint` proves that no rule has changed."""
+        return self.mode == "nft"
+
+    async def fingerprint(self) -> object:
+        """A value that differs once rules have changed; takes microseconds. Raises `OSError`."""
+        return nft_generation() if self.mode == "nft" else legacy_figures(legacy_tables())
+
+    async def ensure_jumps(self, wanted: Sequence[Jump]) -> bool:
+        """Put the jumps where they belong; True where something had to be moved or added."""
+        changed = False
+        for table in dict.fromkeys(j.table for j in wanted):
+            builtins = dict.fromkeys(j.builtin for j in wanted if j.table == table)
+            listings = {builtin: await self.list_chain(table, builtin) for builtin in builtins}
+            text = plan_jumps(table, listings, wanted)
+            if text:
+                await self.restore(text)
+                changed = True
+        return changed
+
+
+def legacy_tables() -> set[str]:
+    """Tables the legacy variant has in this network namespace; asking this way creates none."""
+    try:
+        return set(Path("/proc/thread-self/net/ip_tables_names").read_text().split())
+    except FileNotFoundError:
+        return set()
+
+
+async def detect_mode() -> Mode:
+    """The variant this host uses. Raises `IptablesError` where iptables is not installed."""
+    version = (await _run(["iptables", "--version"])).decode()
+    default: Mode = "nft" if "nf_tables" in version else "legacy"
+    docker_in = [mode for mode in await installed_modes() if await _has_docker(mode)]
+    return choose_mode(default, docker_in)
+
+
+def choose_mode(default: Mode, docker_in: Sequence[Mode]) -> Mode:
+    """Where Docker's rules stand, if in one variant only; else what plain `iptables` is."""
+    return docker_in[0] if len(docker_in) == 1 else default
+
+
+async def installed_modes() -> list[Mode]:
+    modes: list[Mode] = []
+    for mode in ("nft", "legacy"):
+        try:
+            await _run([f"iptables-{mode}", "--version"])
+        except IptablesError:
+            continue
+        modes.append(mode)
+    return modes
+
+
+async def _has_docker(mode: Mode) -> bool:
+    saved = await Iptables(mode).save("filter")
+    return b"\n:DOCKER" in saved
+
+
+async def _run(command: Sequence[str], stdin: bytes = b"") -> bytes:
+    # In a thread: a child that ends before it has read its input is an ordinary thing here, which event loops take ill.
+    try:
+        done = await asyncio.to_thread(
+            subprocess.run, command, input=stdin, capture_output=True, timeout=TIMEOUT_S, check=False
+        )
+    except FileNotFoundError:
+        raise IptablesError(f"{command[0]} is not installed: install the package iptables") from None
+    except subprocess.TimeoutExpired:
+        raise IptablesError(f"{command[0]} did not end within {TIMEOUT_S:.0f} s") from None
+    if done.returncode != 0:
+        raise IptablesError(f"{' '.join(command)} failed: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout

@@ -1,0 +1,194 @@
+"""`PodNetwork`: gives each pod of this host an address and a way to everything else.
+
+In: the node's pod CIDR, then a uid and a network namespace per pod. Out: the pod's address. Guarantees: an address is
+written to the book before any pod carries it and is never given twice; every method may be called again after a crash
+at any instruction and completes what is missing; what was changed on the host is put back by `network.cleanup`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zlib
+from pathlib import Path
+
+from barque.client.clock import Clock, SystemClock
+from barque.network.iptables.chains import FORWARD, POD_JUMPS, REFUSED_SERVICES, ChainId, Rules
+from barque.network.iptables.driver import Iptables, IptablesError, detect_mode
+from barque.network.iptables.fingerprint import ChangeWatch
+from barque.network.iptables.restore import plan_restores
+from barque.network.pods import book as address_book
+from barque.network.pods.book import AddressBook
+from barque.network.pods.driver import PodDriver
+from barque.network.pods.plan import Attachment, link_name
+from barque.network.pods.rules import render_pod_chains
+from barque.network.sysctls import SysctlError, SysctlRecord
+
+log = logging.getLogger(__name__)
+
+CLUSTER_CIDR = "10.244.0.0/16"
+SERVICE_CIDR = "10.96.0.0/12"
+STATE_DIR = Path("/var/lib/barque/worker/network")
+BOOK_FILE, SYSCTL_FILE = "addresses.json", "sysctls.json"
+IP_FORWARD = "net/ipv4/ip_forward"
+# Docker, when it starts, puts its own jumps first; ours move back within this time.
+HEAL_S = 5.0
+# Our chains are read at least this often where the kernel cannot prove that nothing has changed.
+RECOUNT_S = 60.0
+LOCKS = 64
+
+
+class PodNetwork:
+    """The pod network of this host. `start` first; `run` keeps the host's part as it must be."""
+
+    def __init__(
+        self,
+        state_dir: Path | str = STATE_DIR,
+        *,
+        cluster_cidr: str = CLUSTER_CIDR,
+        service_cidr: str = SERVICE_CIDR,
+        iptables: Iptables | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._state_dir = Path(state_dir)
+        self._cluster_cidr = cluster_cidr
+        self._service_cidr = service_cidr
+        self._iptables = iptables
+        self._clock: Clock = clock or SystemClock()
+        self._sysctls = SysctlRecord(self._state_dir / SYSCTL_FILE)
+        self._driver = PodDriver()
+        self._book: AddressBook | None = None
+        # Calls for one pod come one after the other; pods that share a lock merely wait for each other.
+        self._locks = tuple(asyncio.Lock() for _ in range(LOCKS))
+        self._watch: ChangeWatch | None = None
+        self._pod_cidr = ""
+        self._mtu = 1500
+
+    async def start(self, pod_cidr: str, mtu: int = 1500) -> None:
+        """Make the host ready and take over what a former run left.
+
+        `pod_cidr` is this node's share of the cluster's; `mtu` is that of the pods' devices, in bytes. Raises
+        `IptablesError`, `SysctlError` or `OSError` in words a user understands.
+        """
+        self._pod_cidr, self._mtu = pod_cidr, mtu
+        book = address_book.load(self._state_dir / BOOK_FILE, pod_cidr)
+        present = await self._driver.present()
+        book.adopt({link: ip for link, ip in present.items() if ip}, {uid: link_name(uid) for uid in book.addresses()})
+        self._book = book
+        self._save()
+        await self.heal(rewrite=True)
+
+    async def attach(self, pod_uid: str, netns_path: str) -> str:
+        """Connect the pod's network namespace; returns its address, the same one on every call until `detach`.
+
+        Raises `AddressesExhaustedError`, `OccupiedError`, or `OSError` where the namespace is gone.
+        """
+        async with self._lock(pod_uid):
+            book = self._started()
+            link = link_name(pod_uid)
+            known = book.get(pod_uid)
+            ip = book.acquire(pod_uid, link)
+            if known is None:
+                self._save()
+            await self._driver.attach(Attachment(link, ip, self._mtu), netns_path)
+            return ip
+
+    async def detach(self, pod_uid: str) -> None:
+        """Remove the pod's link and give up its address; nothing if it has neither."""
+        async with self._lock(pod_uid):
+            book = self._started()
+            await self._driver.detach([link_name(pod_uid)])
+            if book.get(pod_uid) is not None:
+                book.release(pod_uid)
+                self._save()
+
+    def addresses(self) -> dict[str, str]:
+        """Address by pod uid."""
+        return self._started().addresses()
+
+    async def retain(self, uids: set[str]) -> None:
+        """Drop the links and addresses that belong to none of these pods."""
+        book = self._started()
+        for uid in set(book.addresses()) - uids:
+            await self.detach(uid)
+        kept = {link_name(uid) for uid in uids}
+        strays = {link for link in await self._driver.present() if link not in kept} | (set(book.strays()) - kept)
+        held = {link_name(uid) for uid in book.addresses()}
+        strays -= held
+        if strays:
+            await self._driver.detach(sorted(strays))
+            for link in strays:
+                book.release_stray(link)
+            self._save()
+
+    async def heal(self, *, rewrite: bool = False) -> None:
+        """Forwarding on, our chains whole, our jumps first: puts right what differs and says so.
+
+        With `rewrite` the chains are written even if they look right, as after a change of CIDR.
+        """
+        if await asyncio.to_thread(self._sysctls.ensure, IP_FORWARD, "1"):
+            log.info("turned on net.ipv4.ip_forward")
+        iptables = await self._driver_of_iptables()
+        watch = self._watch = self._watch or ChangeWatch(self._clock, RECOUNT_S, exact=iptables.exact)
+        before = await iptables.fingerprint()
+        if not rewrite and not watch.due(before):
+            return
+        chains = render_pod_chains(self._pod_cidr, self._cluster_cidr, self._service_cidr)
+        broken = dict(chains) if rewrite else await _differing(iptables, chains)
+        if FORWARD in broken and not await _exists(iptables, REFUSED_SERVICES):
+            broken[REFUSED_SERVICES] = ()
+        if broken:
+            log.info("writing %s", ", ".join(sorted(c.name for c in broken)))
+            await iptables.restore_all(plan_restores(broken, (), max_lines=iptables.max_lines))
+        moved = await iptables.ensure_jumps(POD_JUMPS)
+        if moved:
+            log.info("put our jumps first in FORWARD and POSTROUTING")
+        watch.counted(await iptables.fingerprint() if broken or moved else before)
+
+    async def run(self) -> None:
+        """Heal every few seconds until cancelled. A failure is told once and tried again."""
+        failing = False
+        while True:
+            await self._clock.sleep(HEAL_S)
+            try:
+                await self.heal()
+            except (IptablesError, SysctlError, OSError) as error:
+                if not failing:
+                    log.error("cannot keep the pod network's rules: %s", error)
+                failing = True
+            else:
+                failing = False
+
+    async def _driver_of_iptables(self) -> Iptables:
+        if self._iptables is None:
+            self._iptables = Iptables(await detect_mode())
+        return self._iptables
+
+    def _started(self) -> AddressBook:
+        if self._book is None:
+            raise RuntimeError("the pod network is not started")
+        return self._book
+
+    def _lock(self, pod_uid: str) -> asyncio.Lock:
+        return self._locks[zlib.crc32(pod_uid.encode()) % LOCKS]
+
+    def _save(self) -> None:
+        address_book.save(self._state_dir / BOOK_FILE, self._started())
+
+
+async def _differing(iptables: Iptables, chains: dict[ChainId, Rules]) -> dict[ChainId, Rules]:
+    """Those of the chains that do not hold as many rules as they should."""
+    return {chain: rules for chain, rules in chains.items() if await _count(iptables, chain) != len(rules)}
+
+
+async def _exists(iptables: Iptables, chain: ChainId) -> bool:
+    return await _count(iptables, chain) is not None
+
+
+async def _count(iptables: Iptables, chain: ChainId) -> int | None:
+    """How many rules a chain holds; None where there is no such chain."""
+    try:
+        listing = await iptables.list_chain(chain.table, chain.name)
+    except IptablesError:
+        return None
+    return sum(line.startswith("-A ") for line in listing)

@@ -1,0 +1,41 @@
+"""Figures of a benchmark: printed as a table and written to `build/bench/<name>.json`."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+FOLDER = Path(__file__).resolve().parents[2] / "build" / "bench"
+
+
+class Figure(NamedTuple):
+    """One measured value; `against` is the peer or floor measured in the same run, `ratio` this value over its."""
+
+    figure: str
+    value: float
+    unit: str
+    against: str | None = None
+    ratio: float | None = None
+
+
+def median(samples: Sequence[float]) -> float:
+    return statistics.median(samples)
+
+
+def spread(samples: Sequence[float]) -> str:
+    """The runs themselves, for whoever wants to judge the median."""
+    return " ".join(f"{sample:.2f}" for sample in sorted(samples))
+
+
+def publish(name: str, figures: Sequence[Figure]) -> None:
+    """Write the JSON file and print the table."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = FOLDER / f"{name}.json"
+    path.write_text(json.dumps([figure._asdict() for figure in figures], indent=2) + "\n")
+    for figure in figures:
+        ratio = f"  {figure.ratio:.2f} x {figure.against}" if figure.ratio is not None else ""
+        print(f"{figure.figure:32} {figure.value:10.3f} {figure.unit}{ratio}")
+    print(f"written to {path.relative_to(FOLDER.parents[1])}")

@@ -1,0 +1,358 @@
+"""The first voyage, end to end, by the commands a user types; the tests of this file run in order on one cluster."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.cluster import (
+    ROOT,
+    WEB,
+    cluster_ip,
+    condition,
+    container_ids,
+    fetch,
+    kill,
+    objects,
+    one,
+    pid_of,
+    pod_names,
+    ready,
+    restarts,
+    running_container,
+    traces,
+    write_maps,
+)
+from tests.support.host import ADDRESS, Host, eventually
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def before(host: Host) -> dict[str, str]:
+    """What the host's kernel holds before anything of Barque was there."""
+    return traces(host)
+
+
+@pytest.fixture(scope="module")
+def cluster(host: Host, before: dict[str, str]) -> Host:
+    host.barque("up")
+    build = "from barque.deploy import images; [images.build_web('unix:///var/run/docker.sock', v) for v in '12']"
+    host.run(sys.executable, "-c", build)
+    host.barque("apply", "-f", "-", stdin=WEB)
+    host.barque("rollout", "status", "deployment/web", "--timeout", "60s")
+    return host
+
+
+def test_node_is_ready(cluster: Host) -> None:
+    nodes = objects(cluster, "nodes")
+    assert [condition(node, "Ready") for node in nodes] == ["True"]
+    assert nodes[0]["status"]["addresses"][0] == {"type": "InternalIP", "address": ADDRESS}
+
+
+def test_three_replicas_answer_at_the_service_address(cluster: Host) -> None:
+    pods = objects(cluster, "pods", "-l", "app=web")
+    assert len({pod["status"]["podIP"] for pod in pods}) == 3
+    names = {pod["metadata"]["name"] for pod in pods}
+    url = f"http://{cluster_ip(cluster)}/"
+    answered = {page.rpartition(" ")[2] for page in fetch(cluster, url, 40)}
+    assert answered == names
+
+
+def test_node_port_answers_on_the_nodes_address(cluster: Host) -> None:
+    assert "version 1" in fetch(cluster, f"http://{ADDRESS}:30080/")[0]
+
+
+def test_every_pod_reaches_the_service_and_itself_through_it(cluster: Host) -> None:
+    url = f"http://{cluster_ip(cluster)}/"
+    for pod in pod_names(cluster):
+        pages = [cluster.barque("exec", pod, "--", "timeout", "5", "wget", "-q", "-O-", url) for _ in range(8)]
+        assert all("version 1" in page for page in pages)
+
+
+def test_values_of_a_config_map_reach_the_environment(cluster: Host) -> None:
+    assert "GREETING=Ahoy from Barque" in cluster.barque("exec", pod_names(cluster)[0], "--", "env")
+
+
+def test_exec_passes_the_exit_code_and_the_input_on(cluster: Host) -> None:
+    pod = pod_names(cluster)[0]
+    assert cluster.run("barque", "exec", pod, "--", "sh", "-c", "exit 7", check=False).returncode == 7
+    assert cluster.barque("exec", "-i", pod, "--", "cat", stdin="through the pipe") == "through the pipe"
+    assert cluster.barque("exec", pod, "--", "hostname").strip() == pod
+
+
+def test_describe_tells_the_events(cluster: Host) -> None:
+    pod = pod_names(cluster)[0]
+
+    def told() -> bool:
+        text = cluster.barque("describe", "pod", pod)
+        return all(reason in text for reason in ("Scheduled", "Created", "Started"))
+
+    eventually(told, 10, "describe shows Scheduled, Created and Started")
+
+
+def test_a_killed_container_is_restarted(cluster: Host) -> None:
+    pod = pod_names(cluster)[0]
+    container = running_container(cluster, pod)
+    cluster.run("docker", "kill", container)
+    eventually(lambda: restarts(cluster, pod) == 1 and ready(cluster, pod), 30, "the container runs again")
+    assert running_container(cluster, pod) != container
+
+
+def test_a_container_removed_behind_the_worker_returns(cluster: Host) -> None:
+    pod = pod_names(cluster)[1]
+    container = running_container(cluster, pod)
+    cluster.run("docker", "rm", "-f", container)
+    eventually(lambda: running_container(cluster, pod) not in ("", container), 30, "another container took its place")
+    eventually(lambda: ready(cluster, pod), 30, "the pod is ready again")
+
+
+def test_a_removed_field_goes_away(cluster: Host) -> None:
+    text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: shrinking}\ndata: {kept: a, removed: b}\n"
+    cluster.barque("apply", "-f", "-", stdin=text)
+    assert "configured" in cluster.barque("apply", "-f", "-", stdin=text.replace(", removed: b", ""))
+    assert one(cluster, "configmap", "shrinking")["data"] == {"kept": "a"}
+    assert "unchanged" in cluster.barque("apply", "-f", "-", stdin=text.replace(", removed: b", ""))
+
+
+def test_secret_and_config_map_volumes(cluster: Host) -> None:
+    cluster.barque("apply", "-f", "-", stdin=VOLUMES)
+    eventually(lambda: ready(cluster, "reader"), 30, "the pod is ready")
+    shown = cluster.barque("exec", "reader", "--", "cat", "/config/motto", "/secret/word", "/scratch/made")
+    assert shown == "fair winds\nswordfish\nby the container\n"
+    uid = one(cluster, "pod", "reader")["metadata"]["uid"]
+    cluster.barque("delete", "pod", "reader", "--grace-period", "1")
+    assert uid not in cluster.run("findmnt", "-rno", "TARGET").stdout
+
+
+def test_rolling_update_never_goes_below_what_was_promised(cluster: Host) -> None:
+    cluster.barque("apply", "-f", "-", stdin=WEB.replace("web:1", "web:2"))
+    cluster.barque("rollout", "status", "deployment/web", "--timeout", "90s")
+    url = f"http://{cluster_ip(cluster)}/"
+    eventually(lambda: all("version 2" in page for page in fetch(cluster, url, 10)), 10, "version 2 answers alone")
+    assert len(pod_names(cluster)) == 3
+
+
+def test_scale_and_logs(cluster: Host) -> None:
+    cluster.barque("scale", "deployment", "web", "--replicas", "4")
+    cluster.barque("rollout", "status", "deployment/web", "--timeout", "60s")
+    assert len(pod_names(cluster)) == 4
+    cluster.barque("apply", "-f", "-", stdin=TALKER)
+    eventually(lambda: "second line" in cluster.barque("logs", "talker", check=False), 20, "the log is read")
+    assert cluster.barque("logs", "talker", "--tail", "1") == "second line\n"
+    cluster.barque("delete", "pod", "talker", "--grace-period", "1")
+
+
+def test_faults_of_pods_are_told(cluster: Host) -> None:
+    cluster.barque("apply", "-f", "-", stdin=FAULTY)
+    expected = {
+        "no-image": ("ErrImagePull", "ImagePullBackOff"),
+        "no-command": ("RunContainerError", "StartError", "CrashLoopBackOff"),
+        "fails": ("Error", "CrashLoopBackOff"),
+        "no-map": ("CreateContainerConfigError",),
+        "too-big": ("Pending",),
+    }
+
+    def told() -> bool:
+        rows = {line.split()[0]: line.split()[2] for line in cluster.barque("get", "pods").splitlines()[1:]}
+        wrong = {name: rows.get(name) for name, reasons in expected.items() if rows.get(name) not in reasons}
+        assert not wrong, wrong
+        return True
+
+    eventually(told, 30, "every fault shows in the STATUS column")
+    assert "Insufficient cpu" in cluster.barque("describe", "pod", "too-big")
+    cluster.barque("delete", "pod", *expected, "--grace-period", "1")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "complaint"),
+    [
+        ("kind: [", "standard input:2:1: "),
+        (WEB.replace("replicas: 3", "replicsa: 3"), 'unknown field "spec.replicsa"'),
+        ("apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\n", "barque does not serve kind Job"),
+        (WEB.replace("name: web-page", "name: Web_Page"), "Invalid value"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: []}\n", "spec.containers: Required value"),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n"
+            "spec: {hostPID: true, containers: [{name: c, image: i}]}\n",
+            "spec.hostPID: Forbidden",
+        ),
+    ],
+    ids=["yaml", "field", "kind", "name", "required", "absent-feature"],
+)
+def test_a_bad_manifest_is_refused_in_clear_words(cluster: Host, manifest: str, complaint: str) -> None:
+    done = cluster.run("barque", "apply", "-f", "-", check=False, stdin=manifest)
+    assert done.returncode == 1
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_workers_certificate_is_good_for_its_own_pods_only(cluster: Host) -> None:
+    probe = """
+import asyncio
+from pathlib import Path
+from barque.api.errors import ApiError
+from barque.api.types.core_v1 import Node, Pod, Secret
+from barque.client import profile
+from barque.client.remote import connect
+async def main():
+    own = profile.load(Path("/var/lib/barque/worker/profile.yaml"))
+    client = connect(own).client
+    print(len((await client.list(Pod, fields=f"spec.nodeName={own.identity.subject.node}")).items))
+    for attempt in (client.list(Pod), client.list(Secret), client.delete(Node, "other")):
+        try:
+            await attempt
+            print("allowed")
+        except ApiError as error:
+            print(error.code)
+asyncio.run(main())
+"""
+    answers = cluster.run(sys.executable, "-c", probe).stdout.split()
+    assert int(answers[0]) >= 4
+    assert answers[1:] == ["403", "403", "403"]
+
+
+def test_master_killed_in_the_middle_loses_nothing_and_watches_resume(cluster: Host) -> None:
+    following = subprocess.Popen(
+        cluster.argv([sys.executable, str(ROOT / "tests" / "e2e" / "following.py")]),
+        env=cluster.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert following.stdin is not None
+    assert following.stdout is not None
+    assert following.stdout.readline() == "synced\n"
+    pods_before = container_ids(cluster)
+
+    acknowledged = write_maps(cluster, "early", 20)
+    kill(cluster, "master")
+    cluster.barque("up")
+    acknowledged += write_maps(cluster, "late", 20)
+
+    present = {item["metadata"]["name"] for item in objects(cluster, "configmaps")}
+    assert set(acknowledged) <= present
+    saw = json.loads(following.communicate(f"{acknowledged[-1]}\n", timeout=60)[0])
+    assert saw["lists"] == 1
+    assert set(acknowledged) <= set(saw["told"])
+    assert len(saw["told"]) == len(set(saw["told"]))
+    assert container_ids(cluster) == pods_before
+
+
+def test_worker_killed_adopts_what_runs(cluster: Host) -> None:
+    pods_before = container_ids(cluster)
+    restarts_before = {name: restarts(cluster, name) for name in pod_names(cluster)}
+    kill(cluster, "worker")
+    cluster.barque("up")
+    cluster.barque("scale", "deployment", "web", "--replicas", "3")
+    eventually(lambda: len(pod_names(cluster)) == 3, 30, "the restarted worker stops a pod")
+    assert container_ids(cluster) < pods_before
+    after = {name: restarts(cluster, name) for name in pod_names(cluster)}
+    assert after == {name: restarts_before[name] for name in after}
+
+
+def test_pods_heal_while_the_master_is_away(cluster: Host) -> None:
+    pod = pod_names(cluster)[0]
+    container = running_container(cluster, pod)
+    kill(cluster, "master")
+    cluster.run("docker", "rm", "-f", container)
+    eventually(lambda: running_container(cluster, pod) not in ("", container), 40, "the worker replaced the container")
+    cluster.barque("up")
+    eventually(lambda: ready(cluster, pod), 30, "the pod is ready again")
+
+
+def test_up_twice_changes_nothing(cluster: Host) -> None:
+    pids = (pid_of(cluster, "master"), pid_of(cluster, "worker"))
+    cluster.barque("up")
+    assert (pid_of(cluster, "master"), pid_of(cluster, "worker")) == pids
+
+
+def test_deleting_the_deployment_takes_its_pods_along(cluster: Host) -> None:
+    cluster.barque("delete", "deployment", "web")
+    eventually(lambda: not pod_names(cluster), 30, "the pods are gone")
+    with pytest.raises(AssertionError, match="Connection refused"):
+        fetch(cluster, f"http://{cluster_ip(cluster)}/")
+
+
+def test_down_and_up_again_bring_the_same_cluster_back(cluster: Host) -> None:
+    cluster.barque("apply", "-f", "-", stdin=WEB)
+    cluster.barque("rollout", "status", "deployment/web", "--timeout", "60s")
+    cluster.barque("down")
+    cluster.barque("up")
+    url = f"http://{cluster_ip(cluster)}/"
+    eventually(lambda: "version 1" in fetch(cluster, url)[0], 40, "the deployment of before answers again")
+
+
+def test_down_leaves_nothing(cluster: Host, before: dict[str, str]) -> None:
+    cluster.barque("down", "--purge")
+    assert traces(cluster) == before
+
+
+def test_a_taken_port_is_named(cluster: Host) -> None:
+    taken = cluster.start(sys.executable, "-m", "http.server", "7443")
+    try:
+        eventually(lambda: "7443" in cluster.run("ss", "-ltn").stdout, 10, "the port is taken")
+        done = cluster.run("barque", "up", check=False)
+    finally:
+        taken.send_signal(signal.SIGKILL)
+        taken.wait(10)
+    assert done.returncode == 1
+    assert "port 7443 is taken" in done.stderr
+
+
+VOLUMES = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: mottos}
+data: {motto: "fair winds\\n"}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: words}
+stringData: {word: "swordfish\\n"}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: reader}
+spec:
+  containers:
+    - name: reader
+      image: barque-demo/web:1
+      command: [sh, -c, "echo by the container > /scratch/made; exec sleep 1000"]
+      volumeMounts:
+        - {name: config, mountPath: /config}
+        - {name: secret, mountPath: /secret, readOnly: true}
+        - {name: scratch, mountPath: /scratch}
+  volumes:
+    - {name: config, configMap: {name: mottos}}
+    - {name: secret, secret: {secretName: words}}
+    - {name: scratch, emptyDir: {medium: Memory}}
+"""
+
+TALKER = """
+apiVersion: v1
+kind: Pod
+metadata: {name: talker}
+spec:
+  containers:
+    - name: talker
+      image: barque-demo/web:1
+      command: [sh, -c, "echo first line; echo second line; exec sleep 1000"]
+"""
+
+
+def _faulty(name: str, container: str) -> str:
+    container = "{name: c, imagePullPolicy: IfNotPresent, " + container + "}"
+    return f"---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{containers: [{container}]}}\n"
+
+
+FAULTY = "".join(
+    (
+        _faulty("no-image", "image: 'barque-demo/absent:1'"),
+        _faulty("no-command", "image: 'barque-demo/web:1', command: [/no/such/program]"),
+        _faulty("fails", "image: 'barque-demo/web:1', command: [sh, -c, 'exit 3']"),
+        _faulty("no-map", "image: 'barque-demo/web:1', envFrom: [{configMapRef: {name: absent}}]"),
+        _faulty("too-big", "image: 'barque-demo/web:1', resources: {requests: {cpu: '1000'}}"),
+    )
+)

@@ -1,0 +1,514 @@
+"""The bus with a real nats-server: events, the change feed, certificates, and everything going on while it is away."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import nats
+import nats.errors
+import pytest
+from nats.js.errors import APIError
+
+from barque.api.errors import ApiError
+from barque.client import pki
+from barque.client.clock import SystemClock
+from barque.client.pki import Identity
+from barque.master.auth.ca import MasterPki
+from barque.master.bus import events as event_rules
+from barque.master.bus import server
+from barque.master.bus.binary import find_nats_server
+from barque.master.bus.bus import Bus
+from barque.master.bus.feed import FeedMessage, Position
+from barque.master.bus.server import BusSettings
+from barque.master.bus.subjects import CHANGE_STREAM, EVENT_STREAM
+from barque.master.store.port import (
+    Absent,
+    Change,
+    Committed,
+    Filter,
+    HistoryGoneError,
+    Key,
+    Op,
+    Refused,
+    Result,
+    RevisionIs,
+    Stored,
+    Watched,
+)
+
+
+class FakeStore:
+    """A store that only has changes."""
+
+    cluster_id = "c1"
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.forgotten = 0
+        self.asked: list[int] = []
+        self._changes: list[Change] = []
+        self._changed = asyncio.Event()
+
+    def write(self, count: int, name: str = "a") -> None:
+        for _ in range(count):
+            self.revision += 1
+            json = b'{"metadata":{"resourceVersion":"%d"}}' % self.revision
+            after = Stored(Key("pods", "default", name), json, self.revision, {}, {})
+            self._changes.append(Change(self.revision, None, after))
+        self._changed.set()
+
+    def forget(self) -> None:
+        self.forgotten = self.revision
+        self._changes.clear()
+
+    async def changes(self, since: int) -> AsyncIterator[list[Change]]:
+        self.asked.append(since)
+        while True:
+            if since < self.forgotten:
+                raise HistoryGoneError(str(since))
+            batch = [change for change in self._changes if change.revision > since]
+            if batch:
+                since = batch[-1].revision
+                yield batch
+            else:
+                self._changed.clear()
+                await self._changed.wait()
+
+
+class Ship:
+    """One master's bus, its certificates and its store."""
+
+    def __init__(self, directory: Path) -> None:
+        self.address = f"127.0.0.1:{free_port()}"
+        self.pki = MasterPki.open(directory / "pki", "m1", [], datetime.datetime.now(datetime.UTC))
+        self.directory = directory / "bus"
+        self.store = FakeStore()
+        self.tasks: list[asyncio.Task[None]] = []
+        self.bus = self.launch()
+
+    def launch(self) -> Bus:
+        """A master's start."""
+        settings = BusSettings(self.directory, self.address, cluster="lab")
+        self.bus = Bus(settings, lambda: self.pki.master, self.store, SystemClock())  # type: ignore[arg-type]
+        self.tasks.append(asyncio.create_task(self.bus.run()))
+        return self.bus
+
+    async def healthy(self) -> None:
+        await eventually(lambda: self.bus.health().healthy)
+
+    async def stop(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        for outcome in await asyncio.gather(*self.tasks, return_exceptions=True):
+            assert isinstance(outcome, asyncio.CancelledError)
+        self.tasks.clear()
+
+    async def connect(self, identity: Identity) -> Any:
+        return await nats.connect(
+            f"tls://{self.address}",
+            tls=identity.client_context(),
+            tls_hostname=pki.MASTER_HOST,
+            allow_reconnect=False,
+            error_cb=_quiet,
+        )
+
+    async def feed(self) -> list[FeedMessage]:
+        """All messages of the change feed."""
+        connection = await self.connect(self.pki.admin)
+        try:
+            jetstream = connection.jetstream()
+            state = (await jetstream.stream_info(CHANGE_STREAM)).state
+            found = [await jetstream.get_msg(CHANGE_STREAM, n) for n in range(state.first_seq, state.last_seq + 1)]
+        finally:
+            await connection.close()
+        return [msgspec.json.decode(message.data, type=FeedMessage) for message in found]
+
+    async def fed(self, revision: int) -> list[int]:
+        """The revisions in the feed, once it has come to this one."""
+        async with asyncio.timeout(15):
+            while not (found := await self.feed()) or found[-1].revision < revision:
+                await asyncio.sleep(0.05)
+        return [message.revision for message in found]
+
+    async def commit(self, *ops: Op) -> Sequence[Result]:
+        return await self.bus.events.commit(ops)
+
+    async def names(self, selected: Filter = Filter()) -> list[str]:
+        return [stored.key.name for stored in (await self.bus.events.list("events", selected)).items]
+
+
+async def _quiet(_: Exception) -> None:
+    return None
+
+
+@pytest.fixture
+async def ship(tmp_path: Path) -> AsyncIterator[Ship]:
+    ship = Ship(tmp_path)
+    try:
+        await ship.healthy()
+        yield ship
+    finally:
+        await ship.stop()
+
+
+async def eventually(holds: Any, within_s: float = 15) -> None:
+    async with asyncio.timeout(within_s):
+        while not holds():
+            await asyncio.sleep(0.02)
+
+
+JSON = '{"metadata":{"resourceVersion":"","name":"%s"},"message":"%s"}'
+
+
+def a_put(name: str, message: str = "", *compares: Any, **fields: str) -> Op:
+    json = (JSON % (name, message)).encode()
+    return Op("put", key_of(name), json, json.index(b'""') + 1, {}, fields, tuple(compares))
+
+
+def a_create(name: str, message: str = "", **fields: str) -> Op:
+    return a_put(name, message, Absent(key_of(name)), **fields)
+
+
+def key_of(name: str) -> Key:
+    return Key("events", "default", name)
+
+
+async def test_events_are_written_read_compared_and_deleted(ship: Ship) -> None:
+    (created,) = await ship.commit(a_create("web.1", "pulled"))
+    assert isinstance(created, Committed)
+    stored = await ship.bus.events.get(key_of("web.1"))
+    assert stored is not None
+    assert msgspec.json.decode(stored.json)["metadata"]["resourceVersion"] == str(created.revision)
+
+    (again,) = await ship.commit(a_create("web.1"))
+    assert again == Refused(0, created.revision)
+    (updated,) = await ship.commit(a_put("web.1", "started", RevisionIs(key_of("web.1"), created.revision)))
+    assert isinstance(updated, Committed)
+    assert updated.revision > created.revision
+    (stale,) = await ship.commit(a_put("web.1", "late", RevisionIs(key_of("web.1"), created.revision)))
+    assert stale == Refused(0, updated.revision)
+    (same,) = await ship.commit(a_put("web.1", "started"))
+    assert same == Committed(updated.revision, changed=False)
+
+    (gone,) = await ship.commit(
+        Op("delete", key_of("web.1"), compares=(RevisionIs(key_of("web.1"), updated.revision),))
+    )
+    assert isinstance(gone, Committed)
+    assert await ship.bus.events.get(key_of("web.1")) is None
+    (back,) = await ship.commit(a_create("web.1", "again"))
+    assert isinstance(back, Committed)
+    assert back.revision > gone.revision
+
+
+async def test_a_commit_of_many_keeps_the_order_of_one_object(ship: Ship) -> None:
+    results = await ship.commit(a_create("a"), a_create("b"), a_create("a"), a_put("a", "2"), a_put("a", "3"))
+    kinds = [type(result) for result in results]
+    assert kinds == [Committed, Committed, Refused, Committed, Committed]
+    stored = await ship.bus.events.get(key_of("a"))
+    assert stored is not None
+    assert msgspec.json.decode(stored.json)["message"] == "3"
+
+
+async def test_only_one_of_two_masters_creates(ship: Ship) -> None:
+    """The stream decides, also where a cache lags."""
+    backends = [ship.bus.events, event_rules.EventBackend(ship.bus._link, "lab", SystemClock())]
+    task = asyncio.create_task(backends[1].run())
+    try:
+        await eventually(lambda: not backends[1].fault)
+        for n in range(20):
+            first, second = await asyncio.gather(
+                *(b.commit([a_create(f"e{n}", str(i))]) for i, b in enumerate(backends))
+            )
+            assert sorted([type(first[0]).__name__, type(second[0]).__name__]) == ["Committed", "Refused"]
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_lists_and_watches_select(ship: Ship) -> None:
+    failed = Filter(matches=lambda labels, fields: fields.get("reason") == "Failed")
+    start = (await ship.bus.events.list("events")).revision
+    await ship.commit(a_create("a", reason="Failed"), a_create("b", reason="Pulled"))
+    assert await ship.names(failed) == ["a"]
+    async with aclosing(ship.bus.events.watch("events", start, failed)) as watch:  # type: ignore[type-var]
+        (added,) = await anext(watch)
+        assert (added.type, b'"name":"a"' in added.json) == ("ADDED", True)
+        waiting = asyncio.create_task(anext(watch))  # type: ignore[arg-type]
+        await ship.commit(a_put("b", "1", reason="Failed"), a_put("a", "1", reason="Pulled"))
+        seen: list[Watched] = list(await waiting)
+        while len(seen) < 2:
+            seen += await anext(watch)
+        assert sorted(event.type for event in seen) == ["ADDED", "DELETED"]
+
+
+async def test_a_watch_from_the_future_times_out_and_from_the_past_is_gone(ship: Ship) -> None:
+    revision = (await ship.bus.events.list("events")).revision
+    for since, code in ((revision + 5, 504), (1, 410)):
+        with pytest.raises(ApiError) as refused:
+            await anext(ship.bus.events.watch("events", since))
+        assert refused.value.code == code
+
+
+async def test_bookmarks_come_to_a_quiet_watch(ship: Ship, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(event_rules, "BOOKMARK_S", 0.1)
+    other = event_rules.EventBackend(ship.bus._link, "lab", SystemClock())
+    task = asyncio.create_task(other.run())
+    try:
+        await eventually(lambda: not other.fault)
+        revision = (await other.list("events")).revision
+        async with asyncio.timeout(5):
+            assert await anext(other.watch("events", revision)) == [Watched("BOOKMARK", b"", revision)]
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_events_hour_ends_in_a_deletion_that_watches_see(ship: Ship, monkeypatch: pytest.MonkeyPatch) -> None:
+    await ship.commit(a_create("old"))
+    since = (await ship.bus.events.list("events")).revision
+    monkeypatch.setattr(event_rules, "LIFE_S", 0.0)
+    monkeypatch.setattr(event_rules, "SWEEP_S", 0.05)
+    other = event_rules.EventBackend(ship.bus._link, "lab", SystemClock())
+    task = asyncio.create_task(other.run())
+    try:
+        async with asyncio.timeout(10):
+            (deleted,) = await anext(ship.bus.events.watch("events", since))
+        assert (deleted.type, deleted.revision > since) == ("DELETED", True)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_killed_midway_it_comes_back_and_everything_catches_up(ship: Ship) -> None:
+    """SIGKILL of the nats-server: reads go on, writes say 503 at once, nothing acknowledged is lost."""
+    await ship.commit(*(a_create(f"e{n}") for n in range(20)))
+    ship.store.write(10)
+    await ship.fed(10)
+    since = (await ship.bus.events.list("events")).revision
+    watch = ship.bus.events.watch("events", since)
+    waiting = asyncio.create_task(anext(watch))  # type: ignore[arg-type]
+    assert ship.bus.pid is not None
+    os.kill(ship.bus.pid, signal.SIGKILL)
+    await eventually(lambda: not ship.bus.health().healthy)
+    assert len(await ship.names()) == 20
+    with pytest.raises(ApiError) as refused:
+        async with asyncio.timeout(1):
+            await ship.commit(a_create("lost"))
+    assert refused.value.code == 503
+    ship.store.write(90)
+    await ship.healthy()
+    (written,) = await ship.commit(a_create("after"))
+    assert isinstance(written, Committed)
+    async with asyncio.timeout(2):
+        assert [event.type for event in await waiting] == ["ADDED"]
+    assert len(await ship.names()) == 21
+    assert await ship.fed(100) == list(range(1, 101))
+
+
+async def test_a_restarted_master_finds_its_events_and_its_place_in_the_feed(ship: Ship) -> None:
+    (created,) = await ship.commit(a_create("kept"))
+    assert isinstance(created, Committed)
+    ship.store.write(30)
+    await ship.fed(30)
+    await ship.stop()
+    ship.store.write(30)
+    ship.launch()
+    await ship.healthy()
+    stored = await ship.bus.events.get(key_of("kept"))
+    assert stored is not None
+    assert stored.revision == created.revision
+    assert await ship.fed(60) == list(range(1, 61))
+    assert ship.store.asked[-1] == 30
+    async with aclosing(ship.bus.events.watch("events", created.revision - 1)) as watch:  # type: ignore[type-var]
+        assert [event.type for event in await anext(watch)] == ["ADDED"]
+
+
+async def test_a_history_that_is_gone_is_said_in_the_feed(ship: Ship) -> None:
+    ship.store.write(3)
+    await ship.fed(3)
+    await ship.stop()
+    ship.store.write(5)
+    ship.store.forget()
+    ship.store.write(2)
+    ship.launch()
+    await ship.healthy()
+    await ship.fed(10)
+    ship.store.write(1)
+    await ship.fed(11)
+    said = [(message.verb, message.revision) for message in await ship.feed()]
+    assert said == [("ADDED", 1), ("ADDED", 2), ("ADDED", 3), ("RESYNC", 10), ("ADDED", 11)]
+
+
+async def test_a_publisher_that_was_overtaken_is_refused(ship: Ship) -> None:
+    """A master that thinks that it still leads cannot put a change behind newer ones."""
+    ship.store.write(5)
+    await ship.fed(5)
+    assert ship.bus._link.session is not None
+    with pytest.raises(APIError, match="wrong last msg ID"):
+        await ship.bus._feed._publish_all(ship.bus._link.session, Position(2, 9, "c1", "c1.9.2"))
+    ship.store.write(1)
+    assert await ship.fed(6) == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_stream_made_anew_is_410_and_then_works(ship: Ship) -> None:
+    (created,) = await ship.commit(a_create("lost"))
+    assert isinstance(created, Committed)
+    waiting = asyncio.create_task(anext(ship.bus.events.watch("events", created.revision)))  # type: ignore[arg-type]
+    connection = await ship.connect(ship.pki.admin)
+    await connection.jetstream().delete_stream(EVENT_STREAM)
+    await connection.close()
+    with pytest.raises(ApiError) as refused:
+        async with asyncio.timeout(15):
+            await waiting
+    assert refused.value.code == 410
+    await ship.healthy()
+    assert await ship.names() == []
+    (fresh,) = await ship.commit(a_create("fresh"))
+    assert isinstance(fresh, Committed)
+    assert fresh.revision > created.revision
+    with pytest.raises(ApiError) as old:
+        await anext(ship.bus.events.watch("events", created.revision))
+    assert old.value.code == 410
+
+
+async def test_only_masters_and_the_administrator_may_connect(ship: Ship) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    for identity in (ship.pki.master, ship.pki.admin):
+        await (await ship.connect(identity)).close()
+    worker = ship.pki.authority.identity(pki.node_subject("n1"), now, [pki.node_host("n1")])
+    with pytest.raises(nats.errors.Error, match="Authorization Violation"):
+        await ship.connect(worker)
+    stranger = pki.create_authority(now).identity(pki.master_subject("m1"), now, [pki.MASTER_HOST])
+    forged = Identity(stranger.cert_pem, stranger.key_pem, ship.pki.ca_pem)
+    with pytest.raises((nats.errors.Error, OSError)):
+        await ship.connect(forged)
+
+
+async def test_a_renewed_certificate_is_shown_without_a_restart(ship: Ship) -> None:
+    pid = ship.bus.pid
+    ship.pki.master = ship.pki.authority.identity(
+        ship.pki.master.subject, datetime.datetime.now(datetime.UTC), ship.pki.hosts
+    )
+    await ship.bus.renewed(ship.pki.master)
+    async with asyncio.timeout(10):
+        while await shown(ship) != ship.pki.master.certificate.serial_number:
+            await asyncio.sleep(0.1)
+    assert ship.bus.pid == pid
+
+
+async def shown(ship: Ship) -> int:
+    connection = await ship.connect(ship.pki.admin)
+    certificate = connection._transport._io_writer.get_extra_info("ssl_object").getpeercert()
+    await connection.close()
+    return int(certificate["serialNumber"], 16)
+
+
+async def test_a_taken_port_is_said_and_waited_out(tmp_path: Path) -> None:
+    ship = Ship(tmp_path)
+    await ship.stop()
+    host, _, port = ship.address.partition(":")
+    held = await asyncio.start_server(lambda _r, w: w.close(), host, int(port))
+    try:
+        ship.launch()
+        await eventually(lambda: "address already in use" in ship.bus.health().message)
+        held.close()
+        await ship.healthy()
+    finally:
+        held.close()
+        await ship.stop()
+
+
+async def test_no_nats_server_is_left_when_the_master_is_killed(tmp_path: Path) -> None:
+    """A master in a process of its own, killed with SIGKILL: the kernel takes its nats-server along."""
+    port = free_port()
+    master = start_master(tmp_path, port)
+    pid_file = tmp_path / "bus" / "nats.pid"
+    try:
+        await eventually(lambda: is_listening(port))
+        pid = msgspec.json.decode(pid_file.read_bytes())["pid"]
+        assert b"nats-server" in command_of(pid)
+    finally:
+        master.kill()
+        master.wait()
+    await eventually(lambda: not command_of(pid))
+
+
+async def test_a_nats_server_left_behind_is_replaced(tmp_path: Path) -> None:
+    """An earlier master has gone without taking it along; it holds the port and the store."""
+    ship = Ship(tmp_path)
+    await ship.healthy()
+    await ship.stop()
+    binary = await find_nats_server()
+    left = await asyncio.create_subprocess_exec(str(binary), "-c", str(ship.directory / "nats.conf"))
+    try:
+        server._write_pid(ship.directory / "nats.pid", left.pid)
+        ship.launch()
+        await ship.healthy()
+        assert left.returncode is not None
+        assert ship.bus.pid != left.pid
+    finally:
+        if left.returncode is None:
+            left.kill()
+        await left.wait()
+        await ship.stop()
+
+
+async def test_a_stranger_that_got_the_pid_is_left_alone(tmp_path: Path) -> None:
+    stranger = await asyncio.create_subprocess_exec("sleep", "60")
+    try:
+        server._write_pid(tmp_path / "nats.pid", stranger.pid)
+        written = msgspec.json.decode((tmp_path / "nats.pid").read_bytes())
+        for changed in ({"start_ticks": written["start_ticks"] - 1}, {"boot_id": "an earlier boot"}):
+            (tmp_path / "nats.pid").write_bytes(msgspec.json.encode(written | changed))
+            await server.remove_left_over(tmp_path / "nats.pid", SystemClock())
+        assert stranger.returncode is None
+    finally:
+        stranger.kill()
+        await stranger.wait()
+
+
+def start_master(directory: Path, port: int) -> subprocess.Popen[bytes]:
+    script = f"""
+        import datetime
+        from pathlib import Path
+        import uvloop
+        from barque.client.clock import SystemClock
+        from barque.master.auth.ca import MasterPki
+        from barque.master.bus.server import BusSettings, NatsServer
+
+        pki = MasterPki.open(Path({str(directory)!r}) / "pki", "m1", [], datetime.datetime.now(datetime.UTC))
+        settings = BusSettings(Path({str(directory)!r}) / "bus", "127.0.0.1:{port}")
+        uvloop.run(NatsServer(settings, lambda: pki.master, SystemClock()).run())
+    """
+    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
+
+
+def free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port: int = held.getsockname()[1]
+        return port
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def command_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""

@@ -1,0 +1,175 @@
+"""The store without a disk: the real state machine and the real watch hub, and nothing durable.
+
+`MemoryStore` is a whole `master.store.port.Store`. `a_registry` puts a registry on it with the cluster's namespaces in
+place; `Bench` is what tests of the registry's verbs talk to.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+
+from barque.api import resources
+from barque.api.errors import ApiError
+from barque.client.client import Client
+from barque.client.verbs import STRATEGIC_MERGE_PATCH, Selection, Target, WriteOptions
+from barque.master.apiserver.backend import StoreBackend
+from barque.master.apiserver.bootstrap import ensure_namespaces
+from barque.master.apiserver.registry import Registry, UserVerbs
+from barque.master.apiserver.settings import ApiSettings
+from barque.master.auth.identity import User
+from barque.master.store.fsm import StateMachine
+from barque.master.store.hub import Hub
+from barque.master.store.port import Change, Filter, Key, Listing, Op, Result, Stored, StoreUnavailableError, Watched
+from tests.support.clock import FakeClock
+
+T = TypeVar("T")
+
+ADMIN = User("barque-admin", ("system:masters",))
+
+
+def node_user(name: str) -> User:
+    return User(f"system:node:{name}", ("system:nodes",))
+
+
+class MemoryStore:
+    """`commits` counts proposals. `before_commit`, once set, runs before the next commit: what another master does
+    meanwhile. `failure` is raised, or `answers` given, instead of committing.
+    """
+
+    cluster_id = "cluster-1"
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._machine = StateMachine()
+        self._hub = Hub(clock)
+        self.commits = 0
+        self.ops: list[Op] = []
+        self.before_commit: Callable[[], Awaitable[object]] | None = None
+        self.failure: Exception | None = None
+        self.answer: Result | None = None
+
+    @property
+    def revision(self) -> int:
+        return self._machine.revision
+
+    async def commit(self, ops: Sequence[Op]) -> Sequence[Result]:
+        hook, self.before_commit = self.before_commit, None
+        if hook is not None:
+            await hook()
+        if self.failure is not None:
+            raise self.failure
+        if self.answer is not None:
+            return [self.answer for _ in ops]
+        self.commits += 1
+        self.ops += ops
+        applied = self._machine.apply(ops)
+        self._hub.publish(applied.changes, self._machine.revision)
+        return applied.results
+
+    def get(self, key: Key) -> Stored | None:
+        return self._machine.get(key)
+
+    def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[list[Watched]]:
+        return self._hub.watch(resource, since, selected)
+
+    def changes(self, since: int) -> AsyncIterator[list[Change]]:
+        return self._hub.changes(since)
+
+    async def barrier(self) -> int:
+        if isinstance(self.failure, StoreUnavailableError):
+            raise self.failure
+        return self._machine.revision
+
+    def reserved(self, prefix: str) -> dict[str, Key]:
+        return self._machine.reserved(prefix)
+
+    def list(self, resource: str, selected: Filter = Filter()) -> Listing:
+        return self._machine.list(resource, selected)
+
+
+class MemoryEvents(StoreBackend):
+    """Event records as the bus keeps them: no compares beyond their own key, revisions of their own."""
+
+    guards = False
+
+
+class Bench:
+    """A registry on a store in memory. Objects go in and come out as plain dictionaries."""
+
+    def __init__(self, settings: ApiSettings = ApiSettings()) -> None:
+        self.clock = FakeClock()
+        self.store = MemoryStore(self.clock)
+        self.events = MemoryStore(self.clock)
+        entropy = random.Random(1)
+        events = MemoryEvents(self.events, "bus")
+        self.registry = Registry(self.store, events, settings, self.clock, entropy)
+        self.warnings: list[str] = []
+        self.admin: UserVerbs = self.registry.as_user(ADMIN, self.warnings)
+        self.client = Client(self.admin)
+
+    def as_node(self, name: str) -> UserVerbs:
+        return self.registry.as_user(node_user(name))
+
+    async def create(self, plural: str, obj: Any, namespace: str = "default", **options: Any) -> dict[str, Any]:
+        body = obj if isinstance(obj, bytes) else msgspec.json.encode(obj)
+        return _dict(await self.admin.create(target(plural, "", namespace), body, WriteOptions(**options)))
+
+    async def get(self, plural: str, name: str, namespace: str = "default", sub: str = "") -> dict[str, Any]:
+        return _dict(await self.admin.get(target(plural, name, namespace, sub)))
+
+    async def update(self, plural: str, obj: Any, sub: str = "", namespace: str = "default") -> dict[str, Any]:
+        named = msgspec.to_builtins(obj)
+        where = target(plural, named["metadata"]["name"], namespace, sub)
+        return _dict(await self.admin.update(where, msgspec.json.encode(named)))
+
+    async def patch(
+        self,
+        plural: str,
+        name: str,
+        patch: Any,
+        sub: str = "",
+        kind: str = STRATEGIC_MERGE_PATCH,
+    ) -> dict[str, Any]:
+        where = target(plural, name, "default", sub)
+        return _dict(await self.admin.patch(where, kind, msgspec.json.encode(patch)))
+
+    async def delete(self, plural: str, name: str, namespace: str = "default", **options: Any) -> dict[str, Any]:
+        body = msgspec.json.encode(options) if options else b""
+        return _dict(await self.admin.delete(target(plural, name, namespace), body))
+
+    async def names(self, plural: str, namespace: str = "", labels: str = "", fields: str = "") -> list[str]:
+        listed = await self.admin.list(target(plural, "", namespace), Selection(labels, fields))
+        return [_dict(item)["metadata"]["name"] for item in listed.items]
+
+    async def bind(self, pod: str, node: str) -> dict[str, Any]:
+        body = msgspec.json.encode({"metadata": {"name": pod}, "target": {"kind": "Node", "name": node}})
+        return _dict(await self.admin.create(target("pods", pod, "default", "binding"), body))
+
+
+async def a_bench(settings: ApiSettings = ApiSettings()) -> Bench:
+    """A bench with the namespaces that every cluster has."""
+    bench = Bench(settings)
+    await ensure_namespaces(bench.client)
+    bench.store.commits = 0
+    bench.store.ops.clear()
+    return bench
+
+
+def target(plural: str, name: str = "", namespace: str = "default", subresource: str = "") -> Target:
+    resource = resources.by_word(plural)
+    return Target(resource, namespace if resource.namespaced else "", name, subresource)
+
+
+async def refusal(call: Awaitable[object]) -> ApiError:
+    """What the call is refused with."""
+    with pytest.raises(ApiError) as refused:
+        await call
+    return refused.value
+
+
+def _dict(data: bytes) -> dict[str, Any]:
+    return msgspec.json.decode(data, type=dict[str, Any])

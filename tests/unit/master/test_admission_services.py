@@ -1,0 +1,144 @@
+"""Cluster IPs and node ports: given once, checked in Kubernetes' words, given back."""
+
+import dataclasses
+from typing import Any
+
+from barque.client.verbs import MERGE_PATCH
+from barque.master.apiserver.registry import UserVerbs
+from barque.master.apiserver.settings import ApiSettings
+from tests.support.memory_store import ADMIN, Bench, a_bench, refusal, target
+
+TINY = ApiSettings(service_cidr="10.96.0.0/28", first_node_port=30000, last_node_port=30002)
+
+
+def service(name: str = "web", ports: list[dict[str, Any]] | None = None, **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "spec": {"ports": ports or [{"port": 80}], **spec}}
+
+
+def port(made: dict[str, Any], index: int = 0) -> int | None:
+    number: int | None = made["spec"]["ports"][index].get("nodePort")
+    return number
+
+
+def held(bench: Bench) -> list[str]:
+    return sorted(bench.store.reserved(""))
+
+
+async def test_a_service_gets_an_address_and_gives_it_back() -> None:
+    bench = await a_bench()
+    made = await bench.create("services", service())
+    address = made["spec"]["clusterIP"]
+    assert made["spec"]["clusterIPs"] == [address]
+    assert held(bench) == [f"clusterip/{address}"]
+    await bench.delete("services", "web")
+    assert held(bench) == []
+
+
+async def test_a_headless_service_gets_none() -> None:
+    bench = await a_bench()
+    made = await bench.create("services", service(clusterIP="None"))
+    assert (made["spec"]["clusterIP"], made["spec"]["clusterIPs"]) == ("None", ["None"])
+    assert held(bench) == []
+
+
+async def test_a_chosen_address_is_kept_and_no_one_else_gets_it() -> None:
+    bench = await a_bench()
+    await bench.create("services", service(clusterIP="10.96.0.10"))
+    refused = await refusal(bench.create("services", service("other", clusterIP="10.96.0.10")))
+    assert refused.code == 422
+    assert refused.message == (
+        'Service "other" is invalid: spec.clusterIPs: Invalid value: ["10.96.0.10"]: failed to allocate IP 10.96.0.10: '
+        "provided IP is already allocated"
+    )
+    refused = await refusal(bench.create("services", service("other", clusterIP="192.0.2.1")))
+    assert refused.message.endswith(
+        "the provided IP (192.0.2.1) is not in the valid range. The range of valid IPs is 10.96.0.0/12"
+    )
+    assert (await refusal(bench.create("services", service("other", clusterIP="10.96.0.0")))).code == 422
+
+
+async def test_the_address_another_master_takes_at_the_same_moment() -> None:
+    """Chosen by us: another one is tried. Asked for by the user: refused."""
+    bench = await a_bench(ApiSettings(service_cidr="10.96.0.0/28"))
+    asked = service("asked", clusterIP="10.96.0.5")
+    bench.store.before_commit = lambda: bench.create("services", service("quick", clusterIP="10.96.0.5"))
+    assert "already allocated" in (await refusal(bench.create("services", asked))).message
+
+    async def take_all_but_one() -> None:
+        for last in (2, 3, 4, 6, 7, 8, 9, 11, 12, 13):
+            await bench.create("services", service(f"s{last}", clusterIP=f"10.96.0.{last}"))
+
+    bench.store.before_commit = take_all_but_one
+    made = await bench.create("services", service("chosen"))
+    assert made["spec"]["clusterIP"] == "10.96.0.14"
+
+
+async def test_the_addresses_run_out() -> None:
+    bench = await a_bench(TINY)
+    # Of sixteen: the network, its broadcast, the API's and the cluster DNS' are never chosen.
+    for index in range(12):
+        await bench.create("services", service(f"s{index}"))
+    refused = await refusal(bench.create("services", service()))
+    assert refused.code == 403
+    assert "failed to allocate a serviceIP: range is full: no address of 10.96.0.0/28 is free" in refused.message
+    assert await bench.names("services", fields="metadata.name=web") == []
+
+
+async def test_node_ports_are_given_checked_and_run_out() -> None:
+    bench = await a_bench(TINY)
+    made = await bench.create("services", service(type="NodePort", ports=[{"port": 80, "nodePort": 30001}]))
+    assert port(made) == 30001
+    taken = service("other", type="NodePort", ports=[{"port": 80, "nodePort": 30001}])
+    refused = await refusal(bench.create("services", taken))
+    assert refused.message == (
+        'Service "other" is invalid: spec.ports[0].nodePort: Invalid value: 30001: provided port is already allocated'
+    )
+    outside = service("other", type="NodePort", ports=[{"port": 80, "nodePort": 80}])
+    assert "The range of valid ports is 30000-30002" in (await refusal(bench.create("services", outside))).message
+    udp = service("udp", type="NodePort", ports=[{"port": 53, "protocol": "UDP", "nodePort": 30001}])
+    await bench.create("services", udp)
+    for name in ("a", "b"):
+        await bench.create("services", service(name, type="NodePort"))
+    refused = await refusal(bench.create("services", service("c", type="NodePort")))
+    assert (refused.code, "range is full" in refused.message) == (403, True)
+
+
+async def test_an_update_keeps_what_was_given() -> None:
+    bench = await a_bench()
+    made = await bench.create("services", service(type="NodePort", ports=[{"name": "http", "port": 80}]))
+    plain = service(type="NodePort", ports=[{"name": "http", "port": 80}, {"name": "https", "port": 443}])
+    new = await bench.update("services", plain)
+    assert new["spec"]["clusterIP"] == made["spec"]["clusterIP"]
+    assert port(new) == port(made)
+    assert port(new, 1) not in (None, port(made))
+    assert len(held(bench)) == 3
+
+
+async def test_a_change_of_type_gives_back_what_is_no_longer_needed() -> None:
+    bench = await a_bench()
+    made = await bench.create("services", service(type="NodePort"))
+    new = await bench.patch("services", "web", {"spec": {"type": "ClusterIP"}})
+    assert port(new) is None
+    assert held(bench) == [f"clusterip/{made['spec']['clusterIP']}"]
+    new = await bench.patch("services", "web", {"spec": {"type": "NodePort"}})
+    assert held(bench) == [f"clusterip/{made['spec']['clusterIP']}", f"nodeport/tcp/{port(new)}"]
+
+
+async def test_what_a_service_has_is_not_judged_again() -> None:
+    """The range of node ports may be narrowed; services that lie outside it live on."""
+    bench = await a_bench()
+    await bench.create("services", service(type="NodePort", ports=[{"port": 80, "nodePort": 32000}]))
+    narrow = dataclasses.replace(bench.registry.environment.settings, last_node_port=30010)
+    environment = dataclasses.replace(bench.registry.environment, settings=narrow)
+    verbs = UserVerbs(environment, ADMIN, [])
+    await verbs.patch(target("services", "web"), MERGE_PATCH, b'{"metadata":{"labels":{"a":"b"}}}')
+    outside = b'{"spec":{"ports":[{"port":80,"nodePort":31000}]}}'
+    assert (await refusal(verbs.patch(target("services", "web"), MERGE_PATCH, outside))).code == 422
+
+
+async def test_the_address_of_a_service_does_not_change() -> None:
+    bench = await a_bench()
+    await bench.create("services", service(clusterIP="10.96.0.5"))
+    refused = await refusal(bench.patch("services", "web", {"spec": {"clusterIP": "10.96.0.6", "clusterIPs": None}}))
+    assert refused.code == 422
+    assert held(bench) == ["clusterip/10.96.0.5"]

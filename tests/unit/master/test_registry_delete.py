@@ -1,0 +1,148 @@
+"""Delete: at once, after a grace period, after finalizers, after a namespace is emptied."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.support.memory_store import Bench, a_bench, refusal, target
+
+SPEC = {"containers": [{"name": "main", "image": "web:1"}]}
+
+
+async def with_pod(node: str = "n1", **meta: Any) -> Bench:
+    bench = await a_bench()
+    await bench.create("pods", {"metadata": {"name": "p", **meta}, "spec": SPEC})
+    if node:
+        await bench.bind("p", node)
+    return bench
+
+
+async def test_a_bound_pod_waits_for_its_worker() -> None:
+    bench = await with_pod()
+    going = await bench.delete("pods", "p")
+    assert going["metadata"]["deletionTimestamp"] == "2026-01-01T00:00:30Z"
+    assert going["metadata"]["deletionGracePeriodSeconds"] == 30
+    assert going["metadata"]["generation"] == 2
+    assert await bench.get("pods", "p") == going
+    await bench.delete("pods", "p", gracePeriodSeconds=0)
+    assert await bench.names("pods") == []
+
+
+async def test_unbound_and_finished_pods_go_at_once() -> None:
+    bench = await with_pod(node="")
+    gone = await bench.delete("pods", "p")
+    assert gone["metadata"]["name"] == "p"
+    assert await bench.names("pods") == []
+    bench = await with_pod()
+    await bench.patch("pods", "p", {"status": {"phase": "Succeeded"}}, "status")
+    await bench.delete("pods", "p")
+    assert await bench.names("pods") == []
+
+
+async def test_the_grace_period_may_be_asked_for_and_shortened_but_not_lengthened() -> None:
+    bench = await with_pod()
+    going = await bench.delete("pods", "p", gracePeriodSeconds=60)
+    assert going["metadata"]["deletionTimestamp"] == "2026-01-01T00:01:00Z"
+    going = await bench.delete("pods", "p", gracePeriodSeconds=5)
+    assert going["metadata"]["deletionTimestamp"] == "2026-01-01T00:00:05Z"
+    assert going["metadata"]["deletionGracePeriodSeconds"] == 5
+    assert await bench.delete("pods", "p", gracePeriodSeconds=90) == going
+    assert await bench.delete("pods", "p") == going
+
+
+async def test_a_finalizer_keeps_the_object_until_it_is_taken_out() -> None:
+    bench = await a_bench()
+    made = {"metadata": {"name": "c", "finalizers": ["example.com/wait"]}}
+    await bench.create("configmaps", made)
+    going = await bench.delete("configmaps", "c")
+    assert going["metadata"]["deletionTimestamp"] == "2026-01-01T00:00:00Z"
+    refused = await refusal(bench.patch("configmaps", "c", {"metadata": {"finalizers": ["example.com/more"]}}))
+    assert "no new finalizers can be added" in refused.message
+    assert await bench.names("configmaps") == ["c"]
+    await bench.patch("configmaps", "c", {"metadata": {"finalizers": None}})
+    assert await bench.names("configmaps") == []
+
+
+@pytest.mark.parametrize(
+    ("options", "finalizers"),
+    [
+        ({"propagationPolicy": "Foreground"}, ["foregroundDeletion"]),
+        ({"propagationPolicy": "Orphan"}, ["orphan"]),
+        ({"orphanDependents": True}, ["orphan"]),
+    ],
+)
+async def test_the_garbage_collector_is_told_by_a_finalizer(options: dict[str, Any], finalizers: list[str]) -> None:
+    bench = await a_bench()
+    await bench.create("configmaps", {"metadata": {"name": "c"}})
+    going = await bench.delete("configmaps", "c", **options)
+    assert going["metadata"]["finalizers"] == finalizers
+
+
+async def test_background_deletes_at_once() -> None:
+    bench = await a_bench()
+    await bench.create("configmaps", {"metadata": {"name": "c"}})
+    await bench.delete("configmaps", "c", propagationPolicy="Background")
+    assert await bench.names("configmaps") == []
+
+
+async def test_preconditions_name_the_very_object() -> None:
+    bench = await with_pod(node="")
+    refused = await refusal(bench.delete("pods", "p", preconditions={"uid": "another"}))
+    assert refused.code == 409
+    assert "UID in precondition: another" in refused.message
+    assert (await refusal(bench.delete("pods", "p", preconditions={"resourceVersion": "1"}))).code == 409
+    pod = await bench.get("pods", "p")
+    await bench.delete("pods", "p", preconditions={"uid": pod["metadata"]["uid"]})
+    assert await bench.names("pods") == []
+
+
+async def test_a_pod_bound_at_the_same_moment_is_not_torn_from_its_worker() -> None:
+    bench = await with_pod(node="")
+    bench.store.before_commit = lambda: bench.bind("p", "n1")
+    going = await bench.delete("pods", "p")
+    assert going["metadata"]["deletionGracePeriodSeconds"] == 30
+    assert await bench.names("pods") == ["p"]
+
+
+@pytest.mark.parametrize("options", [b"{", b"[]", b'{"gracePeriodSeconds":"x"}', b'{"dryRun":["Some"]}'])
+async def test_bad_options_delete_nothing(options: bytes) -> None:
+    bench = await with_pod(node="")
+    assert (await refusal(bench.admin.delete(target("pods", "p"), options))).code in (400, 422)
+    policy = msgspec.json.encode({"propagationPolicy": "Sideways"})
+    assert (await refusal(bench.admin.delete(target("pods", "p"), policy))).code == 422
+    assert await bench.names("pods") == ["p"]
+
+
+async def test_a_dry_run_deletes_nothing() -> None:
+    bench = await with_pod(node="")
+    await bench.delete("pods", "p", dryRun=["All"])
+    assert await bench.names("pods") == ["p"]
+
+
+async def test_what_is_gone_is_404() -> None:
+    bench = await a_bench()
+    assert (await refusal(bench.delete("pods", "p"))).code == 404
+
+
+@pytest.mark.parametrize("name", ["default", "kube-system", "kube-public"])
+async def test_three_namespaces_stay(name: str) -> None:
+    bench = await a_bench()
+    refused = await refusal(bench.delete("namespaces", name))
+    assert refused.code == 403
+    assert refused.message == f'namespaces "{name}" is forbidden: this namespace may not be deleted'
+
+
+async def test_a_namespace_goes_when_it_is_empty_and_its_controller_lets_it() -> None:
+    bench = await a_bench()
+    await bench.create("namespaces", {"metadata": {"name": "n"}})
+    await bench.create("configmaps", {"metadata": {"name": "c"}}, "n")
+    going = await bench.delete("namespaces", "n")
+    assert going["status"]["phase"] == "Terminating"
+    assert going["spec"]["finalizers"] == ["kubernetes"]
+    without = {"spec": {"finalizers": None}}
+    refused = await refusal(bench.patch("namespaces", "n", without))
+    assert (refused.code, refused.message) == (409, 'namespaces "n" is terminating and still holds 1 configmaps')
+    await bench.delete("configmaps", "c", "n")
+    await bench.patch("namespaces", "n", without)
+    assert "n" not in await bench.names("namespaces")

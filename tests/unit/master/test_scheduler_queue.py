@@ -1,0 +1,87 @@
+"""Active, back-off, unschedulable: where waiting pods are, and what moves them."""
+
+from __future__ import annotations
+
+from barque.api.types.core_v1 import Pod
+from barque.master.scheduler.queue import SchedulingQueue
+from tests.support.workloads import a_pod
+
+
+def names(pods: list[Pod]) -> list[str]:
+    return [p.metadata.name for p in pods]
+
+
+def test_takes_by_priority_then_arrival() -> None:
+    queue = SchedulingQueue()
+    urgent = a_pod("urgent")
+    urgent.spec.priority = 10
+    for pod in (a_pod("a"), a_pod("b"), urgent):
+        queue.add(pod)
+    assert names(queue.take(2)) == ["urgent", "a"]
+    assert names(queue.take(2)) == ["b"]
+
+
+def test_a_newer_state_of_a_waiting_pod_replaces_it() -> None:
+    queue = SchedulingQueue()
+    queue.add(a_pod("a"))
+    newer = a_pod("a", cpu="2")
+    queue.add(newer)
+    assert queue.take(5) == [newer]
+
+
+def test_a_refused_pod_waits_for_a_change_and_its_back_off() -> None:
+    queue = SchedulingQueue()
+    queue.add(a_pod("a"))
+    (pod,) = queue.take(1)
+    queue.refuse(pod, now=0.0)
+    queue.flush(50.0)
+    assert not queue.has_active
+    queue.wake(50.0)
+    (pod,) = queue.take(1)
+    queue.refuse(pod, now=50.0)
+    queue.wake(50.1)
+    assert not queue.has_active
+    assert queue.next_due() == 50.2
+    queue.flush(50.2)
+    assert names(queue.take(1)) == ["a"]
+
+
+def test_the_back_off_doubles_to_its_limit() -> None:
+    queue = SchedulingQueue()
+    now, waits = 0.0, []
+    queue.add(a_pod("a"))
+    for _ in range(10):
+        (pod,) = queue.take(1)
+        queue.retry(pod, now)
+        due = queue.next_due()
+        assert due is not None
+        waits.append(round(due - now, 3))
+        now = due
+        queue.flush(now)
+    assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10, 10]
+
+
+def test_a_refused_pod_is_tried_again_after_five_minutes_unasked() -> None:
+    queue = SchedulingQueue()
+    queue.add(a_pod("a"))
+    queue.refuse(queue.take(1)[0], 0.0)
+    queue.flush(299.0)
+    assert not queue.has_active
+    queue.flush(300.0)
+    assert names(queue.take(1)) == ["a"]
+
+
+def test_a_forgotten_pod_never_comes_back() -> None:
+    queue = SchedulingQueue()
+    for name in "abc":
+        queue.add(a_pod(name))
+    queue.forget("uid-a")
+    b, c = queue.take(5)
+    queue.refuse(b, 0.0)
+    queue.retry(c, 0.0)
+    queue.forget("uid-b")
+    queue.forget("uid-c")
+    queue.wake(1000.0)
+    queue.flush(1000.0)
+    assert queue.take(5) == []
+    assert len(queue) == 0

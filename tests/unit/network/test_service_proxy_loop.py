@@ -1,0 +1,171 @@
+"""The proxy's loop on a clock of the test's own: when it writes, waits, retries and heals."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from barque.api.types import core_v1, discovery_v1, meta_v1
+from barque.network.proxy.proxy import LOOK_S, RESYNC_S, ServiceProxy
+from barque.network.proxy.state import ServicePort
+from tests.support.clock import FakeClock, settle
+from tests.support.packet_tracer import MemoryIptables
+from tests.support.watched_verbs import WatchedVerbs
+
+
+class NoFlows:
+    """Stands in for the kernel's connections."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+
+    def delete_stale(self, ports: list[ServicePort]) -> int:
+        self.asked.append([port.name for port in ports])
+        return 0
+
+
+class Stage:
+    def __init__(self) -> None:
+        self.clock, self.kernel, self.cluster, self.flows = FakeClock(), MemoryIptables(), WatchedVerbs(), NoFlows()
+        self.proxy = ServiceProxy(
+            self.cluster.client(),
+            "n1",
+            self.clock,
+            iptables=self.kernel,
+            conntrack=self.flows,  # type: ignore[arg-type]
+        )
+
+    async def quiet(self) -> None:
+        """Let a write end, with the thread that looks at flows after it."""
+        await settle()
+        async with asyncio.timeout(5):
+            while self.proxy._writing:
+                await asyncio.sleep(0)
+
+    def dispatch(self) -> list[str]:
+        return [rule for rule in self.kernel.tables["nat"].get("BARQUE-SERVICES", []) if "-d 10." in rule]
+
+    def put(self, name: str, *endpoints: str, protocol: str = "TCP") -> None:
+        number = int(name[1:])
+        meta = meta_v1.ObjectMeta(name=name, namespace="default")
+        ports = [core_v1.ServicePort(port=80, protocol=protocol)]
+        spec = core_v1.ServiceSpec(clusterIP=f"10.96.0.{number}", ports=ports)
+        self.cluster.put(core_v1.Service(metadata=meta, spec=spec))
+        meta = meta_v1.ObjectMeta(name=name, namespace="default", labels={"kubernetes.io/service-name": name})
+        self.cluster.put(
+            discovery_v1.EndpointSlice(
+                metadata=meta,
+                addressType="IPv4",
+                endpoints=[discovery_v1.Endpoint(addresses=[ip]) for ip in endpoints],
+                ports=[discovery_v1.EndpointPort(port=8080, protocol=protocol)],
+            )
+        )
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    made = Stage()
+    made.put("s1", "10.244.1.2")
+    task = asyncio.create_task(made.proxy.run())
+    await made.quiet()
+    yield made
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_first_write_is_whole_and_the_jumps_stand(stage: Stage) -> None:
+    assert len(stage.dispatch()) == 1
+    assert stage.kernel.tables["nat"]["PREROUTING"][0].endswith("-j BARQUE-SERVICES")
+    assert stage.kernel.tables["filter"]["OUTPUT"][0].endswith("-j BARQUE-SERVICES")
+
+
+async def test_nothing_is_written_before_both_lists_are_here() -> None:
+    stage = Stage()
+    real = stage.cluster.list
+    gate = asyncio.Event()
+
+    async def slow(target, *rest):  # type: ignore[no-untyped-def]
+        if target.resource.plural == "endpointslices":
+            await gate.wait()
+        return await real(target, *rest)
+
+    stage.cluster.list = slow  # type: ignore[method-assign]
+    stage.put("s1", "10.244.1.2")
+    task = asyncio.create_task(stage.proxy.run())
+    await settle()
+    assert stage.kernel.texts == []
+    gate.set()
+    await settle()
+    assert len(stage.dispatch()) == 1
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_change_is_written_at_once_and_alone(stage: Stage) -> None:
+    before = len(stage.kernel.texts)
+    stage.put("s1", "10.244.1.3")
+    await settle()
+    (text,) = stage.kernel.texts[before:]
+    assert text.count("\n:") == 3, "the service's chain, the new endpoint's and the old one's"
+
+
+async def test_changes_while_a_write_runs_are_taken_together(stage: Stage) -> None:
+    before = len(stage.kernel.texts)
+    for number in range(2, 30):
+        stage.put(f"s{number}", "10.244.1.2")
+    await settle()
+    await stage.clock.advance(1)
+    assert len(stage.dispatch()) == 29
+    assert len(stage.kernel.texts) - before <= 3
+
+
+async def test_a_failed_write_is_tried_again_as_a_whole(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    stage.kernel.fail = ["the lock is held", "the lock is held"]
+    stage.put("s2", "10.244.1.2")
+    await settle()
+    assert len(stage.dispatch()) == 1
+    assert "the lock is held" in caplog.text
+    await stage.clock.advance(0.5)
+    await stage.clock.advance(1.0)
+    assert len(stage.dispatch()) == 2
+
+
+async def test_what_others_break_is_healed_at_the_next_look(stage: Stage) -> None:
+    await stage.clock.advance(LOOK_S)
+    whole = {name: list(rules) for name, rules in stage.kernel.tables["nat"].items()}
+    for broken in ("BARQUE-SERVICES", "PREROUTING"):
+        stage.kernel.tables["nat"][broken] = []
+        stage.kernel.generation += 1
+        await stage.clock.advance(LOOK_S)
+        await stage.quiet()
+        assert stage.kernel.tables["nat"] == whole
+    texts = len(stage.kernel.texts)
+    await stage.clock.advance(10 * LOOK_S)
+    assert len(stage.kernel.texts) == texts
+
+
+async def test_a_change_that_leaves_no_trace_is_found_by_the_count(stage: Stage) -> None:
+    stage.proxy._watch._exact = False  # type: ignore[union-attr]
+    await stage.clock.advance(LOOK_S)
+    stage.kernel.tables["nat"]["BARQUE-SERVICES"] = []
+    await stage.clock.advance(RESYNC_S / 2)
+    assert stage.dispatch() == []
+    await stage.clock.advance(RESYNC_S)
+    assert len(stage.dispatch()) == 1
+
+
+async def test_flows_are_looked_at_only_for_udp(stage: Stage) -> None:
+    assert stage.flows.asked == [[]]
+    stage.put("s1", "10.244.1.3")
+    await stage.quiet()
+    stage.put("s2", "10.244.1.2", protocol="UDP")
+    await stage.quiet()
+    assert stage.flows.asked[1:] == [["default/s2"]]
+
+
+async def test_a_removed_service_goes(stage: Stage) -> None:
+    (service,) = [o for (kind, *_), o in stage.cluster.objects.items() if kind == "services"]
+    stage.cluster.remove(service)
+    await settle()
+    assert stage.dispatch() == []
+    assert [name for name in stage.kernel.tables["nat"] if "-SVC-" in name or "-SEP-" in name] == []

@@ -1,0 +1,55 @@
+"""Takes everything of this worker off the host: containers, mounts, pod network, data. Also for `barque down`."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+
+import docker
+import docker.errors
+import requests
+
+from barque.network import cleanup as network_cleanup
+from barque.worker import labels
+from barque.worker.runtime import pause
+from barque.worker.runtime.docker_runtime import DEFAULT_HOST, plain_reason
+from barque.worker.settings import Settings, WorkerError
+from barque.worker.volumes.mounts import KernelMounter
+from barque.worker.volumes.volumes import PodVolumes
+
+
+async def cleanup(settings: Settings, *, keep_data: bool = False) -> list[str]:
+    """Remove everything; returns what was done. The worker must have stopped. Idempotent. Raises `WorkerError`."""
+    done = await asyncio.to_thread(_remove_containers, settings.docker_host or DEFAULT_HOST)
+    volumes = PodVolumes(settings.pods, KernelMounter())
+    for uid in sorted(await asyncio.to_thread(volumes.uids)):
+        await asyncio.to_thread(volumes.remove, uid)
+        done.append(f"removed the volumes of pod {uid}")
+    done += await network_cleanup.cleanup(settings.network)
+    if not keep_data and settings.data_dir.exists():
+        await asyncio.to_thread(shutil.rmtree, settings.data_dir)
+        done.append(f"removed {settings.data_dir}")
+    return done
+
+
+def _remove_containers(host: str) -> list[str]:
+    """Every container that bears our labels, and our sandbox images."""
+    try:
+        api = docker.APIClient(base_url=host, version="auto", timeout=60)
+    except docker.errors.DockerException as error:
+        raise WorkerError(f"no Docker at {host}, so its containers cannot be removed: {plain_reason(error)}") from error
+    done: list[str] = []
+    try:
+        # Applications before the sandboxes whose namespaces they use.
+        for role in (labels.CONTAINER_ROLE, labels.SANDBOX_ROLE):
+            for found in api.containers(all=True, filters={"label": [labels.CLUSTER, f"{labels.ROLE}={role}"]}):
+                api.remove_container(found["Id"], v=True, force=True)
+                done.append(f"removed container {found['Names'][0].lstrip('/')}")
+        for image in api.images(name=pause.REPOSITORY):
+            api.remove_image(image["Id"], force=True)
+            done.append("removed the sandbox image")
+    except (docker.errors.APIError, requests.RequestException) as error:
+        raise WorkerError(f"Docker at {host} did not remove everything: {error}") from error
+    finally:
+        api.close()
+    return done

@@ -1,0 +1,154 @@
+"""`barque worker`: join a cluster, run the worker, clean the host up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import click
+
+from barque.client.joining import JoinError, join
+from barque.client.pki import PkiError
+from barque.client.profile import Profile
+from barque.client.supervise import UnexpectedEndError
+from barque.worker.settings import (
+    CLUSTER_CIDR,
+    DEFAULT_DATA_DIR,
+    DEFAULT_MTU,
+    DEFAULT_PORT,
+    SERVICE_CIDR,
+    Settings,
+    WorkerError,
+)
+
+log = logging.getLogger(__name__)
+
+_data_dir = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_DATA_DIR,
+    show_default=True,
+    help="Where the worker keeps its state.",
+)
+_docker_host = click.option(
+    "--docker-host", envvar="DOCKER_HOST", default="", help="Docker's socket. [default: unix:///var/run/docker.sock]"
+)
+
+
+@click.group()
+def worker() -> None:
+    """Run pods on this host."""
+
+
+@worker.command("join")
+@click.option("--master", required=True, metavar="HOST[:6443]", help="Any master's HTTPS address.")
+@click.option("--token", required=True, envvar="BARQUE_TOKEN", help="From `barque token create` on a master.")
+@click.option("--ca-pin", required=True, metavar="sha256:…", help="The cluster's CA, as printed with the token.")
+@click.option("--node-name", default="", help="The node's name. [default: this host's name]")
+@_data_dir
+def join_command(master: str, token: str, ca_pin: str, node_name: str, data_dir: Path) -> None:
+    """Make this host a node of a cluster: fetch a certificate and save it.
+
+    \b
+    Example:
+      barque worker join --master 10.0.0.1 --token abcdef.0123456789abcdef --ca-pin sha256:…
+      barque worker run
+    """
+    name = node_name or default_node_name()
+    settings = Settings(data_dir)
+
+    async def work() -> None:
+        joined = await join(master, token, ca_pin, name)
+        await asyncio.to_thread(data_dir.mkdir, 0o700, parents=True, exist_ok=True)
+        Profile.of(joined.masters, joined.identity, cluster=joined.cluster).save(settings.profile)
+
+    _run(work())
+    click.echo(f"joined as node {name}; start it with: barque worker run --data-dir {data_dir}")
+
+
+@worker.command("run")
+@_data_dir
+@click.option(
+    "--masters", multiple=True, metavar="HOST[:7443]", help="Masters' gRPC addresses. [default: from the join]"
+)
+@click.option("--node-name", default="", help="Refuse to run as any other node. [default: from the join]")
+@click.option(
+    "--node-ip", default="", help="This host's address for others. [default: the one with the route to masters]"
+)
+@click.option(
+    "--listen",
+    default=f"0.0.0.0:{DEFAULT_PORT}",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="The node API's address.",
+)
+@_docker_host
+@click.option("--cluster-cidr", default=CLUSTER_CIDR, show_default=True, help="The range of all pods.")
+@click.option("--service-cidr", default=SERVICE_CIDR, show_default=True, help="The range of service addresses.")
+@click.option("--mtu", default=DEFAULT_MTU, show_default=True, help="MTU of the pods' links, in bytes.")
+@click.option(
+    "--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), show_default=True
+)
+def run_command(masters: tuple[str, ...], log_level: str, **options: Any) -> None:
+    """Run the worker of this host, until stopped. Its pods outlive it and are taken over by the next run."""
+    logging.basicConfig(
+        level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname).1s %(name)s: %(message)s"
+    )
+    # Elections do not wait for this process, but its heartbeats must not wait for a long computation either.
+    sys.setswitchinterval(0.0005)
+    settings = Settings(masters=masters, **options)
+    from barque.worker import daemon
+
+    _run(daemon.run(settings))
+
+
+@worker.command("cleanup")
+@_data_dir
+@_docker_host
+@click.option("--keep-data", is_flag=True, help="Keep the data directory, with the certificate.")
+def cleanup_command(data_dir: Path, docker_host: str, keep_data: bool) -> None:
+    """Remove all pods, networking and data of a stopped worker from this host."""
+    from barque.worker.cleanup import cleanup
+
+    async def work() -> None:
+        for line in await cleanup(Settings(data_dir, docker_host=docker_host), keep_data=keep_data):
+            click.echo(line)
+
+    _run(work())
+
+
+def default_node_name() -> str:
+    """The host's name as a node's."""
+    return platform.node().partition(".")[0].lower() or "node"
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run to the end; SIGTERM and SIGINT end it well; what a user can do something about is one line."""
+
+    async def until_signal() -> None:
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        try:
+            await task
+        except asyncio.CancelledError:
+            log.info("stopped; the pods of this host go on")
+
+    try:
+        import uvloop
+
+        uvloop.run(until_signal())
+    except (WorkerError, JoinError, PkiError, UnexpectedEndError) as error:
+        cause = error.__cause__ if isinstance(error, UnexpectedEndError) else None
+        if cause is not None and not isinstance(cause, WorkerError):
+            log.error("%s", error, exc_info=cause)
+        raise click.ClickException(str(cause) if isinstance(cause, WorkerError) else str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or 'the system'}: {error.strerror or error}") from error

@@ -1,0 +1,337 @@
+"""The worker daemon's composition root: makes every part, hands each to those that need it, runs them all.
+
+Crash-only: stopping, by signal or by SIGKILL, leaves the pods running; starting takes them over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import importlib.metadata
+import logging
+import os
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from barque.api.errors import ApiError
+from barque.api.types import core_v1
+from barque.client import profile as profiles
+from barque.client.address import NoAddressError, default_address
+from barque.client.client import Client
+from barque.client.clock import Clock, SystemClock
+from barque.client.informer import Informer
+from barque.client.pki import Identity, pin_of
+from barque.client.profile import Profile, ProfileError
+from barque.client.recorder import EventRecorder
+from barque.client.remote import Connection, connect
+from barque.client.renewal import RenewingIdentity, renew_through
+from barque.client.supervise import run_all
+from barque.network.pods.network import PodNetwork as HostPodNetwork
+from barque.network.proxy.proxy import ServiceProxy
+from barque.proto import cluster_pb2_grpc
+from barque.worker import host
+from barque.worker.desired import PodCache, write_durably
+from barque.worker.images import Images
+from barque.worker.network_port import PodNetwork
+from barque.worker.node import NodeKeeper, Registered, Where
+from barque.worker.pods.config import NodeFacts
+from barque.worker.pods.manager import PodManager
+from barque.worker.pods.parts import Parts
+from barque.worker.probes import HostProber, Prober
+from barque.worker.reference_files import ReferenceFiles
+from barque.worker.references import References
+from barque.worker.runtime.docker_runtime import DEFAULT_HOST, DockerRuntime, go_architecture
+from barque.worker.runtime.port import Runtime, RuntimeFault
+from barque.worker.server import NodeService, serve
+from barque.worker.sessions import Heartbeat
+from barque.worker.settings import Settings, WorkerError
+from barque.worker.status_writer import StatusWriter
+from barque.worker.volumes.mounts import KernelMounter, Mounter
+from barque.worker.volumes.volumes import PodVolumes
+
+log = logging.getLogger(__name__)
+
+_STOP_GRACE_S = 1.0
+
+
+class Membership(NamedTuple):
+    """Who this worker is, and in which cluster."""
+
+    profile: Profile
+    node: str
+    # From the CA's pin: the masters it talks to hold that CA's certificates, so it cannot be another cluster.
+    cluster: str
+
+
+class Machinery(NamedTuple):
+    """What touches the host; simulated nodes bring their own."""
+
+    runtime: Runtime
+    network: PodNetwork
+    mounter: Mounter
+    prober: Prober
+    services: bool = True
+
+
+def read_membership(settings: Settings) -> Membership:
+    """As `worker join` left it. Raises `WorkerError`."""
+    if not settings.profile.exists():
+        raise WorkerError(
+            f"this host has not joined a cluster ({settings.profile} is missing): run `barque worker join` first"
+        )
+    try:
+        profile = profiles.load(settings.profile)
+    except ProfileError as error:
+        raise WorkerError(str(error)) from error
+    node = profile.identity.subject.node
+    if settings.node_name and settings.node_name != node:
+        raise WorkerError(f"this host joined as node {node}, not {settings.node_name}: join again to rename it")
+    if settings.masters:
+        profile = msgspec.structs.replace(profile, masters=list(settings.masters))
+    return Membership(profile, node, cluster_of(profile.identity))
+
+
+def cluster_of(identity: Identity) -> str:
+    """The cluster's identity as a label value."""
+    return pin_of(identity.ca_pem).rpartition(":")[2][:32]
+
+
+def machinery(settings: Settings, membership: Membership, clock: Clock) -> Machinery:
+    """The real thing."""
+    runtime = DockerRuntime(settings.docker_host, membership.cluster, membership.node)
+    network = HostPodNetwork(
+        settings.network, cluster_cidr=settings.cluster_cidr, service_cidr=settings.service_cidr, clock=clock
+    )
+    return Machinery(runtime, network, KernelMounter(), HostProber(runtime))
+
+
+async def run(settings: Settings, clock: Clock | None = None) -> None:
+    """Run the worker until cancelled. Raises `WorkerError` where it cannot start, `UnexpectedEndError` later."""
+    clock = clock or SystemClock()
+    if os.geteuid() != 0:
+        raise WorkerError("a worker needs root, for containers and networking: run it with sudo or as a service")
+    membership = read_membership(settings)
+    with _only_one(settings):
+        made = machinery(settings, membership, clock)
+        try:
+            await made.runtime.prepare()
+        except RuntimeFault as error:
+            at = settings.docker_host or DEFAULT_HOST
+            raise WorkerError(
+                f"no Docker at {at}: install it (docker.io) or start it (systemctl start docker): {error}"
+            ) from error
+        await Worker(settings, membership, made, clock).run()
+
+
+class Worker:
+    """One node's worker; several may live in one process on simulated machinery."""
+
+    def __init__(self, settings: Settings, membership: Membership, machinery: Machinery, clock: Clock) -> None:
+        self._settings = settings
+        self._membership = membership
+        self._machinery = machinery
+        self._clock = clock
+        self._registered: Registered | None = None
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        membership, settings = self._membership, self._settings
+        renewing = self._renewing_identity(lambda: connection.cluster)
+        connection = connect(membership.profile, identity=lambda: renewing.current)
+        renewing.on_change(lambda _: connection.renew())
+        address = settings.node_ip or await self._address()
+        settings.pods.mkdir(parents=True, exist_ok=True)
+        facts = await asyncio.to_thread(host.read_facts, go_architecture())
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self._machinery.runtime.close)
+            stack.push_async_callback(connection.close)
+            parts = self._parts(connection.client, address, facts.memory_bytes)
+            manager = PodManager(parts, lambda info, why: node.note_runtime(info, why))
+            service = NodeService(manager, self._machinery.runtime)
+            port = await stack.enter_async_context(_served(service, settings.listen, renewing))
+            where = Where(membership.node, address, port)
+            node = NodeKeeper(
+                connection.client, where, facts, settings.pods, version(), self._machinery.runtime.images, self._clock
+            )
+            parts.allocatable = node.allocatable
+            log.info("worker of node %s at %s:%d", membership.node, address, port)
+            await run_all(self._tasks(connection, parts, manager, node, renewing))
+
+    def _tasks(
+        self,
+        connection: Connection,
+        parts: Parts,
+        manager: PodManager,
+        node: NodeKeeper,
+        renewing: RenewingIdentity,
+    ) -> Mapping[str, Coroutine[Any, Any, object]]:
+        client, clock, name = connection.client, self._clock, self._membership.node
+        heartbeat = Heartbeat(connection, name, lambda: parts.node.uid, node.wake, clock)
+        tasks = {
+            "pods": self._run_pods(client, parts, manager, node),
+            "heartbeat": heartbeat.run(),
+            "pod statuses": parts.statuses.run(),
+            "own node": node.informer.run(),
+            "services of the pods": self._services.run(),
+            "events": self._recorder.run(),
+            "certificate": renewing.run(),
+        }
+        if self._machinery.services:
+            tasks["service proxy"] = ServiceProxy(client, name, clock, cluster_cidr=self._settings.cluster_cidr).run()
+        return tasks
+
+    async def _run_pods(self, client: Client, parts: Parts, manager: PodManager, node: NodeKeeper) -> None:
+        """Register, set up the pod network, then keep the pods."""
+        node.note_runtime(await self._machinery.runtime.prepare(), "")
+        registered = await self._register(node)
+        parts.node = parts.node._replace(uid=registered.uid)
+        await self._machinery.network.start(registered.pod_cidr, self._settings.mtu)
+        node.note_network("")
+        cache = PodCache(self._settings.desired, self._membership.cluster)
+        await asyncio.to_thread(parts.references.load)
+        manager.load(await asyncio.to_thread(cache.load))
+        informer = Informer(client, core_v1.Pod, fields=f"spec.nodeName={self._membership.node}", clock=self._clock)
+        informer.add_handler(cache.handle_pod)
+        informer.add_handler(manager.handle_pod)
+
+        def forget_references(_: core_v1.Pod | None, new: core_v1.Pod | None) -> None:
+            if new is None and informer.synced:
+                parts.references.retain(informer.list())
+
+        informer.add_handler(forget_references)
+
+        async def note_synced() -> None:
+            await informer.wait_synced()
+            pods = informer.list()
+            cache.retain({pod.metadata.uid for pod in pods})
+            parts.references.retain(pods)
+            await manager.synced(pods)
+            await asyncio.Event().wait()
+
+        await run_all(
+            {
+                "containers": manager.run(),
+                "own pods": informer.run(),
+                "first sync": note_synced(),
+                "pods on disk": cache.run(),
+                "node": node.run(),
+                "own node's identity": self._follow_node(node, parts, registered),
+                "pod network": self._machinery.network.run(),
+            }
+        )
+
+    async def _follow_node(self, node: NodeKeeper, parts: Parts, registered: Registered) -> None:
+        """A Node removed and registered anew has another uid, which is noted, and perhaps another pod network."""
+        changed = asyncio.Event()
+        node.informer.add_handler(lambda _, new: changed.set() if new is not None else None)
+        while True:
+            await changed.wait()
+            changed.clear()
+            held = node.informer.get(self._membership.node)
+            if held is None or held.metadata.uid == parts.node.uid:
+                continue
+            parts.node = parts.node._replace(uid=held.metadata.uid)
+            await self._keep(Registered(held.metadata.uid, held.spec.podCIDR))
+            if held.spec.podCIDR != registered.pod_cidr:
+                raise WorkerError(
+                    f"node {held.metadata.name} was registered anew with pod network {held.spec.podCIDR} instead of "
+                    f"{registered.pod_cidr}: start the worker again to use it"
+                )
+
+    async def _keep(self, found: Registered) -> None:
+        held = _Kept(self._membership.cluster, self._membership.node, found.uid, found.pod_cidr)
+        await asyncio.to_thread(write_durably, self._settings.node_file, msgspec.json.encode(held))
+
+    async def _register(self, node: NodeKeeper) -> Registered:
+        """The node's uid and pod network: as known from an earlier run, else from the masters."""
+        path = self._settings.node_file
+        if path.exists():
+            try:
+                kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
+            except msgspec.DecodeError as error:
+                raise WorkerError(f"{path} is damaged ({error}): remove it and start again") from error
+            if (kept.cluster, kept.node) == (self._membership.cluster, self._membership.node):
+                return Registered(kept.uid, kept.pod_cidr)
+        try:
+            found = await node.register()
+        except ApiError as error:
+            raise WorkerError(f"the masters refuse node {self._membership.node}: {error}") from error
+        await self._keep(found)
+        return found
+
+    def _parts(self, client: Client, address: str, memory_bytes: int) -> Parts:
+        clock, made, membership = self._clock, self._machinery, self._membership
+        self._services = Informer(client, core_v1.Service, clock=clock)
+        self._recorder = EventRecorder(client, "barque-worker", membership.node, clock)
+        return Parts(
+            client=client,
+            runtime=made.runtime,
+            network=made.network,
+            volumes=PodVolumes(self._settings.pods, made.mounter),
+            images=Images(made.runtime, clock),
+            references=References(client, clock, ReferenceFiles(self._settings.references / membership.cluster)),
+            services=self._services.list,
+            prober=made.prober,
+            recorder=self._recorder,
+            statuses=StatusWriter(client, clock),
+            clock=clock,
+            node=NodeFacts(membership.cluster, membership.node, "", memory_bytes),
+            host_ip=address,
+        )
+
+    def _renewing_identity(self, cluster: Callable[[], cluster_pb2_grpc.ClusterStub]) -> RenewingIdentity:
+        profile, path = self._membership.profile, self._settings.profile
+
+        def save(identity: Identity) -> None:
+            Profile.of(profile.masters, identity, cluster=profile.cluster).save(path)
+
+        return RenewingIdentity(profile.identity, renew_through(cluster), save, self._clock, random.Random())
+
+    async def _address(self) -> str:
+        try:
+            return await default_address(self._membership.profile.masters)
+        except NoAddressError as error:
+            raise WorkerError(f"{error} (--node-ip)") from error
+
+
+class _Kept(msgspec.Struct):
+    cluster: str
+    node: str
+    uid: str
+    pod_cidr: str
+
+
+@contextlib.asynccontextmanager
+async def _served(service: NodeService, listen: str, renewing: RenewingIdentity) -> AsyncIterator[int]:
+    """The node API while it runs; its port."""
+    try:
+        server, port = await serve(service, listen, renewing.server_credentials())
+    except OSError as error:
+        raise WorkerError(f"{error}; name another with --listen") from error
+    try:
+        yield port
+    finally:
+        await server.stop(_STOP_GRACE_S)
+
+
+@contextlib.contextmanager
+def _only_one(settings: Settings) -> Iterator[None]:
+    """Two workers on one data directory would fight over the same pods."""
+    handle = os.open(settings.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise WorkerError(f"another worker runs on {settings.data_dir}: stop it first") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def version() -> str:
+    """The version this worker reports."""
+    return f"v{importlib.metadata.version('barque')}"

@@ -1,0 +1,27 @@
+"""What a worker needs of the pod network; `barque.network.pods.network.PodNetwork` is the real one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class PodNetwork(Protocol):
+    """Addresses of this node's pods. Every method may be called again and completes what is missing."""
+
+    async def start(self, pod_cidr: str, mtu: int = 1500) -> None: ...
+
+    async def attach(self, pod_uid: str, netns_path: str) -> str:
+        """Connect the pod's network namespace; its address, the same on every call until `detach`."""
+        ...
+
+    async def detach(self, pod_uid: str) -> None: ...
+
+    def addresses(self) -> dict[str, str]: ...
+
+    async def retain(self, uids: set[str]) -> None:
+        """Drop what belongs to none of these pods."""
+        ...
+
+    async def run(self) -> None:
+        """Keep the host's part as it must be, until cancelled."""
+        ...

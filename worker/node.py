@@ -1,0 +1,307 @@
+"""`NodeKeeper`: this worker's Node object: registered, described, and kept true.
+
+`node_status` is pure. The status is written when it changes, every five minutes in any case, and at once when the
+cluster holds the node for not ready although it is well: the masters' doubt ends with the worker's word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from barque.api import conditions
+from barque.api.errors import ApiError
+from barque.api.types import core_v1, meta_v1
+from barque.client.client import Client
+from barque.client.clock import Clock, timestamp
+from barque.client.informer import Informer
+from barque.client.verbs import MERGE_PATCH
+from barque.worker.host import MIN_AVAILABLE_BYTES, HostFacts, Pressure, read_pressure
+from barque.worker.pods.backoff import doubled
+from barque.worker.runtime.port import ImageUsage, RuntimeFault, RuntimeInfo
+
+log = logging.getLogger(__name__)
+
+MAX_PODS = 110
+REFRESH_S = 300.0
+LOOK_S = 10.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+# As many images as Kubernetes reports.
+MAX_IMAGES = 50
+
+
+class Where(NamedTuple):
+    """Where the node is reached."""
+
+    name: str
+    address: str
+    port: int
+
+
+@dataclass
+class Health:
+    """How the node is. A problem says in one sentence why it can run no pods; "" where there is none."""
+
+    runtime: RuntimeInfo | None = None
+    runtime_problem: str = "the container runtime has not answered yet"
+    network_problem: str = "the pod network is not set up yet"
+    pressure: Pressure = field(default_factory=Pressure)
+    images: Sequence[ImageUsage] = ()
+
+    @property
+    def problem(self) -> str:
+        return self.runtime_problem or self.network_problem
+
+    @property
+    def reason(self) -> str:
+        if self.runtime_problem:
+            return "RuntimeUnavailable"
+        return "NetworkNotReady" if self.network_problem else "WorkerReady"
+
+
+def labels_of(where: Where, facts: HostFacts) -> dict[str, str]:
+    return {
+        "kubernetes.io/hostname": where.name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": facts.architecture,
+    }
+
+
+def node_status(
+    where: Where, facts: HostFacts, health: Health, version: str, before: core_v1.NodeStatus, now: str
+) -> core_v1.NodeStatus:
+    """The whole status the worker writes; conditions of others are kept."""
+    capacity = {
+        "cpu": str(facts.cpus),
+        "memory": f"{facts.memory_bytes // 1024}Ki",
+        "ephemeral-storage": f"{health.pressure.disk_bytes // 1024}Ki",
+        "pods": str(MAX_PODS),
+    }
+    # What is kept back is what pressure is measured against.
+    allocatable = capacity | {"memory": f"{max(0, facts.memory_bytes - MIN_AVAILABLE_BYTES) // 1024}Ki"}
+    runtime = health.runtime
+    return core_v1.NodeStatus(
+        capacity=dict(capacity),
+        allocatable=dict(allocatable),
+        conditions=_conditions(health, before.conditions, now),
+        addresses=[
+            core_v1.NodeAddress(type="InternalIP", address=where.address),
+            core_v1.NodeAddress(type="Hostname", address=where.name),
+        ],
+        daemonEndpoints=core_v1.NodeDaemonEndpoints(kubeletEndpoint=core_v1.DaemonEndpoint(Port=where.port)),
+        nodeInfo=core_v1.NodeSystemInfo(
+            architecture=facts.architecture,
+            bootID=facts.boot_id,
+            machineID=facts.machine_id,
+            systemUUID=facts.system_uuid,
+            kernelVersion=facts.kernel,
+            osImage=facts.os_image,
+            operatingSystem="linux",
+            containerRuntimeVersion=f"docker://{runtime.version}" if runtime else _runtime_before(before),
+            kubeletVersion=version,
+            kubeProxyVersion=version,
+        ),
+        images=[core_v1.ContainerImage(names=list(i.names), sizeBytes=i.size_bytes) for i in health.images],
+    )
+
+
+def _runtime_before(before: core_v1.NodeStatus) -> str:
+    return before.nodeInfo.containerRuntimeVersion if before.nodeInfo else ""
+
+
+def _conditions(health: Health, before: Sequence[core_v1.NodeCondition], now: str) -> list[core_v1.NodeCondition]:
+    pressure = health.pressure
+    wanted = [
+        ("MemoryPressure", pressure.memory, "WorkerHasInsufficientMemory", "WorkerHasSufficientMemory", "memory"),
+        ("DiskPressure", pressure.disk, "WorkerHasDiskPressure", "WorkerHasNoDiskPressure", "disk"),
+        ("PIDPressure", pressure.pids, "WorkerHasInsufficientPID", "WorkerHasSufficientPID", "process ids"),
+    ]
+    held = [msgspec.structs.replace(c) for c in before]
+    for kind, true, bad, good, what in wanted:
+        message = f"the host is short of {what}" if true else f"the host has enough {what}"
+        _set(held, kind, true, bad if true else good, message, now)
+    if health.problem:
+        _set(held, "Ready", False, health.reason, health.problem, now)
+    else:
+        _set(held, "Ready", True, health.reason, "the worker runs pods", now)
+    return held
+
+
+def _set(held: list[core_v1.NodeCondition], kind: str, true: bool, reason: str, message: str, now: str) -> None:
+    status = "True" if true else "False"
+    new = core_v1.NodeCondition(
+        type=kind, status=status, reason=reason, message=message, lastTransitionTime=now, lastHeartbeatTime=now
+    )
+    conditions.set_condition(held, new)
+    found = conditions.find(held, kind)
+    assert found is not None
+    found.lastHeartbeatTime = now
+
+
+class Registered(NamedTuple):
+    """What the cluster gave this node; kept on disk for a start while no master answers."""
+
+    uid: str
+    pod_cidr: str
+
+
+class NodeKeeper:
+    """`register` once, then `run`. `health` may be changed at any time: call `wake` then."""
+
+    def __init__(
+        self,
+        client: Client,
+        where: Where,
+        facts: HostFacts,
+        disk: Path,
+        version: str,
+        images: Callable[[], Any],
+        clock: Clock,
+    ) -> None:
+        self._client = client
+        self._where = where
+        self._facts = facts
+        self._disk = disk
+        self._version = version
+        self._images = images
+        self._clock = clock
+        self.health = Health()
+        self.informer = Informer(client, core_v1.Node, fields=f"metadata.name={where.name}", clock=clock)
+        self.informer.add_handler(self._hear)
+        self._woken = asyncio.Event()
+        self._written: Any = None
+        self._written_s = float("-inf")
+        self._failures = 0
+
+    @property
+    def allocatable(self) -> dict[str, Any]:
+        return node_status(self._where, self._facts, self.health, "", core_v1.NodeStatus(), "").allocatable
+
+    def note_runtime(self, info: RuntimeInfo | None, why: str) -> None:
+        """The runtime answers, or why it does not."""
+        self.health.runtime = info or self.health.runtime
+        self.health.runtime_problem = "" if info else f"the container runtime does not answer: {why}"
+        self.wake()
+
+    def note_network(self, problem: str) -> None:
+        """The pod network stands (""), or why it does not."""
+        self.health.network_problem = problem
+        self.wake()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    async def register(self) -> Registered:
+        """Create or take over the Node; keeps trying while no master answers. Raises `ApiError` where refused."""
+        while True:
+            try:
+                await self._look()
+                node = await self._ensure()
+            except ApiError as error:
+                if error.code not in (429, 500, 503, 504):
+                    raise
+                self._note_failure(error)
+                await self._clock.sleep(doubled(self._failures, FIRST_PAUSE_S, LONGEST_PAUSE_S))
+                continue
+            self._failures = 0
+            if not node.spec.podCIDR:
+                raise ApiError(500, "InternalError", f"the masters gave node {self._where.name} no pod network")
+            return Registered(node.metadata.uid, node.spec.podCIDR)
+
+    async def run(self) -> None:
+        """Keep the Node true until cancelled."""
+        while True:
+            self._woken.clear()
+            pause_s = LOOK_S
+            try:
+                await self._look()
+                await self._write_if_due()
+                self._failures = 0
+            except ApiError as error:
+                self._note_failure(error)
+                pause_s = doubled(self._failures, FIRST_PAUSE_S, LONGEST_PAUSE_S)
+            await self._pause(pause_s)
+
+    def _hear(self, old: core_v1.Node | None, new: core_v1.Node | None) -> None:
+        if new is None or (not conditions.is_true(new.status.conditions, "Ready") and not self.health.problem):
+            # Removed, or doubted although well: say so again.
+            self._written = None
+            self.wake()
+
+    async def _pause(self, seconds: float) -> None:
+        alarm = asyncio.create_task(self._ring(seconds))
+        try:
+            await self._woken.wait()
+        finally:
+            alarm.cancel()
+        if self._failures:
+            # However often it is woken, a failing master is asked at its own pace.
+            await self._clock.sleep(doubled(self._failures, FIRST_PAUSE_S, LONGEST_PAUSE_S))
+
+    async def _ring(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        self._woken.set()
+
+    async def _look(self) -> None:
+        self.health.pressure = await asyncio.to_thread(read_pressure, self._disk)
+        if not self.health.runtime_problem:
+            try:
+                self.health.images = sorted(await self._images(), key=lambda i: -i.size_bytes)[:MAX_IMAGES]
+            except RuntimeFault as error:
+                log.debug("images are not listed: %s", error)
+
+    def _status(self, before: core_v1.NodeStatus) -> core_v1.NodeStatus:
+        now = timestamp(self._clock.wall())
+        return node_status(self._where, self._facts, self.health, self._version, before, now)
+
+    async def _write_if_due(self) -> None:
+        node = self.informer.get(self._where.name)
+        # Stable parts only: the time of the heartbeat alone is no change.
+        status = self._status(node.status if node else core_v1.NodeStatus())
+        signs = _signs(status)
+        now = self._clock.monotonic()
+        if signs == self._written and now - self._written_s < REFRESH_S:
+            return
+        await self._ensure()
+        self._written, self._written_s = signs, now
+
+    async def _ensure(self) -> core_v1.Node:
+        """The Node as it should be, created or patched."""
+        name = self._where.name
+        labels = labels_of(self._where, self._facts)
+        try:
+            node = await self._client.get(core_v1.Node, name)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            new = core_v1.Node(
+                metadata=meta_v1.ObjectMeta(name=name, labels=labels), status=self._status(core_v1.NodeStatus())
+            )
+            log.info("registering node %s", name)
+            return await self._client.create(new)
+        if any(node.metadata.labels.get(key) != value for key, value in labels.items()):
+            await self._patch({"metadata": {"labels": labels}})
+        status = msgspec.to_builtins(self._status(node.status))
+        return await self._patch({"status": status}, "status")
+
+    async def _patch(self, patch: dict[str, Any], subresource: str = "") -> core_v1.Node:
+        return await self._client.patch(
+            core_v1.Node, self._where.name, "", patch, subresource=subresource, content_type=MERGE_PATCH
+        )
+
+    def _note_failure(self, error: ApiError) -> None:
+        if self._failures == 0:
+            log.warning("cannot write node %s, and keep trying: %s", self._where.name, error)
+        self._failures += 1
+
+
+def _signs(status: core_v1.NodeStatus) -> Any:
+    """What of a status counts as a change."""
+    stated = [(c.type, c.status, c.reason, c.message) for c in status.conditions]
+    return (stated, status.addresses, status.capacity, status.nodeInfo, status.daemonEndpoints, status.images)

@@ -1,0 +1,167 @@
+"""How a container is created: from its definition to the runtime's spec, and its hash. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import msgspec
+
+from barque.api.types import core_v1
+from barque.worker import labels
+from barque.worker.pods import resources
+from barque.worker.pods.env import ConfigError, Sources, environment, expand
+from barque.worker.runtime.port import ContainerSpec, ImageRecord, Limits, Mount, Security
+
+# Changes when `config_hash` takes in something else; containers with another version are adopted as they are.
+HASH_VERSION = "1"
+# The fields that take effect at creation; probes and ports may change on a running container.
+_HASHED = (
+    "image", "command", "args", "env", "envFrom", "resources", "securityContext", "volumeMounts", "workingDir",
+    "tty", "stdin", "stdinOnce", "terminationMessagePath",
+)  # fmt: skip
+_HOSTNAME_MAX = 63
+
+
+class NodeFacts(NamedTuple):
+    """What every pod of this node is told about it."""
+
+    cluster: str
+    name: str
+    uid: str
+    memory_bytes: int = 0
+
+
+def config_hash(container: core_v1.Container) -> str:
+    """Twelve hexadecimal digits; the same for the same definition under this `HASH_VERSION`."""
+    held = {name: getattr(container, name) for name in _HASHED}
+    return hashlib.sha256(msgspec.json.encode(held, order="deterministic")).hexdigest()[:12]
+
+
+def needs_address(container: core_v1.Container) -> bool:
+    """Whether the environment names the pod's address, so that the container cannot be created before it has one."""
+    fields = [v.valueFrom.fieldRef for v in container.env if v.valueFrom and v.valueFrom.fieldRef]
+    return any(field.fieldPath.startswith("status.podIP") for field in fields)
+
+
+def container_name(pod: core_v1.Pod, name: str, attempt: int) -> str:
+    """The name in the engine, unique on it; a second creation of the same attempt is refused by the engine."""
+    meta = pod.metadata
+    return f"barque_{name}_{meta.name}_{meta.namespace}_{meta.uid}_{attempt}"
+
+
+def hostname(pod: core_v1.Pod) -> str:
+    return (pod.spec.hostname or pod.metadata.name)[:_HOSTNAME_MAX].rstrip("-.")
+
+
+def sandbox_spec(pod: core_v1.Pod, node: NodeFacts, image: str, attempt: int) -> ContainerSpec:
+    """The sandbox: the first process of the pod's namespaces."""
+    context = pod.spec.securityContext
+    return ContainerSpec(
+        name=container_name(pod, "POD", attempt),
+        image=image,
+        labels=_labels(pod, node, labels.SANDBOX_ROLE, attempt),
+        hostname=hostname(pod),
+        limits=Limits(oom_score_adj=resources.SANDBOX_SCORE),
+        sysctls=tuple((s.name, s.value) for s in context.sysctls) if context else (),
+    )
+
+
+class Creation(NamedTuple):
+    """One attempt of a container to be created in `sandbox`."""
+
+    attempt: int
+    streak: int
+    sandbox: str
+    mounts: tuple[Mount, ...]
+
+
+def container_spec(
+    pod: core_v1.Pod,
+    container: core_v1.Container,
+    node: NodeFacts,
+    image: ImageRecord,
+    sources: Sources,
+    creation: Creation,
+) -> ContainerSpec:
+    """The whole creation. Raises `ConfigError` where something it refers to is missing."""
+    variables = environment(pod, container, sources)
+    return ContainerSpec(
+        name=container_name(pod, container.name, creation.attempt),
+        image=container.image,
+        labels={
+            **_labels(pod, node, labels.CONTAINER_ROLE, creation.attempt),
+            labels.CONTAINER_NAME: container.name,
+            labels.STREAK: str(creation.streak),
+            labels.SANDBOX: creation.sandbox,
+            labels.CONFIG_HASH: config_hash(container),
+            labels.CONFIG_HASH_VERSION: HASH_VERSION,
+        },
+        command=tuple(expand(word, variables) for word in container.command),
+        args=tuple(expand(word, variables) for word in container.args),
+        env=tuple(f"{name}={value}" for name, value in variables.items()),
+        mounts=creation.mounts,
+        sandbox=creation.sandbox,
+        share_processes=bool(pod.spec.shareProcessNamespace),
+        working_dir=container.workingDir,
+        tty=bool(container.tty),
+        stdin=bool(container.stdin),
+        stdin_once=bool(container.stdinOnce),
+        limits=resources.limits_of(pod, container, node.memory_bytes),
+        security=security_of(pod, container, image),
+    )
+
+
+def security_of(pod: core_v1.Pod, container: core_v1.Container, image: ImageRecord) -> Security:
+    """The container's own settings over the pod's. Raises `ConfigError` where root is ruled out but would run."""
+    own = container.securityContext or core_v1.SecurityContext()
+    shared = pod.spec.securityContext or core_v1.PodSecurityContext()
+    user = own.runAsUser if own.runAsUser is not None else shared.runAsUser
+    group = own.runAsGroup if own.runAsGroup is not None else shared.runAsGroup
+    non_root = own.runAsNonRoot if own.runAsNonRoot is not None else shared.runAsNonRoot
+    if non_root:
+        _check_non_root(container.name, user, image.user)
+    who = "" if user is None else str(user)
+    if group is not None:
+        who = f"{who or image.user.partition(':')[0] or '0'}:{group}"
+    capabilities = own.capabilities or core_v1.Capabilities()
+    groups = [*shared.supplementalGroups, *([shared.fsGroup] if shared.fsGroup is not None else [])]
+    return Security(
+        user=who,
+        groups=tuple(map(str, groups)),
+        privileged=bool(own.privileged),
+        cap_add=tuple(capabilities.add),
+        cap_drop=tuple(capabilities.drop),
+        read_only_root=bool(own.readOnlyRootFilesystem),
+        no_new_privileges=own.allowPrivilegeEscalation is False,
+    )
+
+
+def _check_non_root(name: str, user: int | None, image_user: str) -> None:
+    if user == 0:
+        raise ConfigError(f"container's runAsUser breaks non-root policy (container: {name})")
+    if user is not None:
+        return
+    named = image_user.partition(":")[0]
+    if named in ("", "0", "root"):
+        raise ConfigError(f"container has runAsNonRoot and image will run as root (container: {name})")
+    if not named.isdecimal():
+        raise ConfigError(
+            f"container has runAsNonRoot and image has non-numeric user ({named}), cannot verify user is non-root "
+            f"(container: {name})"
+        )
+
+
+def _labels(pod: core_v1.Pod, node: NodeFacts, role: str, attempt: int) -> dict[str, str]:
+    grace_s = pod.spec.terminationGracePeriodSeconds
+    return {
+        labels.CLUSTER: node.cluster,
+        labels.NODE: node.name,
+        labels.NODE_UID: node.uid,
+        labels.POD_UID: pod.metadata.uid,
+        labels.POD_NAME: pod.metadata.name,
+        labels.POD_NAMESPACE: pod.metadata.namespace,
+        labels.ROLE: role,
+        labels.ATTEMPT: str(attempt),
+        labels.GRACE: str(30 if grace_s is None else grace_s),
+    }

@@ -1,0 +1,263 @@
+"""Probes: whether containers live and are ready, with Kubernetes' delays, periods and thresholds.
+
+`Tally` decides (pure), `Prober` asks (exec in the container, HTTP or TCP to the pod's address), `Probes` runs one task
+per probe of each running container and tells the pod's runner when a result changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random as _random
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Literal, NamedTuple, Protocol
+
+import aiohttp
+
+from barque.api.types import core_v1
+from barque.client.clock import Clock
+from barque.worker.runtime.port import ContainerNotFoundError, ExecOptions, Runtime, RuntimeFault
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["Startup", "Liveness", "Readiness"]
+
+DEFAULT_PERIOD_S, DEFAULT_TIMEOUT_S, DEFAULT_FAILURES, DEFAULT_SUCCESSES = 10, 1, 3, 1
+# As much of an answer as is read and told on.
+OUTPUT_BYTES = 10 * 1024
+# Half of the first pause between the attempts of a probe that has not succeeded yet, doubling up to its period.
+EAGER_PAUSE_S = 0.025
+USER_AGENT = "barque-probe"
+
+
+class Outcome(NamedTuple):
+    ok: bool
+    message: str = ""
+
+
+class Target(NamedTuple):
+    """The container a probe is about, and where its pod is reached."""
+
+    id: str
+    container: core_v1.Container
+    address: str
+
+
+class Prober(Protocol):
+    """Asks once. Never raises for what the container does wrong."""
+
+    async def ask(self, target: Target, probe: core_v1.Probe) -> Outcome: ...
+
+
+class Tally:
+    """Consecutive outcomes against thresholds; `result` is what holds."""
+
+    def __init__(self, probe: core_v1.Probe, result: bool) -> None:
+        self.result = result
+        self._needed = {
+            True: probe.successThreshold or DEFAULT_SUCCESSES,
+            False: probe.failureThreshold or DEFAULT_FAILURES,
+        }
+        self._last: bool | None = None
+        self._run = 0
+
+    def record(self, ok: bool) -> bool:
+        """Count one outcome; returns whether enough of its kind have come in a row for it to hold."""
+        self._run = self._run + 1 if ok == self._last else 1
+        self._last = ok
+        if self._run < self._needed[ok]:
+            return False
+        self.result = ok
+        return True
+
+
+Told = Callable[[Kind, str, bool, str], None]
+
+
+class Probes:
+    """The probe tasks of one pod. `told(kind, container id, holds, message)` hears every result that holds;
+    `failed(kind, container, message)` hears every failure, for the pod's events.
+    """
+
+    def __init__(
+        self,
+        prober: Prober,
+        clock: Clock,
+        told: Told,
+        failed: Callable[[Kind, str, str], None],
+        random: Callable[[], float] = _random.random,
+    ) -> None:
+        self._prober = prober
+        self._clock = clock
+        self._told = told
+        self._failed = failed
+        self._random = random
+        self._tasks: dict[tuple[str, Kind], asyncio.Task[None]] = {}
+
+    def keep(
+        self,
+        group: asyncio.TaskGroup,
+        running: dict[str, Target],
+        started: set[str],
+        adopted: set[str],
+        ready: set[str],
+    ) -> None:
+        """Probe exactly the containers in `running` (by id). Until a container is in `started` only its startup probe
+        runs; those in `adopted` ran before this worker did, so their first probes are spread over a period.
+        """
+        wanted = {
+            (target.id, kind): (target, probe)
+            for target in running.values()
+            for kind, probe in _probes_of(target.container, target.id in started)
+        }
+        for key in [key for key in self._tasks if key not in wanted]:
+            self._tasks.pop(key).cancel()
+        for key, (target, probe) in wanted.items():
+            if key not in self._tasks:
+                kind = key[1]
+                spread = self._random() if target.id in adopted else 0.0
+                holds = kind == "Liveness" or (kind == "Readiness" and target.id in ready)
+                work = self._run(kind, target, probe, Tally(probe, holds), spread)
+                self._tasks[key] = group.create_task(work, name=f"{kind} probe of {target.id[:12]}")
+
+    def stop(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        self._tasks.clear()
+
+    async def _run(self, kind: Kind, target: Target, probe: core_v1.Probe, tally: Tally, spread: float) -> None:
+        period_s = probe.periodSeconds or DEFAULT_PERIOD_S
+        delay_s = (probe.initialDelaySeconds or 0) if not spread else spread * period_s
+        if delay_s:
+            await self._clock.sleep(delay_s)
+        eager = kind != "Liveness" and not tally.result and not spread and probe.exec is None
+        first = await self._ask_eagerly(target, probe, period_s) if eager else None
+        while True:
+            before = tally.result
+            outcome, first = first or await self._prober.ask(target, probe), None
+            if not outcome.ok:
+                self._failed(kind, target.container.name, outcome.message)
+            if tally.record(outcome.ok):
+                if tally.result != before or kind == "Startup" or not tally.result:
+                    self._told(kind, target.id, tally.result, outcome.message)
+                # A failed liveness or startup probe ends this container; a succeeded startup probe has done its work.
+                if kind == "Startup" or (kind == "Liveness" and not tally.result):
+                    return
+            await self._clock.sleep(period_s)
+
+    async def _ask_eagerly(self, target: Target, probe: core_v1.Probe, period_s: float) -> Outcome:
+        """The first outcome that counts: a success as soon as there is one, or what is found after one period.
+
+        A process needs a moment to listen. Without this, one that is not there within the first milliseconds would wait
+        a whole period to be found ready.
+        """
+        waited_s, pause_s = 0.0, EAGER_PAUSE_S
+        while True:
+            outcome = await self._prober.ask(target, probe)
+            if outcome.ok or waited_s >= period_s:
+                return outcome
+            pause_s = min(pause_s * 2, period_s - waited_s)
+            await self._clock.sleep(pause_s)
+            waited_s += pause_s
+
+
+def _probes_of(container: core_v1.Container, started: bool) -> list[tuple[Kind, core_v1.Probe]]:
+    if container.startupProbe is not None and not started:
+        return [("Startup", container.startupProbe)]
+    found: list[tuple[Kind, core_v1.Probe]] = []
+    if container.livenessProbe is not None:
+        found.append(("Liveness", container.livenessProbe))
+    if container.readinessProbe is not None:
+        found.append(("Readiness", container.readinessProbe))
+    return found
+
+
+class HostProber:
+    """Implements `Prober` from the host: its routes reach every pod here."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def ask(self, target: Target, probe: core_v1.Probe) -> Outcome:
+        timeout_s = probe.timeoutSeconds or DEFAULT_TIMEOUT_S
+        try:
+            async with asyncio.timeout(timeout_s):
+                if probe.exec is not None:
+                    return await self._exec(target, probe.exec)
+                if probe.httpGet is not None:
+                    return await _http(target, probe.httpGet)
+                if probe.tcpSocket is not None:
+                    return await _tcp(target, probe.tcpSocket)
+        except TimeoutError:
+            return Outcome(False, f"no answer within {timeout_s}s")
+        except (OSError, aiohttp.ClientError, ValueError) as error:
+            return Outcome(False, _words(error))
+        return Outcome(False, "the probe names no action that barque supports")
+
+    async def _exec(self, target: Target, action: core_v1.ExecAction) -> Outcome:
+        try:
+            session = await self._runtime.exec(target.id, ExecOptions(action.command))
+        except ContainerNotFoundError:
+            return Outcome(False, "the container is gone")
+        except RuntimeFault as error:
+            return Outcome(False, f"cannot run the command: {error}")
+        try:
+            said = bytearray()
+            async with aclosing(session.output()) as pieces:
+                async for _, data in pieces:
+                    said += data[: OUTPUT_BYTES - len(said)]
+            code = await session.exit_code()
+        except RuntimeFault as error:
+            return Outcome(False, f"the command was cut off: {error}")
+        finally:
+            await session.close()
+        return Outcome(code == 0, said.decode(errors="replace"))
+
+
+async def _http(target: Target, action: core_v1.HTTPGetAction) -> Outcome:
+    scheme = (action.scheme or "HTTP").lower()
+    host = action.host or target.address
+    shown = f"[{host}]" if ":" in host else host
+    path = action.path if action.path.startswith("/") else f"/{action.path}"
+    url = f"{scheme}://{shown}:{_port(target.container, action.port)}{path}"
+    headers = {"User-Agent": USER_AGENT, "Accept": "*/*", "Connection": "close"}
+    headers |= {header.name: header.value for header in action.httpHeaders}
+    # A pod's certificate is its own affair: a probe asks for life, not for identity.
+    connector = aiohttp.TCPConnector(force_close=True, ssl=False)
+    async with (
+        aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout()) as session,
+        session.get(url, headers=headers, allow_redirects=False) as answer,
+    ):
+        await answer.content.read(OUTPUT_BYTES)
+        if 200 <= answer.status < 400:
+            return Outcome(True)
+        return Outcome(False, f"HTTP probe failed with statuscode: {answer.status}")
+
+
+async def _tcp(target: Target, action: core_v1.TCPSocketAction) -> Outcome:
+    _, writer = await asyncio.open_connection(action.host or target.address, _port(target.container, action.port))
+    writer.close()
+    return Outcome(True)
+
+
+def _port(container: core_v1.Container, port: int | str | None) -> int:
+    """A port's number, by number or by its name in the container. Raises ValueError."""
+    if isinstance(port, int):
+        return port
+    named = next((p.containerPort for p in container.ports if p.name == port), None)
+    if named is not None:
+        return named
+    if port and port.isdecimal():
+        return int(port)
+    raise ValueError(f"the container has no port named {port!r}")
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"dial tcp {error.host}:{error.port}: connect: {_words(error.os_error)}"
+    if isinstance(error, OSError) and error.errno:
+        # asyncio's own wording repeats the address.
+        return os.strerror(error.errno).lower()
+    return str(error) or type(error).__name__

@@ -1,0 +1,92 @@
+"""`Heartbeat`: this worker's life sign to the masters, every two seconds over one stream, reconnected for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import grpc.aio
+
+from barque.api.errors import ApiError
+from barque.client import wire
+from barque.client.clock import Clock
+from barque.client.remote import Connection
+from barque.proto import sessions_pb2
+from barque.worker.pods.backoff import doubled
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 2.0
+# No answer for so long: the master is paused or cut off, and another one may hear us in time.
+ANSWER_TIMEOUT_S = 3.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
+
+
+class Heartbeat:
+    """`node_uid` is asked at each beat; `on_connected` is told whenever a master begins to hear us."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        node: str,
+        node_uid: Callable[[], str],
+        on_connected: Callable[[], None],
+        clock: Clock,
+    ) -> None:
+        self._connection = connection
+        self._node = node
+        self._node_uid = node_uid
+        self._on_connected = on_connected
+        self._clock = clock
+        self._sequence = 0
+        self._failures = 0
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            master = self._connection.master
+            try:
+                await self._connection.ready()
+                master = self._connection.master
+                await self._beat()
+            except grpc.aio.AioRpcError as error:
+                self._note_failure(str(wire.api_error(error)))
+                self._connection.channels.move_on(master)
+            except (ApiError, TimeoutError) as error:
+                self._note_failure(str(error) or "no answer in time")
+                if isinstance(error, TimeoutError):
+                    self._connection.channels.move_on(master)
+            await self._clock.sleep(doubled(self._failures, FIRST_PAUSE_S, LONGEST_PAUSE_S))
+
+    async def _beat(self) -> None:
+        """One stream, until it breaks."""
+        call = self._connection.sessions.Heartbeat()
+        try:
+            first = True
+            while True:
+                self._sequence += 1
+                beat = sessions_pb2.Beat(node=self._node, node_uid=self._node_uid(), sequence=self._sequence)
+                async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                    try:
+                        await call.write(beat)
+                    except asyncio.InvalidStateError:
+                        # The stream broke between two beats; gRPC says so with this error and no reason.
+                        raise ApiError(503, "ServiceUnavailable", "the session broke off") from None
+                    reply = await call.read()
+                if reply is grpc.aio.EOF:
+                    raise ApiError(503, "ServiceUnavailable", "the master ended the session")
+                if first:
+                    first = False
+                    if self._failures:
+                        log.info("connected to the master at %s", self._connection.master)
+                    self._failures = 0
+                    self._on_connected()
+                await self._clock.sleep(reply.interval_ms / 1000 or INTERVAL_S)
+        finally:
+            call.cancel()
+
+    def _note_failure(self, why: str) -> None:
+        if self._failures == 0:
+            log.warning("no session with a master, and keep trying; pods go on: %s", why)
+        self._failures += 1

@@ -1,0 +1,60 @@
+"""tmpfs mounts: made, found and unmounted, straight through the kernel's calls."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+from pathlib import Path
+from typing import Protocol
+
+_MNT_DETACH = 2
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+MOUNTINFO = Path("/proc/self/mountinfo")
+
+
+class Mounter(Protocol):
+    """What volumes need of mounting; blocking."""
+
+    def mount_tmpfs(self, path: Path, *, mode: int, size_bytes: int = 0, executable: bool = False) -> None: ...
+
+    def unmount(self, path: Path) -> None: ...
+
+    def mounts_under(self, path: Path) -> list[Path]:
+        """Mount points at or below `path`, the deepest first."""
+        ...
+
+
+class KernelMounter:
+    """Implements `Mounter` with mount(2) and umount2(2). Raises OSError."""
+
+    def __init__(self, mountinfo: Path = MOUNTINFO) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._mountinfo = mountinfo
+
+    def mount_tmpfs(self, path: Path, *, mode: int, size_bytes: int = 0, executable: bool = False) -> None:
+        options = f"mode={mode:o}" + (f",size={size_bytes}" if size_bytes else "")
+        flags = _MS_NOSUID | _MS_NODEV | (0 if executable else _MS_NOEXEC)
+        target = os.fsencode(path)
+        self._check(self._libc.mount(b"tmpfs", target, b"tmpfs", ctypes.c_ulong(flags), options.encode()), path)
+
+    def unmount(self, path: Path) -> None:
+        # Detached: gone from the tree at once, even while some process still stands in it.
+        self._check(self._libc.umount2(os.fsencode(path), _MNT_DETACH), path)
+
+    def mounts_under(self, path: Path) -> list[Path]:
+        found = parse_mountinfo(self._mountinfo.read_text(errors="surrogateescape"))
+        root = Path(os.path.realpath(path))
+        return sorted((m for m in found if m.is_relative_to(root)), key=lambda m: len(m.parts), reverse=True)
+
+    def _check(self, result: int, path: Path) -> None:
+        if result != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+
+
+def parse_mountinfo(text: str) -> list[Path]:
+    """The mount points of /proc/self/mountinfo (proc_pid_mountinfo(5): the fifth field, octal escapes)."""
+    fields = (line.split(" ") for line in text.splitlines())
+    return [Path(_ESCAPE.sub(lambda m: chr(int(m.group(1), 8)), f[4])) for f in fields if len(f) > 4]
