@@ -307,11 +307,17 @@ def read_request(csr_pem: bytes) -> Requested:
 
 
 def subject_of(certificate: x509.Certificate | bytes) -> Subject:
-    """Who a certificate (parsed or PEM) is for."""
-    if isinstance(certificate, bytes):
-        certificate = x509.load_pem_x509_certificate(certificate)
-    names = _attributes(certificate.subject, NameOID.COMMON_NAME)
-    return Subject(names[0] if names else "", tuple(_attributes(certificate.subject, NameOID.ORGANIZATION_NAME)))
+    """Who a certificate (parsed or PEM) is for. Raises `PkiError` where it cannot be read or names not one user."""
+    try:
+        if isinstance(certificate, bytes):
+            certificate = x509.load_pem_x509_certificate(certificate)
+        names = _attributes(certificate.subject, NameOID.COMMON_NAME)
+        groups = _attributes(certificate.subject, NameOID.ORGANIZATION_NAME)
+    except ValueError as error:
+        raise PkiError(f"not a certificate ({error})") from error
+    if len(names) != 1 or not names[0]:
+        raise PkiError("the certificate does not name its user in one CN")
+    return Subject(names[0], tuple(groups))
 
 
 def hosts_of(certificate: x509.Certificate) -> set[str]:

@@ -35,6 +35,8 @@ if [ ${#missing[@]} -gt 0 ]; then
     echo "Installing ${missing[*]} ..."
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
+    # Debian 13 has Docker's client, which the tests use, in a package of its own.
+    if ! command -v docker >/dev/null && apt-cache show docker-cli >/dev/null 2>&1; then missing+=(docker-cli); fi
     apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$log" 2>&1 ||
         { cat "$log" >&2; exit 1; }
 fi

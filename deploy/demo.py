@@ -5,6 +5,7 @@ Every step is a command that a person could type, printed before it runs. The cl
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -19,8 +20,9 @@ import docker
 
 from barque.deploy import images
 from barque.deploy.dockerd import DEFAULT_HOST
+from barque.worker import labels
 
-MANIFEST = Path(__file__).parent / "manifests" / "web.yaml"
+MANIFEST = Path(os.path.relpath(Path(__file__).parent / "manifests" / "web.yaml"))
 _STEP_TIMEOUT_S = 60.0
 
 T = TypeVar("T")
@@ -69,7 +71,8 @@ def sail() -> None:
     _barque("get", "pods", echo=True)
 
     _say("Roll to version 2")
-    _barque("apply", "-f", "-", stdin=MANIFEST.read_text().replace("web:1", "web:2"), echo=True)
+    _echo(f"sed s/web:1/web:2/ {MANIFEST} | barque apply -f -")
+    click.echo(_barque("apply", "-f", "-", stdin=MANIFEST.read_text().replace("web:1", "web:2")), nl=False)
     _barque("rollout", "status", "deployment/web", "--timeout", "60s", echo=True)
     page = _eventually(lambda: _version_two(f"http://{cluster_ip}/"), "every answer is of version 2")
     click.echo(f"  {page}")
@@ -132,7 +135,7 @@ def _version_two(url: str) -> str:
 def _kill_container(pod: str) -> None:
     client = docker.APIClient(base_url=DEFAULT_HOST, timeout=20)
     try:
-        found = client.containers(filters={"label": [f"barque.io/pod-name={pod}", "barque.io/container-name=web"]})
+        found = client.containers(filters={"label": [f"{labels.POD_NAME}={pod}", f"{labels.CONTAINER_NAME}=web"]})
         if not found:
             raise DemoError(f"no running container of {pod}")
         _echo(f"docker kill {found[0]['Id'][:12]}")

@@ -39,7 +39,9 @@ def answers(docker_host: str, timeout_s: float = 2.0) -> bool:
     try:
         connection.sock.connect(str(socket_path(docker_host)))
         connection.request("GET", "/_ping")
-        return connection.getresponse().status == 200
+        with connection.getresponse() as answer:
+            answer.read()
+        return answer.status == 200
     except (OSError, http.client.HTTPException):
         return False
     finally:
@@ -63,16 +65,17 @@ def ensure(docker_host: str, run_dir: Path, data_root: Path, log: Path) -> bool:
     return True
 
 
-def stop(run_dir: Path) -> None:
-    """End the dockerd that `ensure` started, if it did, with the mounts and sockets it leaves."""
+def stop(run_dir: Path) -> bool:
+    """End the dockerd that `ensure` started, with the mounts and sockets it leaves; False where it started none."""
     if not processes.stop(run_dir / "dockerd.pid", timeout_s=20.0):
-        return
+        return False
     exec_root = run_dir / "docker"
     for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
         mount_point = line.split()[4]
         if mount_point.startswith(f"{exec_root}/"):
             subprocess.run(["umount", mount_point], check=False, timeout=10)
     shutil.rmtree(exec_root, ignore_errors=True)
+    return True
 
 
 def _command(docker_host: str, run_dir: Path, data_root: Path) -> list[str]:

@@ -21,6 +21,7 @@ _BUSYBOX_TOOLS = (
     "nslookup",
     "ps",
     "sleep",
+    "stty",
     "tail",
     "timeout",
     "wget",

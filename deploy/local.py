@@ -8,6 +8,7 @@ leaves no container, rule, link, mount or process behind; the cluster's state st
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -83,52 +84,71 @@ class Place(NamedTuple):
 
 
 class Report:
-    """Progress: one line a step, with what it took."""
+    """Progress: on a terminal the step under way, everywhere a line for each step done."""
 
     def __init__(self) -> None:
         self._begin = time.monotonic()
+        self._live = sys.stdout.isatty()
+
+    def begin(self, what: str) -> None:
+        if self._live:
+            click.echo(f"\r\033[K… {what}", nl=False)
 
     def done(self, what: str) -> None:
-        click.echo(f"{click.style('✓', fg='green')} {what} ({time.monotonic() - self._begin:.1f} s)")
+        clear = "\r\033[K" if self._live else ""
+        click.echo(f"{clear}{click.style('✓', fg='green')} {what} ({time.monotonic() - self._begin:.1f} s)")
+
+    def stop(self) -> None:
+        """Leave the line of a step that did not end."""
+        if self._live:
+            click.echo("\r\033[K", nl=False)
 
 
 def bring_up(place: Place, report: Report) -> None:
-    """Start whatever of the cluster does not run. Raises `LocalError`."""
+    """Start whatever of the cluster does not run; where that fails, stop what was started. Raises `LocalError`."""
     if os.geteuid() != 0:
         raise LocalError("a worker sets up networks and containers, which only root may: run `sudo barque up`")
     _check_ports(place)
-    try:
-        own = dockerd.ensure(place.docker_host, place.run_dir, Path("/var/lib/docker"), place.log("dockerd"))
-    except dockerd.DockerError as error:
-        raise LocalError(str(error)) from error
-    report.done("Docker started" if own else "Docker answers")
-    _start_master(place)
-    report.done(f"master answers on 127.0.0.1:{place.grpc_port}")
-    asyncio.run(_join_worker(place))
-    _start_worker(place)
-    asyncio.run(_wait_ready(place))
-    report.done(f"node {place.node_name} is Ready")
+    with contextlib.ExitStack() as undo:
+        undo.callback(report.stop)
+        report.begin("Docker")
+        own = _ensure_docker(place)
+        if own:
+            undo.callback(dockerd.stop, place.run_dir)
+        report.done("Docker started" if own else "Docker answers")
+        report.begin("master")
+        if _start_master(place):
+            undo.callback(processes.stop, place.pid_file("master"))
+        _await_master(place)
+        report.done(f"master answers on 127.0.0.1:{place.grpc_port}")
+        report.begin(f"node {place.node_name}")
+        asyncio.run(_join_worker(place))
+        if _start_worker(place):
+            undo.callback(processes.stop, place.pid_file("worker"))
+        asyncio.run(_wait_ready(place))
+        report.done(f"node {place.node_name} is Ready")
+        undo.pop_all()
 
 
 def take_down(place: Place, report: Report, *, purge: bool) -> None:
     """Stop the cluster and remove its traces. Raises `LocalError`."""
     if os.geteuid() != 0:
         raise LocalError("only root can stop the cluster: run `sudo barque down`")
-    processes.stop(place.pid_file("worker"))
-    if dockerd.answers(place.docker_host):
+    if processes.stop(place.pid_file("worker")):
+        report.done("worker stopped")
+    if place.worker.data_dir.exists():
+        report.begin("containers, pod network and service rules")
+        # Docker may have ended before us; what it still keeps of the pods goes too.
+        _ensure_docker(place)
         try:
             asyncio.run(clean_worker(place.worker, keep_data=not purge))
         except WorkerError as error:
             raise LocalError(str(error)) from error
         report.done("containers, pod network and service rules removed")
-    elif (place.data_dir / "worker").exists():
-        raise LocalError(
-            f"Docker does not answer at {place.docker_host}, so the pods' containers cannot be removed; "
-            "start it (`systemctl start docker`) and run this again"
-        )
-    processes.stop(place.pid_file("master"))
-    report.done("master stopped")
-    dockerd.stop(place.run_dir)
+    if processes.stop(place.pid_file("master")):
+        report.done("master stopped")
+    if dockerd.stop(place.run_dir):
+        report.done("Docker stopped")
     if purge:
         for part in ("master", "worker"):
             shutil.rmtree(place.data_dir / part, ignore_errors=True)
@@ -158,7 +178,15 @@ def _check_ports(place: Place) -> None:
                 ) from error
 
 
-def _start_master(place: Place) -> None:
+def _ensure_docker(place: Place) -> bool:
+    """True where this call started a dockerd of the cluster's own."""
+    try:
+        return dockerd.ensure(place.docker_host, place.run_dir, Path("/var/lib/docker"), place.log("dockerd"))
+    except dockerd.DockerError as error:
+        raise LocalError(str(error)) from error
+
+
+def _start_master(place: Place) -> bool:
     argv = [
         *_barque(),
         "master",
@@ -168,7 +196,11 @@ def _start_master(place: Place) -> None:
         f"--grpc-port={place.grpc_port}",
         f"--bus-port={place.bus_port}",
     ]
-    _start("master", argv, place)
+    return _start("master", argv, place)
+
+
+def _await_master(place: Place) -> None:
+    """Wait until the master answers, and write the profile with which to speak to it."""
 
     def answers() -> bool:
         try:
@@ -209,7 +241,7 @@ async def _join_worker(place: Place) -> None:
     Profile.of([f"127.0.0.1:{place.grpc_port}"], joined.identity, cluster=joined.cluster).save(place.worker.profile)
 
 
-def _start_worker(place: Place) -> None:
+def _start_worker(place: Place) -> bool:
     argv = [
         *_barque(),
         "worker",
@@ -219,7 +251,7 @@ def _start_worker(place: Place) -> None:
         f"--listen=0.0.0.0:{place.node_port}",
         f"--docker-host={place.docker_host}",
     ]
-    _start("worker", argv, place)
+    return _start("worker", argv, place)
 
 
 async def _wait_ready(place: Place) -> None:
@@ -251,9 +283,12 @@ def _barque() -> list[str]:
     return [sys.executable, "-P", "-m", "barque.cli"]
 
 
-def _start(daemon: str, argv: list[str], place: Place) -> None:
-    if processes.read_pid_file(place.pid_file(daemon)) is None:
-        processes.start(argv, place.pid_file(daemon), place.log(daemon))
+def _start(daemon: str, argv: list[str], place: Place) -> bool:
+    """True where it did not run yet."""
+    if processes.read_pid_file(place.pid_file(daemon)) is not None:
+        return False
+    processes.start(argv, place.pid_file(daemon), place.log(daemon))
+    return True
 
 
 def _await_daemon(daemon: str, answers: Callable[[], bool], place: Place) -> None:

@@ -25,6 +25,7 @@ import uvloop
 from barque.client.address import NoAddressError, default_address
 from barque.client.client import Client
 from barque.client.clock import Clock, SystemClock
+from barque.client.pki import MASTERS_GROUP
 from barque.client.supervise import run_all
 from barque.master.apiserver import grpc_server
 from barque.master.apiserver.bootstrap import ensure_namespaces
@@ -35,7 +36,7 @@ from barque.master.apiserver.registry import Registry
 from barque.master.apiserver.sessions import Sessions
 from barque.master.apiserver.settings import ApiSettings
 from barque.master.auth.ca import MasterPki
-from barque.master.auth.identity import MASTERS_GROUP, User
+from barque.master.auth.identity import User
 from barque.master.auth.joining import Joining
 from barque.master.auth.tokens import JoinTokens
 from barque.master.bus.bus import Bus
@@ -105,15 +106,15 @@ class Master:
         doors = [f"{address}:{settings.grpc_port}"]
         joining = Joining(pki, tokens, sessions.connected, clock, masters=doors)
 
-        def components() -> list[Component]:
-            return [Component(name="store", healthy=True, message=f"revision {store.revision}"), bus.health()]
+        def store_health() -> Component:
+            return Component(name="store", healthy=not store.fault, message=store.fault or f"revision {store.revision}")
 
         state = ClusterState(
             cluster_id=store.cluster_id,
             version=version("barque"),
             members=lambda: [Member(name=settings.name, address=doors[0], leader=True)],
             revision=lambda: store.revision,
-            components=components,
+            components=lambda: [store_health(), bus.health()],
         )
         async with contextlib.AsyncExitStack() as doors_open:
             server = await grpc_server.serve(
@@ -125,7 +126,8 @@ class Master:
                 dial=dialer(lambda: identity.current),
             )
             doors_open.push_async_callback(server.stop, _STOP_GRACE_S)
-            https = HttpsDoor(pki.ca_pem, joining.join, components)
+            # Without the bus all but Events and the feed goes on, so readiness is the store's alone.
+            https = HttpsDoor(pki.ca_pem, joining.join, lambda: [store_health()])
             await https.start(f"{settings.listen}:{settings.https_port}", identity.server_context())
             doors_open.push_async_callback(https.stop)
             log.info("cluster %s: serving on %s", store.cluster_id, doors[0])

@@ -1,6 +1,7 @@
-"""Leaves the host as it was before Barque: rules, links, kernel settings. Idempotent.
+"""Leaves the host as it was before Barque: rules, tables, links, kernel settings. Idempotent.
 
-What stood before is not kept apart: only what bears our names goes, so whatever others did meanwhile stays.
+What stood before is not kept apart: only what bears our names goes, so whatever others did meanwhile stays. Tables that
+were not there before us go if nobody else has put anything into them (`iptables.tables`; not in the legacy variant).
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ from pathlib import Path
 
 from barque.network.iptables.driver import Iptables, Mode, installed_modes
 from barque.network.iptables.restore import plan_removal
+from barque.network.iptables.tables import OURS, TABLES_FILE, TableRecord, remove_tables
 from barque.network.pods.driver import PodDriver
 from barque.network.pods.network import BOOK_FILE, STATE_DIR, SYSCTL_FILE
 from barque.network.sysctls import SysctlRecord
 
 log = logging.getLogger(__name__)
-
-TABLES = ("filter", "nat")
 
 
 async def cleanup(state_dir: Path | str = STATE_DIR, modes: Sequence[Mode] | None = None) -> list[str]:
@@ -29,11 +29,15 @@ async def cleanup(state_dir: Path | str = STATE_DIR, modes: Sequence[Mode] | Non
     done: list[str] = []
     for mode in modes if modes is not None else await installed_modes():
         iptables = Iptables(mode)
-        for table in TABLES:
+        for table in OURS:
             texts = plan_removal(table, (await iptables.save(table)).decode(), max_lines=iptables.max_lines)
             await iptables.restore_all(texts)
             if texts:
                 done.append(f"removed our chains from the {table} table (iptables-{mode})")
+    tables = TableRecord(Path(state_dir) / TABLES_FILE)
+    removed = await asyncio.to_thread(lambda: remove_tables(tables.absent()))
+    done += [f"removed the empty {table} table (iptables-nft)" for table in removed]
+    tables.forget()
     driver = PodDriver()
     links = sorted(await driver.present())
     if links:

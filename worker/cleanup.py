@@ -10,6 +10,8 @@ import docker.errors
 import requests
 
 from barque.network import cleanup as network_cleanup
+from barque.network.iptables.driver import IptablesError
+from barque.network.sysctls import SysctlError
 from barque.worker import labels
 from barque.worker.runtime import pause
 from barque.worker.runtime.docker_runtime import DEFAULT_HOST, plain_reason
@@ -25,7 +27,10 @@ async def cleanup(settings: Settings, *, keep_data: bool = False) -> list[str]:
     for uid in sorted(await asyncio.to_thread(volumes.uids)):
         await asyncio.to_thread(volumes.remove, uid)
         done.append(f"removed the volumes of pod {uid}")
-    done += await network_cleanup.cleanup(settings.network)
+    try:
+        done += await network_cleanup.cleanup(settings.network)
+    except (IptablesError, SysctlError) as error:
+        raise WorkerError(f"the pod network is not wholly removed: {error}") from error
     if not keep_data and settings.data_dir.exists():
         await asyncio.to_thread(shutil.rmtree, settings.data_dir)
         done.append(f"removed {settings.data_dir}")

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from barque.api.errors import ApiError
-from barque.api.types import core_v1
+from barque.api.types import core_v1, discovery_v1
 from barque.client import profile as profiles
 from barque.client.address import NoAddressError, default_address
 from barque.client.client import Client
@@ -30,6 +30,7 @@ from barque.client.recorder import EventRecorder
 from barque.client.remote import Connection, connect
 from barque.client.renewal import RenewingIdentity, renew_through
 from barque.client.supervise import run_all
+from barque.network.iptables.driver import Iptables, IptablesError, open_iptables
 from barque.network.pods.network import PodNetwork as HostPodNetwork
 from barque.network.proxy.proxy import ServiceProxy
 from barque.proto import cluster_pb2_grpc
@@ -68,13 +69,13 @@ class Membership(NamedTuple):
 
 
 class Machinery(NamedTuple):
-    """What touches the host; simulated nodes bring their own."""
+    """What touches the host; simulated nodes bring their own, and serve no services where `iptables` is None."""
 
     runtime: Runtime
     network: PodNetwork
     mounter: Mounter
     prober: Prober
-    services: bool = True
+    iptables: Iptables | None
 
 
 def read_membership(settings: Settings) -> Membership:
@@ -88,6 +89,10 @@ def read_membership(settings: Settings) -> Membership:
     except ProfileError as error:
         raise WorkerError(str(error)) from error
     node = profile.identity.subject.node
+    if not node:
+        raise WorkerError(
+            f"{settings.profile} is no worker's ({profile.identity.name}): run `barque worker join` first"
+        )
     if settings.node_name and settings.node_name != node:
         raise WorkerError(f"this host joined as node {node}, not {settings.node_name}: join again to rename it")
     if settings.masters:
@@ -100,13 +105,27 @@ def cluster_of(identity: Identity) -> str:
     return pin_of(identity.ca_pem).rpartition(":")[2][:32]
 
 
-def machinery(settings: Settings, membership: Membership, clock: Clock) -> Machinery:
-    """The real thing."""
+async def machinery(settings: Settings, membership: Membership, clock: Clock) -> Machinery:
+    """The real thing. Raises `WorkerError` where the host lacks something."""
     runtime = DockerRuntime(settings.docker_host, membership.cluster, membership.node)
+    try:
+        await runtime.prepare()
+    except RuntimeFault as error:
+        await runtime.close()
+        at = settings.docker_host or DEFAULT_HOST
+        raise WorkerError(
+            f"no Docker at {at}: install it (docker.io) or start it (systemctl start docker): {error}"
+        ) from error
+    try:
+        # After Docker's start, for its rules tell which variant of iptables this host uses.
+        iptables = await open_iptables(settings.network)
+    except IptablesError as error:
+        await runtime.close()
+        raise WorkerError(str(error)) from error
     network = HostPodNetwork(
-        settings.network, cluster_cidr=settings.cluster_cidr, service_cidr=settings.service_cidr, clock=clock
+        settings.network, iptables, cluster_cidr=settings.cluster_cidr, service_cidr=settings.service_cidr, clock=clock
     )
-    return Machinery(runtime, network, KernelMounter(), HostProber(runtime))
+    return Machinery(runtime, network, KernelMounter(), HostProber(runtime), iptables)
 
 
 async def run(settings: Settings, clock: Clock | None = None) -> None:
@@ -116,14 +135,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         raise WorkerError("a worker needs root, for containers and networking: run it with sudo or as a service")
     membership = read_membership(settings)
     with _only_one(settings):
-        made = machinery(settings, membership, clock)
-        try:
-            await made.runtime.prepare()
-        except RuntimeFault as error:
-            at = settings.docker_host or DEFAULT_HOST
-            raise WorkerError(
-                f"no Docker at {at}: install it (docker.io) or start it (systemctl start docker): {error}"
-            ) from error
+        made = await machinery(settings, membership, clock)
         await Worker(settings, membership, made, clock).run()
 
 
@@ -135,7 +147,8 @@ class Worker:
         self._membership = membership
         self._machinery = machinery
         self._clock = clock
-        self._registered: Registered | None = None
+        folder = settings.references / membership.cluster
+        self._reference_files = ReferenceFiles(folder, membership.profile.identity.key_pem)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -143,6 +156,7 @@ class Worker:
         renewing = self._renewing_identity(lambda: connection.cluster)
         connection = connect(membership.profile, identity=lambda: renewing.current)
         renewing.on_change(lambda _: connection.renew())
+        renewing.on_change(lambda renewed: asyncio.to_thread(self._reference_files.rekey, renewed.key_pem))
         address = settings.node_ip or await self._address()
         settings.pods.mkdir(parents=True, exist_ok=True)
         facts = await asyncio.to_thread(host.read_facts, go_architecture())
@@ -170,18 +184,21 @@ class Worker:
         renewing: RenewingIdentity,
     ) -> Mapping[str, Coroutine[Any, Any, object]]:
         client, clock, name = connection.client, self._clock, self._membership.node
-        heartbeat = Heartbeat(connection, name, lambda: parts.node.uid, node.wake, clock)
+        heartbeat = Heartbeat(connection, name, lambda: parts.node.uid, node.note_session, clock)
         tasks = {
             "pods": self._run_pods(client, parts, manager, node),
             "heartbeat": heartbeat.run(),
             "pod statuses": parts.statuses.run(),
             "own node": node.informer.run(),
-            "services of the pods": self._services.run(),
+            "services": self._services.run(),
             "events": self._recorder.run(),
             "certificate": renewing.run(),
         }
-        if self._machinery.services:
-            tasks["service proxy"] = ServiceProxy(client, name, clock, cluster_cidr=self._settings.cluster_cidr).run()
+        iptables, cidr = self._machinery.iptables, self._settings.cluster_cidr
+        if iptables is not None:
+            slices = Informer(client, discovery_v1.EndpointSlice, clock=clock)
+            tasks["endpoint slices"] = slices.run()
+            tasks["service proxy"] = ServiceProxy(self._services, slices, iptables, clock, cluster_cidr=cidr).run()
         return tasks
 
     async def _run_pods(self, client: Client, parts: Parts, manager: PodManager, node: NodeKeeper) -> None:
@@ -273,7 +290,7 @@ class Worker:
             network=made.network,
             volumes=PodVolumes(self._settings.pods, made.mounter),
             images=Images(made.runtime, clock),
-            references=References(client, clock, ReferenceFiles(self._settings.references / membership.cluster)),
+            references=References(client, clock, self._reference_files),
             services=self._services.list,
             prober=made.prober,
             recorder=self._recorder,

@@ -172,6 +172,7 @@ class NodeKeeper:
         self._images = images
         self._clock = clock
         self.health = Health()
+        self.in_touch = False
         self.informer = Informer(client, core_v1.Node, fields=f"metadata.name={where.name}", clock=clock)
         self.informer.add_handler(self._hear)
         self._woken = asyncio.Event()
@@ -193,6 +194,12 @@ class NodeKeeper:
         """The pod network stands (""), or why it does not."""
         self.health.network_problem = problem
         self.wake()
+
+    def note_session(self, in_touch: bool) -> None:
+        """A master hears the heartbeats, or none does."""
+        self.in_touch = in_touch
+        if in_touch:
+            self._say_anew()
 
     def wake(self) -> None:
         self._woken.set()
@@ -229,10 +236,14 @@ class NodeKeeper:
             await self._pause(pause_s)
 
     def _hear(self, old: core_v1.Node | None, new: core_v1.Node | None) -> None:
-        if new is None or (not conditions.is_true(new.status.conditions, "Ready") and not self.health.problem):
-            # Removed, or doubted although well: say so again.
-            self._written = None
-            self.wake()
+        doubted = new is not None and not conditions.is_true(new.status.conditions, "Ready") and not self.health.problem
+        # While no master hears the heartbeats it would doubt again at once; `note_session` says it then.
+        if new is None or (doubted and self.in_touch):
+            self._say_anew()
+
+    def _say_anew(self) -> None:
+        self._written = None
+        self.wake()
 
     async def _pause(self, seconds: float) -> None:
         alarm = asyncio.create_task(self._ring(seconds))

@@ -133,8 +133,8 @@ def check_master(context: Any) -> None:
         raise ApiError(401, "Unauthorized", "the connection carries no client certificate")
     try:
         subject = subject_of(bytes(certificates[0]))
-    except (PkiError, ValueError) as error:
-        raise ApiError(401, "Unauthorized", f"the client certificate cannot be read: {error}") from error
+    except PkiError as error:
+        raise ApiError(401, "Unauthorized", f"the client certificate is refused: {error}") from error
     if MASTERS_GROUP not in subject.groups:
         raise ApiError(403, "Forbidden", f'User "{subject.name}" is no master: a worker serves masters only')
 

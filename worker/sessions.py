@@ -24,20 +24,20 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 
 
 class Heartbeat:
-    """`node_uid` is asked at each beat; `on_connected` is told whenever a master begins to hear us."""
+    """`node_uid` is asked at each beat; `on_session` is told whenever a master begins (True) or ceases to hear us."""
 
     def __init__(
         self,
         connection: Connection,
         node: str,
         node_uid: Callable[[], str],
-        on_connected: Callable[[], None],
+        on_session: Callable[[bool], None],
         clock: Clock,
     ) -> None:
         self._connection = connection
         self._node = node
         self._node_uid = node_uid
-        self._on_connected = on_connected
+        self._on_session = on_session
         self._clock = clock
         self._sequence = 0
         self._failures = 0
@@ -81,12 +81,13 @@ class Heartbeat:
                     if self._failures:
                         log.info("connected to the master at %s", self._connection.master)
                     self._failures = 0
-                    self._on_connected()
+                    self._on_session(True)
                 await self._clock.sleep(reply.interval_ms / 1000 or INTERVAL_S)
         finally:
             call.cancel()
 
     def _note_failure(self, why: str) -> None:
         if self._failures == 0:
+            self._on_session(False)
             log.warning("no session with a master, and keep trying; pods go on: %s", why)
         self._failures += 1

@@ -1,7 +1,6 @@
 """Who calls: the user's name and groups, read from the certificate of the connection.
 
-A certificate's subject is the identity: CN is the name, each O a group. What the identity may do is `authorizer`'s
-matter.
+Names and groups are those of `client.pki`. What the identity may do is `authorizer`'s matter.
 """
 
 from __future__ import annotations
@@ -10,18 +9,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
-
 from barque.api.errors import unauthorized
+from barque.client.pki import ADMINS_GROUP, MASTERS_GROUP, PkiError, Subject, subject_of
 
 # Certificates of at most this many peers are kept parsed: three masters and the workers of a big lab.
 _PARSED_CERTIFICATES = 4096
-
-MASTERS_GROUP = "barque:masters"
-ADMINS_GROUP = "system:masters"
-NODES_GROUP = "system:nodes"
-NODE_PREFIX = "system:node:"
 
 
 class User(NamedTuple):
@@ -38,9 +30,7 @@ class User(NamedTuple):
     @property
     def node(self) -> str:
         """The node this caller is, "" where it is none."""
-        if NODES_GROUP in self.groups and self.name.startswith(NODE_PREFIX):
-            return self.name.removeprefix(NODE_PREFIX)
-        return ""
+        return Subject(self.name, self.groups).node
 
 
 class Call(Protocol):
@@ -61,11 +51,6 @@ def user_of_call(call: Call) -> User:
 def user_of_certificate(pem: bytes) -> User:
     """The user a certificate names; its chain and its dates were verified by TLS. Raises 401 where it names none."""
     try:
-        subject = x509.load_pem_x509_certificate(pem).subject
-    except ValueError as unreadable:
-        raise unauthorized("the client certificate cannot be read") from unreadable
-    names = [str(a.value) for a in subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    if len(names) != 1 or not names[0]:
-        raise unauthorized("the client certificate must name its user in one CN")
-    groups = tuple(str(a.value) for a in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME))
-    return User(names[0], groups)
+        return User(*subject_of(pem))
+    except PkiError as error:
+        raise unauthorized(f"the client certificate is refused: {error}") from error

@@ -120,7 +120,8 @@ class Link:
             faults[:] = [error]
             log.debug("bus: %s: %s", type(error).__name__, error)
 
-        work = nats.connect(
+        connection = NatsClient()
+        work = connection.connect(
             f"tls://{self._address}",
             tls=self._identity().client_context(),
             tls_hostname=MASTER_HOST,
@@ -136,10 +137,15 @@ class Link:
             error_cb=on_fault,
         )
         try:
-            return await _obeying(work)
-        except (nats.errors.Error, OSError, TimeoutError) as error:
+            await _obeying(work)
+        except BaseException as error:
+            # The client leaves open what it got as far as opening.
+            await _close(connection)
+            if not isinstance(error, (nats.errors.Error, OSError, TimeoutError)):
+                raise
             fault = faults[0] if faults else error
             raise BusAwayError(str(fault) or type(fault).__name__) from error
+        return connection
 
 
 class Session:

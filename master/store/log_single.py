@@ -102,6 +102,8 @@ class LogSingle:
         self._in_hand: list[_Proposal] = []
         self._arrived = asyncio.Event()
         self._stopping = ""
+        # Why the newest write was refused by the disk; "" once one succeeds.
+        self.fault = ""
         self._snapshot_not_before = 0.0
         self._saving: asyncio.Task[None] | None = None
         self._log_thread = ThreadPoolExecutor(1, thread_name_prefix="store-log")
@@ -217,6 +219,7 @@ class LogSingle:
         try:
             await asyncio.get_running_loop().run_in_executor(self._log_thread, self._wal.append, payloads)
         except LogWriteError as e:
+            self.fault = str(e)
             log.error("%s: %s; %d commits refused", self._directory.path, e, len(group))
             for proposal in group:
                 if e.undone:
@@ -224,6 +227,7 @@ class LogSingle:
                 else:
                     proposal.leave_open(f"{e}; whether the write holds is known once the disk works again")
             return False
+        self.fault = ""
         took = self._clock.monotonic() - began
         if took > _SLOW_SYNC_S:
             log.warning("the disk of %s took %.1f s to sync %d entries", self._directory.path, took, len(payloads))

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Literal
 
 from barque.network.iptables.chains import Jump
-from barque.network.iptables.fingerprint import legacy_figures, nft_generation
+from barque.network.iptables.fingerprint import legacy_figures
+from barque.network.iptables.nft import nft_generation
 from barque.network.iptables.restore import plan_jumps
+from barque.network.iptables.tables import TABLES_FILE, TableRecord, present_tables
 
 Mode = Literal["nft", "legacy"]
 
@@ -89,6 +91,18 @@ def legacy_tables() -> set[str]:
         return set(Path("/proc/thread-self/net/ip_tables_names").read_text().split())
     except FileNotFoundError:
         return set()
+
+
+async def open_iptables(state_dir: Path) -> Iptables:
+    """The variant this host uses, ready for its first rule: what `network.cleanup` must know of the tables is on disk.
+
+    Raises `IptablesError` where iptables is not installed, `OSError` where the disk or the kernel refuses.
+    """
+    iptables = Iptables(await detect_mode())
+    if iptables.mode == "nft":
+        record = TableRecord(state_dir / TABLES_FILE)
+        await asyncio.to_thread(lambda: record.remember(present_tables()))
+    return iptables
 
 
 async def detect_mode() -> Mode:

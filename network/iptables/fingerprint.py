@@ -15,30 +15,11 @@ import struct
 
 from barque.client.clock import Clock
 
-# linux/netfilter/nf_tables.h: subsystem 10, message 16 asks for the generation, attribute 1 carries it.
-NETLINK_NETFILTER = 12
-NFT_GETGEN = (10 << 8) | 16
-NLM_F_REQUEST = 1
 # linux/netfilter_ipv4/ip_tables.h: struct ipt_getinfo is a name of 32 bytes and 13 numbers.
 IPT_SO_GET_INFO = 64
 IPT_GETINFO = struct.Struct("=32s13I")
-TIMEOUT_S = 5.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_HEADER = struct.Struct("=IHHII")
-_GENERIC = struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)
-
-
-def nft_generation() -> int:
-    """The generation of the nft rules of this network namespace. Raises `OSError`."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER) as sock:
-        sock.settimeout(TIMEOUT_S)
-        sock.bind((0, 0))
-        sock.send(_HEADER.pack(_HEADER.size + len(_GENERIC), NFT_GETGEN, NLM_F_REQUEST, 1, 0) + _GENERIC)
-        answer = sock.recv(4096)
-    # Its first attribute: length, type, then the generation in network order.
-    (generation,) = struct.unpack_from("!I", answer, _HEADER.size + len(_GENERIC) + 4)
-    return int(generation)
 
 
 def legacy_figures(tables: set[str]) -> tuple[tuple[str, int, int], ...]:

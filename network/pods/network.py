@@ -14,7 +14,7 @@ from pathlib import Path
 
 from barque.client.clock import Clock, SystemClock
 from barque.network.iptables.chains import FORWARD, POD_JUMPS, REFUSED_SERVICES, ChainId, Rules
-from barque.network.iptables.driver import Iptables, IptablesError, detect_mode
+from barque.network.iptables.driver import Iptables, IptablesError
 from barque.network.iptables.fingerprint import ChangeWatch
 from barque.network.iptables.restore import plan_restores
 from barque.network.pods import book as address_book
@@ -43,11 +43,11 @@ class PodNetwork:
 
     def __init__(
         self,
-        state_dir: Path | str = STATE_DIR,
+        state_dir: Path | str,
+        iptables: Iptables,
         *,
         cluster_cidr: str = CLUSTER_CIDR,
         service_cidr: str = SERVICE_CIDR,
-        iptables: Iptables | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._state_dir = Path(state_dir)
@@ -128,7 +128,7 @@ class PodNetwork:
         """
         if await asyncio.to_thread(self._sysctls.ensure, IP_FORWARD, "1"):
             log.info("turned on net.ipv4.ip_forward")
-        iptables = await self._driver_of_iptables()
+        iptables = self._iptables
         watch = self._watch = self._watch or ChangeWatch(self._clock, RECOUNT_S, exact=iptables.exact)
         before = await iptables.fingerprint()
         if not rewrite and not watch.due(before):
@@ -158,11 +158,6 @@ class PodNetwork:
                 failing = True
             else:
                 failing = False
-
-    async def _driver_of_iptables(self) -> Iptables:
-        if self._iptables is None:
-            self._iptables = Iptables(await detect_mode())
-        return self._iptables
 
     def _started(self) -> AddressBook:
         if self._book is None:

@@ -1,9 +1,9 @@
 """`ServiceProxy`: keeps this node's rules what the cluster's Services and EndpointSlices say.
 
-In: two informers. Out: chains in the kernel. Guarantees: nothing is written before both informers are synced; a change
-alone is in the kernel after one `iptables-restore` of its own chains, and changes that come while one runs are taken
-together by the next; what a former run left is replaced without a gap in service; what others break
-is noticed within seconds, at the latest with the count of all chains every minute, and put right.
+In: two informers, which their owner runs. Out: chains in the kernel. Guarantees: nothing is written before both
+informers are synced; a change alone is in the kernel after one `iptables-restore` of its own chains, and changes that
+come while one runs are taken together by the next; what a former run left is replaced without a gap in service; what
+others break is noticed within seconds, at the latest with the count of all chains every minute, and put right.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterator
 
 from barque.api.types.core_v1 import Service
 from barque.api.types.discovery_v1 import EndpointSlice
-from barque.client.client import Client
 from barque.client.clock import Clock
 from barque.client.informer import Informer
 from barque.network.iptables.chains import POD_CHAINS, PROXY_JUMPS, ChainId
-from barque.network.iptables.driver import Iptables, IptablesError, detect_mode
+from barque.network.iptables.driver import Iptables, IptablesError
 from barque.network.iptables.fingerprint import ChangeWatch
 from barque.network.iptables.restore import count_rules, plan_restores
 from barque.network.pods.network import CLUSTER_CIDR
@@ -49,26 +48,25 @@ class ServiceProxy:
 
     def __init__(
         self,
-        client: Client,
-        node_name: str,
+        services: Informer[Service],
+        slices: Informer[EndpointSlice],
+        iptables: Iptables,
         clock: Clock,
         *,
         cluster_cidr: str = CLUSTER_CIDR,
-        iptables: Iptables | None = None,
         conntrack: ConntrackTable | None = None,
         on_synced: Callable[[int], None] | None = None,
     ) -> None:
         """`cluster_cidr` is where pods live: what comes from elsewhere is masqueraded. `on_synced` hears, after each
         write, how many service ports the kernel now serves.
         """
-        self.node_name = node_name
         self._clock = clock
         self._iptables = iptables
         self._conntrack = conntrack or ConntrackTable()
         self._on_synced = on_synced
         self._program = Program(cluster_cidr)
-        self._services = Informer(client, Service, clock=clock)
-        self._slices = Informer(client, EndpointSlice, clock=clock)
+        self._services = services
+        self._slices = slices
         self._slices.add_index("service", slice_keys)
         self._services.add_handler(self._on_service)
         self._slices.add_handler(self._on_slice)
@@ -84,8 +82,6 @@ class ServiceProxy:
     async def run(self) -> None:
         """Follow the cluster until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._services.run(), name="services")
-            tasks.create_task(self._slices.run(), name="endpoint slices")
             tasks.create_task(self._keep_synced(), name="service rules")
             tasks.create_task(self._keep_whole(), name="service rules resync")
 
@@ -135,7 +131,7 @@ class ServiceProxy:
             if self._watch is None or self._whole or self._writing:
                 continue
             try:
-                if self._watch.due(await (await self._driver()).fingerprint()):
+                if self._watch.due(await self._iptables.fingerprint()):
                     await self.check()
             except (IptablesError, OSError) as error:
                 if not failing:
@@ -146,7 +142,7 @@ class ServiceProxy:
 
     async def check(self) -> bool:
         """Compare the kernel with what it should hold; True where it is whole, else everything is written again."""
-        iptables = await self._driver()
+        iptables = self._iptables
         writes, before = self._writes, await iptables.fingerprint()
         present = await self._present(iptables)
         if self._writing or self._changed.is_set() or self._writes != writes:
@@ -168,7 +164,7 @@ class ServiceProxy:
 
     async def _sync(self) -> None:
         """Bring the kernel to the informers' present state."""
-        iptables = await self._driver()
+        iptables = self._iptables
         await self._take_dirty()
         if self._whole:
             present = await self._present(iptables)
@@ -222,11 +218,6 @@ class ServiceProxy:
                 await asyncio.sleep(0)
             found |= {ChainId(table, name): count for name, count in counts.items()}
         return {chain: count for chain, count in found.items() if chain not in POD_CHAINS}
-
-    async def _driver(self) -> Iptables:
-        if self._iptables is None:
-            self._iptables = Iptables(await detect_mode())
-        return self._iptables
 
 
 def _pieces(saved: bytes) -> Iterator[bytes]:

@@ -85,6 +85,14 @@ def test_exec_passes_the_exit_code_and_the_input_on(cluster: Host) -> None:
     assert cluster.barque("exec", pod, "--", "hostname").strip() == pod
 
 
+def test_exec_in_a_terminal(cluster: Host) -> None:
+    command = (
+        f"stty cols 90 rows 20; barque exec -it {pod_names(cluster)[0]} -- sh -c 'sleep 0.5; test -t 0 && stty size'"
+    )
+    shown = cluster.run("script", "-qec", command, "/dev/null").stdout
+    assert "20 90" in shown
+
+
 def test_describe_tells_the_events(cluster: Host) -> None:
     pod = pod_names(cluster)[0]
 
@@ -262,6 +270,21 @@ def test_pods_heal_while_the_master_is_away(cluster: Host) -> None:
     eventually(lambda: ready(cluster, pod), 30, "the pod is ready again")
 
 
+def test_a_silent_node_is_lost_and_its_endpoints_leave(cluster: Host) -> None:
+    worker = pid_of(cluster, "worker")
+    cluster.kill(worker, signal.SIGSTOP)
+    eventually(lambda: condition(objects(cluster, "nodes")[0], "Ready") == "Unknown", 20, "the node is lost")
+
+    def no_ready_endpoint() -> bool:
+        slices = objects(cluster, "endpointslices")
+        return not any(e["conditions"]["ready"] for s in slices for e in s.get("endpoints", ()))
+
+    eventually(no_ready_endpoint, 10, "no endpoint is ready")
+    cluster.kill(worker, signal.SIGCONT)
+    eventually(lambda: condition(objects(cluster, "nodes")[0], "Ready") == "True", 20, "the node is back")
+    eventually(lambda: all(ready(cluster, pod) for pod in pod_names(cluster)), 20, "its pods are ready")
+
+
 def test_up_twice_changes_nothing(cluster: Host) -> None:
     pids = (pid_of(cluster, "master"), pid_of(cluster, "worker"))
     cluster.barque("up")
@@ -286,6 +309,24 @@ def test_down_and_up_again_bring_the_same_cluster_back(cluster: Host) -> None:
 
 def test_down_leaves_nothing(cluster: Host, before: dict[str, str]) -> None:
     cluster.barque("down", "--purge")
+    assert traces(cluster) == before
+
+
+def test_down_again_has_nothing_to_do(cluster: Host) -> None:
+    assert cluster.barque("down") == "The cluster is down.\n"
+
+
+def test_without_docker_up_says_what_to_install(cluster: Host, before: dict[str, str]) -> None:
+    done = cluster.run("env", "PATH=/bin:/usr/bin", sys.executable, "-P", "-m", "barque.cli", "up", check=False)
+    assert done.returncode == 1
+    assert done.stderr == "Error: no Docker on this machine: apt-get install docker.io, then run this again\n"
+    assert traces(cluster) == before
+
+
+def test_a_failed_up_leaves_nothing_half_made(cluster: Host, before: dict[str, str]) -> None:
+    done = cluster.run("barque", "up", "--node-name", "Not_A_Name", check=False)
+    assert done.returncode == 1
+    assert "node name 'Not_A_Name' is not a lower-case DNS name" in done.stderr
     assert traces(cluster) == before
 
 

@@ -25,8 +25,7 @@ from barque.deploy.images import build_busybox, busybox
 from barque.worker import labels
 from barque.worker.pods.config import NodeFacts
 from barque.worker.probes import HostProber
-from barque.worker.runtime import pause
-from barque.worker.runtime.docker_runtime import DEFAULT_HOST, DockerRuntime
+from barque.worker.runtime.docker_runtime import DockerRuntime
 from barque.worker.runtime.port import (
     Changed,
     ContainerNotFoundError,
@@ -42,23 +41,21 @@ from barque.worker.runtime.port import (
     RuntimeUnavailableError,
 )
 from barque.worker.volumes.mounts import KernelMounter
+from tests.support import dockerd
 from tests.support.worker_world import World, a_container, a_pod
 
-HOST = os.environ.get("DOCKER_HOST", DEFAULT_HOST)
+HOST = dockerd.HOST
 IMAGE = "barque-test/busybox:runtime"
 TIMEOUT_S = 20.0
 T = TypeVar("T")
 
 
 def _missing() -> str:
-    if os.geteuid() != 0:
-        return "needs root"
     try:
         busybox()
-        docker.APIClient(base_url=HOST, timeout=5).ping()
-    except (docker.errors.DockerException, FileNotFoundError, OSError) as error:
-        return f"needs a dockerd and busybox: {error}"
-    return ""
+    except FileNotFoundError as error:
+        return str(error)
+    return dockerd.missing()
 
 
 _WHY = _missing()
@@ -67,15 +64,9 @@ pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(_WHY), reason=_WHY)]
 
 @pytest.fixture(scope="module", autouse=True)
 def _image() -> Iterator[None]:
-    api = docker.APIClient(base_url=HOST)
-    before = {image["Id"] for image in api.images(name=pause.REPOSITORY)}
-    build_busybox(HOST, IMAGE)
-    yield
-    api.remove_image(IMAGE, force=True)
-    for image in api.images(name=pause.REPOSITORY):
-        if image["Id"] not in before:
-            api.remove_image(image["Id"], force=True)
-    api.close()
+    with dockerd.running():
+        build_busybox(HOST, IMAGE)
+        yield
 
 
 @pytest.fixture
@@ -174,14 +165,12 @@ async def test_the_sandbox_reaps_orphans_and_stops_at_once(runtime: DockerRuntim
 
     await asyncio.sleep(0.5)
     assert orphans() == []
-    begun = time.monotonic()
     await runtime.signal(sandbox, "SIGTERM")
 
     async def ended() -> bool:
         return (await runtime.inspect(sandbox)).state == "exited"
 
     await eventually(ended, "the sandbox stops at SIGTERM")
-    assert time.monotonic() - begun < 2
     assert (await runtime.inspect(sandbox)).exit_code == 0
 
 
@@ -221,6 +210,9 @@ async def test_refusals_have_types(runtime: DockerRuntime, cluster: str) -> None
     await runtime.remove("0" * 64)
     await runtime.signal("0" * 64, "SIGKILL")
     assert await runtime.image("barque-test/not-there:1") is None
+
+
+async def test_an_engine_that_is_not_there_is_said_to_be_unavailable(cluster: str) -> None:
     away = DockerRuntime("unix:///nonexistent/docker.sock", cluster, "n1")
     with pytest.raises(RuntimeUnavailableError, match=r"/nonexistent/docker\.sock"):
         await away.list()
@@ -444,11 +436,32 @@ async def test_a_removed_container_and_a_removed_sandbox_return(world: RealWorld
     api.close()
 
 
+async def test_a_command_that_ends_before_its_terminal_is_sized_is_answered(
+    runtime: DockerRuntime, cluster: str
+) -> None:
+    app = await a_running(runtime, cluster, "/bin/sleep", "100")
+    for _ in range(10):
+        answer = await output(runtime, app, "/bin/echo", "ahoy", tty=True, columns=90, rows=20)
+        assert answer == ("ahoy\r\n", "", 0)
+
+
+async def test_a_dead_sandbox_costs_a_pod_seconds_and_not_its_grace_period(world: RealWorld) -> None:
+    stubborn = a_container("app", IMAGE, command=["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"])
+    await world.want(a_pod("p", stubborn, uid=uid(), terminationGracePeriodSeconds=60))
+    await until(world, "running")
+    api = docker.APIClient(base_url=HOST)
+    (sandbox,) = api.containers(filters={"label": [f"{labels.CLUSTER}={world._cluster}", f"{labels.ROLE}=sandbox"]})
+    api.kill(sandbox["Id"])
+    await eventually(lambda: world.status().containerStatuses[0].restartCount == 1, "the pod is back")
+    await until(world, "running")
+    api.close()
+
+
 async def test_pods_nobody_wants_go_after_the_first_sync(world: RealWorld, tmp_path: Path) -> None:
     await world.want(a_pod("p", a_sleeper(), uid=uid(), terminationGracePeriodSeconds=1))
     await until(world, "running")
     await world.kill()
-    del world.masters.objects[("Pod", "default", "p")]
+    world.masters.remove(world.masters.pod("p"))
     await world.start(synced=False)
     await asyncio.sleep(0.5)
     assert len(world.ids()) == 2
@@ -484,39 +497,3 @@ async def test_exec_probes_ask_inside_the_container(world: RealWorld) -> None:
     app = world.manager.find("default", "p", "app", running=True).id
     await output(world.docker, app, "/bin/sh", "-c", "echo > /tmp/ready")
     await eventually(lambda: world.condition("Ready") == "True", "the pod is ready")
-
-
-@contextlib.contextmanager
-def timed() -> Iterator[list[float]]:
-    taken: list[float] = []
-    begun = time.perf_counter()
-    yield taken
-    taken.append(time.perf_counter() - begun)
-
-
-async def test_a_pod_starts_nearly_as_fast_as_docker_allows(world: RealWorld, cluster: str) -> None:
-    async def by_hand(name: str) -> None:
-        raw = DockerRuntime(HOST, cluster, "raw")
-        sandbox = await raw.create(
-            spec(cluster, f"{name}-POD", image=raw.sandbox_image)._replace(labels={labels.CLUSTER: cluster})
-        )
-        await raw.start(sandbox)
-        app = await raw.create(
-            spec(cluster, name, sandbox, command=("/bin/sleep", "100"))._replace(labels={labels.CLUSTER: cluster})
-        )
-        await raw.start(app)
-        await raw.close()
-
-    await world.want(a_pod("warm", a_sleeper(), uid=uid()))
-    await until(world, "running", "warm")
-    ratios = []
-    for attempt in range(3):
-        with timed() as raw:
-            await by_hand(f"raw{attempt}")
-        with timed() as ours:
-            await world.want(a_pod(f"p{attempt}", a_sleeper(), uid=uid()))
-            await until(world, "running", f"p{attempt}")
-        ratios.append(ours[0] / raw[0])
-    print(f"pod start against raw Docker: {' '.join(f'{r:.2f}' for r in ratios)}")
-    # A loaded machine blurs single figures; the bench measures this properly.
-    assert min(ratios) < 2

@@ -17,12 +17,12 @@ from barque.api.types.core_v1 import Event, ObjectReference, Secret
 from barque.api.types.meta_v1 import ObjectMeta
 from barque.client.client import Client
 from barque.client.clock import SystemClock
-from barque.client.pki import MASTER_HOST
+from barque.client.pki import MASTER_HOST, MASTERS_GROUP
 from barque.master.apiserver.bootstrap import ensure_namespaces
 from barque.master.apiserver.registry import Registry
 from barque.master.apiserver.settings import ApiSettings
 from barque.master.auth.ca import MasterPki
-from barque.master.auth.identity import MASTERS_GROUP, User
+from barque.master.auth.identity import User
 from barque.master.bus.bus import Bus
 from barque.master.bus.feed import FeedMessage
 from barque.master.bus.server import BusSettings

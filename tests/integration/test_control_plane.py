@@ -19,11 +19,12 @@ from barque.api.types.meta_v1 import ObjectMeta
 from barque.client.client import Client
 from barque.client.clock import SystemClock, timestamp
 from barque.client.informer import Informer
+from barque.client.pki import MASTERS_GROUP
 from barque.client.supervise import run_all
 from barque.master.apiserver.bootstrap import ensure_namespaces
 from barque.master.apiserver.registry import Registry
 from barque.master.apiserver.settings import ApiSettings
-from barque.master.auth.identity import MASTERS_GROUP, User
+from barque.master.auth.identity import User
 from barque.master.controllers.manager import ControllerManager
 from barque.master.controllers.settings import ControllerSettings
 from barque.master.scheduler.scheduler import Scheduler

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -55,15 +56,22 @@ async def test_a_master_reads_logs_and_runs_commands(tmp_path: Path, authority: 
         assert [o.WhichOneof("output") for o in outputs] == ["stdout", "exit_code"]
 
 
+async def silence() -> AsyncIterator[pb.ExecInput]:
+    """Says nothing: gRPC's client takes a refusal that comes while it sends for a fault of its own."""
+    await asyncio.Event().wait()
+    yield pb.ExecInput()
+
+
 @pytest.mark.parametrize("who", [node_subject("n1"), node_subject("n2"), ADMIN], ids=["itself", "another", "admin"])
 async def test_nobody_else_is_served(tmp_path: Path, authority: Authority, who: object) -> None:
     other = authority.identity(who, NOW)  # type: ignore[arg-type]
     async with a_door(tmp_path, authority) as port, a_channel(port, other.channel_credentials()) as channel:
         stub = pods_pb2_grpc.NodeStub(channel)
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await anext(aiter(stub.Logs(pb.LogsRequest(namespace="default", pod="p"))))
-        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
-        assert "a worker serves masters only" in str(refused.value.details())
+        for call in (stub.Logs(pb.LogsRequest(namespace="default", pod="p")), stub.Exec(silence())):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await anext(aiter(call))
+            assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+            assert "a worker serves masters only" in str(refused.value.details())
 
 
 async def test_a_certificate_of_another_authority_does_not_connect(tmp_path: Path, authority: Authority) -> None:

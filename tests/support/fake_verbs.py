@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from barque.api import codec, fields, selectors
+from barque.api import codec, fields, patch, selectors
 from barque.api.errors import ApiError, already_exists, conflict, expired, not_found, unavailable
 from barque.api.resources import RESOURCES, Resource
 from barque.api.types.core_v1 import Binding, Namespace, Pod
@@ -176,7 +176,7 @@ class FakeVerbs:
 
     def _check_up(self) -> None:
         if self.down:
-            raise unavailable("no master answers")
+            raise unavailable("no master is reachable")
 
     def _one(self, write: Write) -> bytes:
         self._check_up()
@@ -241,7 +241,10 @@ class FakeVerbs:
     def _patch(self, write: Patch) -> Any:
         held = self._get(write.target)
         document = msgspec.json.decode(codec.encode(held))
-        merged = _merge(document, msgspec.json.decode(write.patch))
+        change = msgspec.json.decode(write.patch)
+        if change.get("metadata", {}).get("uid", held.metadata.uid) != held.metadata.uid:
+            raise conflict(write.target.resource.plural, "", write.target.name, "the UID in the patch does not match")
+        merged = patch.merge_patch(document, change)
         new = codec.decode(write.target.resource.type, msgspec.json.encode(merged))
         return self._replace(write.target, held, new)
 
@@ -302,9 +305,8 @@ class FakeVerbs:
 
     def _events(self, target: Target, selection: Selection, since: int) -> Any:
         events = []
-        for change in self._history:
-            if change.revision <= since:
-                continue
+        # Revisions have no gaps: the history's first is the one after `_oldest`.
+        for change in self._history[max(0, since - self._oldest) :]:
             was = change.before is not None and _is_selected(change.key, change.before, target, selection)
             is_ = change.after is not None and _is_selected(change.key, change.after, target, selection)
             if was or is_:
@@ -339,16 +341,3 @@ def _is_finished(obj: Any) -> bool:
     if isinstance(obj, Namespace) and obj.spec.finalizers:
         return False
     return not meta.deletionGracePeriodSeconds
-
-
-def _merge(document: Any, patch: Any) -> Any:
-    """RFC 7386."""
-    if not isinstance(patch, dict):
-        return patch
-    merged = dict(document) if isinstance(document, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = _merge(merged.get(name), value)
-    return merged

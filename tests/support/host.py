@@ -121,7 +121,7 @@ def a_host() -> Iterator[Host]:
         ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "/bin/bash", "-c", _SETUP,
          "host", str(folder)],
         stdin=subprocess.DEVNULL,
-        preexec_fn=_die_with_parent,
+        preexec_fn=lambda: die_with_parent(signal.SIGKILL),
     )  # fmt: skip
     try:
         eventually(lambda: (folder / "ready").exists() or holder.poll() is not None, 10, "the host is set up")
@@ -151,8 +151,9 @@ def eventually(probe: Callable[[], T], timeout_s: float, what: str, pause_s: flo
         time.sleep(pause_s)
 
 
-def _die_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(number: signal.Signals) -> None:
+    """Have the kernel send this process `number` when the process that started it ends, however it ends."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, number)
 
 
 def _remove(folder: Path) -> None:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import copy
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from barque.api import codec
-from barque.api.errors import ApiError, not_found, unavailable
 from barque.api.types import core_v1, meta_v1
 from barque.client import verbs
-from barque.client.client import Client
-from barque.client.clock import timestamp
+from barque.client.clock import Clock, timestamp
 from barque.worker.images import Images
 from barque.worker.pods.config import NodeFacts
 from barque.worker.pods.manager import PodManager
@@ -26,6 +24,7 @@ from barque.worker.runtime.fake import FakeNetwork, FakeRuntime
 from barque.worker.status_writer import StatusWriter
 from barque.worker.volumes.volumes import PodVolumes
 from tests.support.clock import FakeClock, settle
+from tests.support.fake_verbs import FakeVerbs
 
 SETTLE_TURNS = 400
 
@@ -67,67 +66,33 @@ class FakeMounter:
         return [m for m in self.mounted if m.is_relative_to(path.resolve())]
 
 
-class FakeMasters:
-    """The masters as far as pods need them: objects by (kind, namespace, name), merge patches on status, deletes."""
+class FakeMasters(FakeVerbs):
+    """The masters of one worker. `on_change` stands for its watch of pods: told what the worker itself writes."""
 
-    def __init__(self) -> None:
-        self.objects: dict[tuple[str, str, str], dict[str, Any]] = {}
-        self.up = True
-        self.revision = 10
-        self.patches: list[dict[str, Any]] = []
-        self.deleted: list[tuple[str, dict[str, Any]]] = []
-        self.on_change: Any = lambda old, new: None
-
-    def put(self, obj: Any) -> None:
-        meta = obj.metadata
-        self.revision += 1
-        obj.metadata.resourceVersion = str(self.revision)
-        self.objects[(type(obj).__name__, meta.namespace, meta.name)] = msgspec.to_builtins(obj)
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.on_change: Callable[[core_v1.Pod | None, core_v1.Pod | None], None] = lambda old, new: None
 
     def pod(self, name: str) -> core_v1.Pod:
-        return codec.decode(core_v1.Pod, msgspec.json.encode(self.objects[("Pod", "default", name)]))
+        found: core_v1.Pod = self.find(core_v1.Pod, name)
+        return copy.deepcopy(found)
 
-    async def get(self, target: verbs.Target) -> bytes:
-        self._check()
-        found = self.objects.get((target.resource.kind, target.namespace, target.name))
-        if found is None:
-            raise not_found(target.resource.plural, "", target.name)
-        return msgspec.json.encode(found)
+    @property
+    def patches(self) -> list[dict[str, Any]]:
+        return [msgspec.json.decode(w.patch) for w in self.writes if isinstance(w, verbs.Patch)]
 
-    async def batch(self, writes: Sequence[verbs.Write]) -> list[bytes | ApiError]:
-        self._check()
-        return [self._patch(write) for write in writes if isinstance(write, verbs.Patch)]
+    @property
+    def deleted(self) -> list[tuple[str, dict[str, Any]]]:
+        return [(w.target.name, msgspec.json.decode(w.options)) for w in self.writes if isinstance(w, verbs.Delete)]
 
-    async def delete(self, target: verbs.Target, options: bytes = b"") -> bytes:
-        self._check()
-        self.deleted.append((target.name, msgspec.json.decode(options)))
-        old = self.pod(target.name)
-        del self.objects[("Pod", target.namespace, target.name)]
-        self.on_change(old, None)
-        return codec.encode(old)
-
-    def _patch(self, write: verbs.Patch) -> bytes | ApiError:
-        held = self.objects.get(("Pod", write.target.namespace, write.target.name))
-        patch = msgspec.json.decode(write.patch)
-        if held is None or held["metadata"]["uid"] != patch["metadata"]["uid"]:
-            return not_found("pods", "", write.target.name)
-        self.patches.append(patch)
-        old = self.pod(write.target.name)
-        status = held.setdefault("status", {})
-        for key, value in patch["status"].items():
-            if value is None:
-                status.pop(key, None)
-            else:
-                status[key] = value
-        self.revision += 1
-        held["metadata"]["resourceVersion"] = str(self.revision)
-        new = self.pod(write.target.name)
-        self.on_change(old, new)
-        return codec.encode(new)
-
-    def _check(self) -> None:
-        if not self.up:
-            raise unavailable("no master is reachable")
+    def _one(self, write: verbs.Write) -> bytes:
+        before = {p.metadata.name: p for p in self.all(core_v1.Pod)}
+        answer = super()._one(write)
+        after = {p.metadata.name: p for p in self.all(core_v1.Pod)}
+        old, new = before.get(write.target.name), after.get(write.target.name)
+        if old is not new:
+            self.on_change(copy.deepcopy(old), copy.deepcopy(new))
+        return answer
 
 
 class Recorder:
@@ -166,7 +131,7 @@ class World:
         self.runtime = FakeRuntime(self.clock, **engine)
         self.network = FakeNetwork()
         self.mounter = FakeMounter()
-        self.masters = FakeMasters()
+        self.masters = FakeMasters(self.clock)
         self.recorder = Recorder()
         self.prober = FakeProber()
         self.root = tmp_path / "pods"
@@ -176,7 +141,7 @@ class World:
         self._make()
 
     def _make(self) -> None:
-        client = Client(self.masters)  # type: ignore[arg-type]
+        client = self.masters.client
         self.statuses = StatusWriter(client, self.clock)
         self.volumes = PodVolumes(self.root, self.mounter)
         self.parts = Parts(
@@ -197,7 +162,7 @@ class World:
             await self.sync()
 
     async def sync(self) -> None:
-        pods = [self.masters.pod(name) for kind, _, name in self.masters.objects if kind == "Pod"]
+        pods = [self.masters.pod(pod.metadata.name) for pod in self.masters.all(core_v1.Pod)]
         for pod in pods:
             self.manager.handle_pod(None, pod)
         await self.manager.synced(pods)
@@ -219,8 +184,10 @@ class World:
     async def delete(self, name: str, grace_s: int = 30) -> None:
         """Somebody deletes the pod: it carries a deletionTimestamp until the worker confirms."""
         old = self.masters.pod(name)
-        held = self.masters.objects[("Pod", "default", name)]
-        held["metadata"] |= {"deletionTimestamp": timestamp(self.clock.wall()), "deletionGracePeriodSeconds": grace_s}
+        deleting = self.masters.pod(name)
+        deleting.metadata.deletionTimestamp = timestamp(self.clock.wall())
+        deleting.metadata.deletionGracePeriodSeconds = grace_s
+        self.masters.put(deleting)
         self.manager.handle_pod(old, self.masters.pod(name))
         await self.settle()
 

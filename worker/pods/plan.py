@@ -17,6 +17,9 @@ from barque.worker.pods.config import HASH_VERSION, config_hash, needs_address
 from barque.worker.pods.observed import Instance, Observed, outcome
 
 DEFAULT_GRACE_S = 30.0
+# For a container whose sandbox died. Kubernetes gives it the whole grace period, and so long the pod is broken; but its
+# network is gone for good, so no caller is left to finish with: time to write its files, and no more.
+LOST_SANDBOX_GRACE_S = 2.0
 
 
 class PrepareVolumes(NamedTuple):
@@ -240,10 +243,10 @@ def _plan_run(
     pod: core_v1.Pod, container: core_v1.Container, newest: Instance, observed: Observed, now: float
 ) -> list[Instruction]:
     """A running container goes on, unless its sandbox died, its definition changed, or its liveness probe failed."""
-    sandbox = observed.sandbox
     grace_s = grace_of(pod)
-    if sandbox is None or sandbox.state == "exited" or newest.sandbox != sandbox.id:
+    if _lost_sandbox(newest, observed):
         why = "its sandbox is gone"
+        grace_s = _hurried_s(newest, grace_s, observed, now)
     elif newest.hash_version == HASH_VERSION and newest.config_hash != config_hash(container):
         why = "its definition changed"
     elif newest.id in observed.unhealthy:
@@ -264,10 +267,25 @@ def _plan_strays(pod: core_v1.Pod, observed: Observed, now: float) -> list[Instr
         if instance.name in names or instance.gone:
             continue
         if instance.running:
-            steps += _stop(instance, observed, now, now + grace_of(pod), "its pod does not name it")
+            grace_s = grace_of(pod)
+            if _lost_sandbox(instance, observed):
+                grace_s = _hurried_s(instance, grace_s, observed, now)
+            steps += _stop(instance, observed, now, now + grace_s, "its pod does not name it")
         else:
             steps.append(_remove(instance))
     return steps
+
+
+def _lost_sandbox(instance: Instance, observed: Observed) -> bool:
+    """Whether the namespaces it runs in belong to no living sandbox."""
+    sandbox = observed.sandbox
+    return sandbox is None or sandbox.state == "exited" or instance.sandbox != sandbox.id
+
+
+def _hurried_s(instance: Instance, grace_s: float, observed: Observed, now: float) -> float:
+    """The grace of a container without a sandbox; none where it was told to stop before and has longer than that."""
+    short_s = min(grace_s, LOST_SANDBOX_GRACE_S)
+    return 0.0 if observed.killing.get(instance.id, 0.0) > now + short_s else short_s
 
 
 def should_restart(pod: core_v1.Pod, ended: Instance) -> bool:

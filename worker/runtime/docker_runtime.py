@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import platform
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -43,6 +44,8 @@ from barque.worker.runtime.port import (
     RuntimeInfo,
     RuntimeUnavailableError,
 )
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -234,7 +237,11 @@ class DockerRuntime:
         )
         session = DockerExec(self, exec_id, stream, tty=options.tty)
         if options.tty and options.columns and options.rows:
-            await session.resize(options.columns, options.rows)
+            try:
+                await session.resize(options.columns, options.rows)
+            except RuntimeUnavailableError:
+                await session.close()
+                raise
         return session
 
     async def close(self) -> None:
@@ -291,7 +298,13 @@ class DockerExec:
             self._stream.writer.write_eof()
 
     async def resize(self, columns: int, rows: int) -> None:
-        await self._runtime._call(lambda api: api.exec_resize(self._id, height=rows, width=columns))
+        try:
+            await self._runtime._call(lambda api: api.exec_resize(self._id, height=rows, width=columns))
+        except RuntimeUnavailableError:
+            raise
+        except RuntimeFault as error:
+            # A short command has ended before its terminal got its size; its output and exit code are still to come.
+            log.debug("exec %s has no terminal to resize: %s", self._id, error)
 
     async def exit_code(self) -> int:
         # The output may end a moment before Docker has noted the exit code.

@@ -80,7 +80,7 @@ async def test_survives_an_outage_and_says_so_once(
     verbs.break_watches()
     await clock.advance(3600)
     assert len(caplog.records) == 1
-    assert "no master answers" in caplog.text or "connection broke" in caplog.text
+    assert "no master is reachable" in caplog.text or "connection broke" in caplog.text
     verbs.down = False
     verbs.put(a_pod("late"))
     await clock.advance(4)

@@ -148,3 +148,14 @@ def test_good_node_names(name: str) -> None:
 def test_bad_node_names(name: str) -> None:
     with pytest.raises(PkiError, match="node name"):
         pki.node_subject(name)
+
+
+@pytest.mark.parametrize("names", [[], ["barque-admin", "n1"]])
+def test_a_certificate_that_does_not_name_one_user_is_nobodys(names: list[str]) -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name) for name in names])
+    made = x509.CertificateBuilder(subject, subject, key.public_key(), 1, NOW, NOW + DAY).sign(key, hashes.SHA256())
+    with pytest.raises(PkiError, match="does not name its user in one CN"):
+        pki.subject_of(made)
+    with pytest.raises(PkiError, match="not a certificate"):
+        pki.subject_of(b"-----BEGIN NOTHING-----")

@@ -7,10 +7,9 @@ import pytest
 
 from barque.api.errors import ApiError
 from barque.api.types.core_v1 import Secret
-from barque.client.client import Client
 from barque.master.auth.tokens import JoinTokens, Tries
 from tests.support.clock import FakeClock
-from tests.support.memory_verbs import MemoryVerbs
+from tests.support.fake_verbs import FakeVerbs
 
 HERE = "10.0.0.7"
 
@@ -20,8 +19,8 @@ class Office:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.verbs = MemoryVerbs()
-        self.client = Client(self.verbs)
+        self.verbs = FakeVerbs(self.clock)
+        self.client = self.verbs.client
         letters = itertools.cycle("abcdefghijklmnopqrstuvwxyz0123456789")
         self.tokens = JoinTokens(self.client, self.clock, lambda _: next(letters))
 
@@ -93,11 +92,11 @@ async def test_a_secret_of_another_type_or_without_an_end_is_no_token() -> None:
     office = Office()
     issued = await office.tokens.create()
     (stored,) = office.verbs.objects.values()
-    stored["type"] = "Opaque"
+    stored.type = "Opaque"
     assert (await office.refusal(issued.token)).code == 401
-    stored["type"] = "bootstrap.kubernetes.io/token"
+    stored.type = "bootstrap.kubernetes.io/token"
     await office.tokens.check(issued.token, HERE)
-    del stored["data"]["expiration"]
+    del stored.data["expiration"]
     assert (await office.refusal(issued.token)).code == 401
 
 

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from barque.api.types import core_v1, discovery_v1, meta_v1
+from barque.client.informer import Informer
+from barque.client.supervise import run_all
 from barque.network.proxy.proxy import LOOK_S, RESYNC_S, ServiceProxy
 from barque.network.proxy.state import ServicePort
 from tests.support.clock import FakeClock, settle
+from tests.support.fake_verbs import FakeVerbs
 from tests.support.packet_tracer import MemoryIptables
-from tests.support.watched_verbs import WatchedVerbs
 
 
 class NoFlows:
@@ -26,14 +28,21 @@ class NoFlows:
 
 class Stage:
     def __init__(self) -> None:
-        self.clock, self.kernel, self.cluster, self.flows = FakeClock(), MemoryIptables(), WatchedVerbs(), NoFlows()
+        self.clock, self.kernel, self.flows = FakeClock(), MemoryIptables(), NoFlows()
+        self.cluster = FakeVerbs(self.clock)
+        client = self.cluster.client
+        self.services = Informer(client, core_v1.Service, clock=self.clock)
+        self.slices = Informer(client, discovery_v1.EndpointSlice, clock=self.clock)
         self.proxy = ServiceProxy(
-            self.cluster.client(),
-            "n1",
+            self.services,
+            self.slices,
+            self.kernel,
             self.clock,
-            iptables=self.kernel,
             conntrack=self.flows,  # type: ignore[arg-type]
         )
+
+    async def run(self) -> None:
+        await run_all({"s": self.services.run(), "e": self.slices.run(), "p": self.proxy.run()})
 
     async def quiet(self) -> None:
         """Let a write end, with the thread that looks at flows after it."""
@@ -66,7 +75,7 @@ class Stage:
 async def stage() -> AsyncIterator[Stage]:
     made = Stage()
     made.put("s1", "10.244.1.2")
-    task = asyncio.create_task(made.proxy.run())
+    task = asyncio.create_task(made.run())
     await made.quiet()
     yield made
     task.cancel()
@@ -91,7 +100,7 @@ async def test_nothing_is_written_before_both_lists_are_here() -> None:
 
     stage.cluster.list = slow  # type: ignore[method-assign]
     stage.put("s1", "10.244.1.2")
-    task = asyncio.create_task(stage.proxy.run())
+    task = asyncio.create_task(stage.run())
     await settle()
     assert stage.kernel.texts == []
     gate.set()

@@ -159,6 +159,24 @@ def test_containers_of_a_dead_sandbox_stop_before_a_new_one_is_made() -> None:
     assert CreateSandbox(1) in steps(ended)
 
 
+def test_containers_of_a_dead_sandbox_have_two_seconds_at_most() -> None:
+    dead = a_sandbox(state="exited")
+
+    def deadline(found: Observed, pod: core_v1.Pod) -> float:
+        return next(step.kill_at_s for step in steps(found, pod) if isinstance(step, StopContainer))
+
+    for lost in (observed(dead, an_app(), address=""), observed(an_app(), address="")):
+        assert deadline(lost, a_pod()) == NOW + 2
+        assert deadline(lost, a_pod(terminationGracePeriodSeconds=1)) == NOW + 1
+    stray = observed(an_app(id="old", name="old"), address="")
+    assert deadline(stray, a_pod()) == NOW + 2
+    # Told before to stop by a later moment, for another reason: it has been told, and has no network now.
+    told = observed(dead, an_app(), address="", killing={"app": NOW + 25})
+    assert KillContainer("container/web", "web", "app") in steps(told)
+    told.killing["app"] = NOW + 1
+    assert Wake(NOW + 1) in steps(told)
+
+
 def test_a_container_created_in_a_sandbox_that_is_gone_is_removed() -> None:
     found = observed(a_sandbox(id="sb2", attempt=1), an_app(state="created"))
     assert steps(found) == [RemoveContainer("remove/app", "app")]

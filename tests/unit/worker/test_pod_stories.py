@@ -231,7 +231,7 @@ async def test_a_restarted_worker_adopts_and_restarts_nothing(tmp_path: Path) ->
         before = dict(world.runtime.containers)
         await world.kill()
         world.runtime.calls.clear()
-        world.masters.patches.clear()
+        world.masters.writes.clear()
         await world.start()
         await world.pass_time(30)
         assert world.runtime.containers == before
@@ -254,7 +254,7 @@ async def test_nothing_unknown_is_removed_before_the_first_sync(tmp_path: Path) 
     async with a_world(tmp_path) as world:
         await world.want(a_pod())
         await world.kill()
-        del world.masters.objects[("Pod", "default", "p")]
+        world.masters.remove(world.masters.pod("p"))
         await world.start(synced=False)
         await world.pass_time(300)
         assert world.runtime.running("web")
@@ -273,12 +273,12 @@ async def test_cached_pods_are_kept_up_while_the_masters_are_away(tmp_path: Path
         await world.want(a_pod())
         cached = [world.masters.pod("p")]
         await world.kill()
-        world.masters.up = False
+        world.masters.down = True
         await world.start(synced=False, cached=cached)
         world.runtime.exit(world.runtime.running("web").id, 1)
         await world.settle()
         assert world.runtime.running("web").labels["barque.io/attempt"] == "1"
-        world.masters.up = True
+        world.masters.down = False
         await world.pass_time(10)
         assert world.status().containerStatuses[0].restartCount == 1
 

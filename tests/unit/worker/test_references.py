@@ -3,56 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from barque.api import codec
-from barque.api.errors import ApiError, not_found, unavailable
+from barque.api.errors import ApiError
 from barque.api.types import core_v1
 from barque.api.types.meta_v1 import ObjectMeta
-from barque.client.client import Client
-from barque.client.verbs import Target
+from barque.client.pki import Subject, create_request
 from barque.worker.reference_files import ReferenceFiles
 from barque.worker.references import References
 from tests.support.builders import a_pod
 from tests.support.clock import FakeClock
+from tests.support.fake_verbs import FakeVerbs
 
-
-class Masters:
-    """Answers `get` from `objects`, or raises `fault`."""
-
-    def __init__(self) -> None:
-        self.objects: dict[tuple[str, str], Any] = {}
-        self.fault: ApiError | None = None
-
-    def put(self, obj: Any) -> None:
-        self.objects[type(obj).__name__, obj.metadata.name] = obj
-
-    async def get(self, target: Target) -> bytes:
-        if self.fault is not None:
-            raise self.fault
-        found = self.objects.get((target.resource.kind, target.name))
-        if found is None:
-            raise not_found(target.resource.plural, "", target.name)
-        return codec.encode(found)
+PRIVATE_KEY, OTHER_KEY = (create_request(Subject("n1")).key_pem for _ in range(2))
 
 
 def a_config_map(name: str, **data: str) -> core_v1.ConfigMap:
     return core_v1.ConfigMap(metadata=ObjectMeta(name=name, namespace="default"), data=data)
 
 
-def a_worker(masters: Masters, folder: Path, clock: FakeClock) -> References:
-    references = References(Client(masters), clock, ReferenceFiles(folder))  # type: ignore[arg-type]
+def a_worker(masters: FakeVerbs, folder: Path, clock: FakeClock) -> References:
+    references = References(masters.client, clock, ReferenceFiles(folder, PRIVATE_KEY))
     references.load()
     return references
 
 
 async def test_a_restarted_worker_knows_the_values_while_no_master_answers(tmp_path: Path) -> None:
-    masters, clock = Masters(), FakeClock()
+    masters = FakeVerbs(clock := FakeClock())
     masters.put(a_config_map("page", greeting="ahoy"))
     await a_worker(masters, tmp_path, clock).config_maps("default", ["page"])
-    masters.fault = unavailable("no master is reachable")
+    masters.down = True
     found = await a_worker(masters, tmp_path, clock).config_maps("default", ["page"])
     page = found["page"]
     assert page is not None
@@ -60,7 +42,7 @@ async def test_a_restarted_worker_knows_the_values_while_no_master_answers(tmp_p
 
 
 async def test_a_master_that_answers_is_believed_over_the_copy(tmp_path: Path) -> None:
-    masters, clock = Masters(), FakeClock()
+    masters = FakeVerbs(clock := FakeClock())
     masters.put(a_config_map("page", greeting="ahoy"))
     await a_worker(masters, tmp_path, clock).config_maps("default", ["page"])
     masters.put(a_config_map("page", greeting="farewell"))
@@ -73,7 +55,7 @@ async def test_a_master_that_answers_is_believed_over_the_copy(tmp_path: Path) -
 
 
 async def test_what_no_pod_names_any_more_is_forgotten(tmp_path: Path) -> None:
-    masters, clock = Masters(), FakeClock()
+    masters = FakeVerbs(clock := FakeClock())
     masters.put(a_config_map("kept"))
     masters.put(a_config_map("dropped"))
     references = a_worker(masters, tmp_path, clock)
@@ -85,13 +67,58 @@ async def test_what_no_pod_names_any_more_is_forgotten(tmp_path: Path) -> None:
 
 
 async def test_files_are_for_their_owner_alone_and_damaged_ones_are_dropped(tmp_path: Path) -> None:
-    masters, clock = Masters(), FakeClock()
+    masters = FakeVerbs(clock := FakeClock())
     masters.put(a_config_map("page"))
     await a_worker(masters, tmp_path, clock).config_maps("default", ["page"])
     file = tmp_path / "ConfigMap_default_page.json"
     assert file.stat().st_mode & 0o777 == 0o600
     file.write_bytes(file.read_bytes()[:20])
-    masters.fault = unavailable("no master is reachable")
+    masters.down = True
     with pytest.raises(ApiError, match="no master is reachable"):
         await a_worker(masters, tmp_path, clock).config_maps("default", ["page"])
     assert not file.exists()
+
+
+def a_secret(name: str, word: str) -> core_v1.Secret:
+    return core_v1.Secret(metadata=ObjectMeta(name=name, namespace="default"), data={"word": word})
+
+
+def sealed(folder: Path, *names: str) -> ReferenceFiles:
+    files = ReferenceFiles(folder, PRIVATE_KEY)
+    files.load()
+    for name in names:
+        files.write((core_v1.Secret, "default", name), a_secret(name, "swordfish"))
+    return files
+
+
+def words(folder: Path, private_key: bytes) -> dict[str, str]:
+    found = ReferenceFiles(folder, private_key).load()
+    return {name: obj.data["word"] for (_, _, name), obj in found.items()}  # type: ignore[attr-defined]
+
+
+def test_a_secret_is_on_disk_for_this_worker_alone(tmp_path: Path) -> None:
+    sealed(tmp_path, "keys")
+    (path,) = tmp_path.iterdir()
+    assert b"swordfish" not in path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert words(tmp_path, PRIVATE_KEY) == {"keys": "swordfish"}
+    assert words(tmp_path, OTHER_KEY) == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_renewed_key_takes_the_secrets_along(tmp_path: Path) -> None:
+    files = sealed(tmp_path, "keys", "words")
+    (tmp_path / "Secret_default_damaged.sealed").write_bytes(b"nonsense")
+    files.rekey(OTHER_KEY)
+    files.write((core_v1.Secret, "default", "later"), a_secret("later", "marlin"))
+    assert words(tmp_path, OTHER_KEY) == {"keys": "swordfish", "words": "swordfish", "later": "marlin"}
+
+
+def test_a_file_that_was_cut_moved_or_left_in_plain_text_is_dropped(tmp_path: Path) -> None:
+    sealed(tmp_path, "cut", "moved", "kept")
+    cut, moved = tmp_path / "Secret_default_cut.sealed", tmp_path / "Secret_default_moved.sealed"
+    cut.write_bytes(cut.read_bytes()[:5])
+    moved.rename(tmp_path / "Secret_default_other.sealed")
+    (tmp_path / "Secret_default_plain.json").write_bytes(codec.encode(a_secret("plain", "swordfish")))
+    assert words(tmp_path, PRIVATE_KEY) == {"kept": "swordfish"}
+    assert [path.name for path in tmp_path.iterdir()] == ["Secret_default_kept.sealed"]

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from barque.api.types import core_v1
-from barque.client.client import Client
 from barque.worker.status_writer import StatusWriter
 from tests.support.clock import FakeClock, settle
 from tests.support.worker_world import FakeMasters, a_pod
@@ -17,7 +16,7 @@ from tests.support.worker_world import FakeMasters, a_pod
 
 @contextlib.asynccontextmanager
 async def a_writer(masters: FakeMasters, clock: FakeClock) -> AsyncIterator[StatusWriter]:
-    writer = StatusWriter(Client(masters), clock)  # type: ignore[arg-type]
+    writer = StatusWriter(masters.client, clock)
     task = asyncio.create_task(writer.run())
     try:
         yield writer
@@ -26,7 +25,7 @@ async def a_writer(masters: FakeMasters, clock: FakeClock) -> AsyncIterator[Stat
 
 
 async def test_only_what_changes_is_written_and_what_is_empty_is_removed() -> None:
-    masters, clock = FakeMasters(), FakeClock()
+    masters = FakeMasters(clock := FakeClock())
     pod = a_pod()
     pod.status.reason = "Old"
     masters.put(pod)
@@ -42,20 +41,20 @@ async def test_only_what_changes_is_written_and_what_is_empty_is_removed() -> No
 
 
 async def test_while_no_master_answers_only_the_newest_waits() -> None:
-    masters, clock = FakeMasters(), FakeClock()
+    masters = FakeMasters(clock := FakeClock())
     masters.put(a_pod())
-    masters.up = False
+    masters.down = True
     async with a_writer(masters, clock) as writer:
         for phase in ("Pending", "Running", "Failed"):
             writer.put(masters.pod("p"), core_v1.PodStatus(phase=phase))
             await clock.advance(1)
-        masters.up = True
+        masters.down = False
         await clock.advance(10)
         assert [patch["status"]["phase"] for patch in masters.patches] == ["Failed"]
 
 
 async def test_a_pod_replaced_by_its_namesake_is_left_alone() -> None:
-    masters, clock = FakeMasters(), FakeClock()
+    masters = FakeMasters(clock := FakeClock())
     masters.put(a_pod(uid="new"))
     async with a_writer(masters, clock) as writer:
         writer.put(a_pod(uid="old"), core_v1.PodStatus(phase="Running"))
@@ -65,7 +64,7 @@ async def test_a_pod_replaced_by_its_namesake_is_left_alone() -> None:
 
 
 async def test_what_somebody_else_wrote_since_is_put_right() -> None:
-    masters, clock = FakeMasters(), FakeClock()
+    masters = FakeMasters(clock := FakeClock())
     masters.put(a_pod())
     async with a_writer(masters, clock) as writer:
         writer.put(masters.pod("p"), core_v1.PodStatus(phase="Running"))

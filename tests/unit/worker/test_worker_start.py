@@ -1,0 +1,84 @@
+"""A worker that cannot start says why in one line, and ends with 1."""
+
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from barque.client.clock import SystemClock
+from barque.client.pki import ADMIN, Subject, create_authority, node_subject
+from barque.client.profile import Profile
+from barque.worker import daemon
+from barque.worker.command import worker
+from barque.worker.settings import Settings
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    return tmp_path / "worker"
+
+
+def joined(data_dir: Path, subject: Subject) -> None:
+    now = SystemClock().wall()
+    data_dir.mkdir()
+    Profile.of(["127.0.0.1:1"], create_authority(now).identity(subject, now)).save(Settings(data_dir).profile)
+
+
+def run(data_dir: Path, *options: str) -> Result:
+    return CliRunner().invoke(worker, ["run", "--data-dir", str(data_dir), *options])
+
+
+def says(result: Result, words: str) -> None:
+    """One line, exit code 1, no traceback."""
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    (line,) = result.output.splitlines()
+    assert line.startswith("Error: ")
+    assert words in line
+
+
+def test_without_root(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    says(run(data_dir), "a worker needs root, for containers and networking: run it with sudo")
+
+
+def test_before_it_has_joined(data_dir: Path) -> None:
+    says(run(data_dir), "this host has not joined a cluster")
+
+
+def test_with_a_certificate_that_is_no_workers(data_dir: Path) -> None:
+    joined(data_dir, ADMIN)
+    says(run(data_dir), "is no worker's (barque-admin): run `barque worker join` first")
+
+
+def test_as_another_node(data_dir: Path) -> None:
+    joined(data_dir, node_subject("n1"))
+    says(run(data_dir, "--node-name", "n2"), "this host joined as node n1, not n2")
+
+
+def test_with_a_damaged_profile(data_dir: Path) -> None:
+    joined(data_dir, node_subject("n1"))
+    Settings(data_dir).profile.write_text("masters: [")
+    says(run(data_dir), str(Settings(data_dir).profile))
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["absent", "not-a-socket"])
+def test_without_docker(data_dir: Path, there: bool) -> None:
+    joined(data_dir, node_subject("n1"))
+    socket = data_dir / "docker.sock"
+    if there:
+        socket.touch()
+    result = run(data_dir, "--docker-host", f"unix://{socket}")
+    says(result, f"no Docker at unix://{socket}: install it (docker.io) or start it (systemctl start docker)")
+
+
+def test_without_iptables(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    joined(data_dir, node_subject("n1"))
+
+    async def prepare(_: object) -> None: ...
+
+    monkeypatch.setattr(daemon.DockerRuntime, "prepare", prepare)
+    monkeypatch.setenv("PATH", "")
+    says(run(data_dir), "iptables is not installed: install the package iptables")
