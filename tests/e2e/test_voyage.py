@@ -331,13 +331,12 @@ def test_a_failed_up_leaves_nothing_half_made(cluster: Host, before: dict[str, s
 
 
 def test_a_taken_port_is_named(cluster: Host) -> None:
-    taken = cluster.start(sys.executable, "-m", "http.server", "7443")
-    try:
-        eventually(lambda: "7443" in cluster.run("ss", "-ltn").stdout, 10, "the port is taken")
-        done = cluster.run("barque", "up", check=False)
-    finally:
-        taken.send_signal(signal.SIGKILL)
-        taken.wait(10)
+    with cluster.start(sys.executable, "-m", "http.server", "7443") as taken:
+        try:
+            eventually(lambda: "7443" in cluster.run("ss", "-ltn").stdout, 10, "the port is taken")
+            done = cluster.run("barque", "up", check=False)
+        finally:
+            taken.kill()
     assert done.returncode == 1
     assert "port 7443 is taken" in done.stderr
 

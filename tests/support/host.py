@@ -92,14 +92,13 @@ class Host:
             raise AssertionError(f"{' '.join(command)} ended {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        """Start a command whose output the test reads; the caller ends it."""
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start a command whose output nobody reads; the caller ends it, or the host's end does."""
         return subprocess.Popen(
             self.argv(command),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             env=self.environment(),
         )
 
