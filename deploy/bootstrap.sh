@@ -14,6 +14,7 @@ need ip iproute2
 need conntrack conntrack
 need busybox busybox-static
 need nsenter util-linux
+need ps procps
 need systemd-analyze systemd
 
 suitable() { "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }

@@ -23,10 +23,8 @@ from barque.client.clock import timestamp
 from barque.master.admission import namespaces
 from barque.master.admission.claims import NO_CLAIMS
 from barque.master.apiserver import metadata, strategies
-from barque.master.apiserver.backend import Backend
-from barque.master.apiserver.environment import Call, Environment, decode_stored
+from barque.master.apiserver.environment import Call, Environment, ExistingObject, decode_stored
 from barque.master.apiserver.proposals import Plan, check_size, encode, put
-from barque.master.auth.authorizer import key_of
 from barque.master.store.port import Compare, Filter, Key, Op, Refused, RevisionIs
 
 # What a pod gets that does not say how long it needs, as in Kubernetes.
@@ -87,26 +85,15 @@ async def removal(
     return Op("delete", key, compares=compares), encode(obj).at
 
 
-class Deletion:
+class Deletion(ExistingObject):
     """The `Writer` of one delete."""
 
     def __init__(self, environment: Environment, call: Call, options: bytes) -> None:
         check_size(len(options), environment.settings.max_object_bytes)
-        self._environment = environment
-        self._call = call
+        super().__init__(environment, call)
         self._options = read_options(options)
-        self._resource = call.target.resource
-        self._key = key_of(call.target)
         if self._resource.kind == "Namespace":
             namespaces.check_deletable(call.target.name)
-
-    @property
-    def backend(self) -> Backend:
-        return self._environment.backend(self._resource)
-
-    @property
-    def subject(self) -> tuple[Key, ...]:
-        return (self._key,)
 
     async def plan(self) -> Plan:
         stored = await self.backend.get(self._key)

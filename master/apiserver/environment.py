@@ -13,7 +13,7 @@ from barque.client.verbs import Target
 from barque.master.admission.claims import Held
 from barque.master.apiserver.backend import Backend
 from barque.master.apiserver.settings import ApiSettings
-from barque.master.auth.authorizer import Authorizer
+from barque.master.auth.authorizer import Authorizer, key_of
 from barque.master.auth.identity import User
 from barque.master.store.port import Key, Store, Stored
 
@@ -46,6 +46,24 @@ class Call:
     user: User
     target: Target
     warnings: list[str]
+
+
+class ExistingObject:
+    """What writers of one existing object share: where it is kept, and which writes of a batch come before theirs."""
+
+    def __init__(self, environment: Environment, call: Call) -> None:
+        self._environment = environment
+        self._call = call
+        self._resource = call.target.resource
+        self._key = key_of(call.target)
+
+    @property
+    def backend(self) -> Backend:
+        return self._environment.backend(self._resource)
+
+    @property
+    def subject(self) -> tuple[Key, ...]:
+        return (self._key,)
 
 
 def decode_stored(resource: Resource, stored: Stored) -> Any:

@@ -21,12 +21,10 @@ from barque.api.patch import merge_patch, strategic_merge
 from barque.api.validation import validate, validate_status_update, validate_update
 from barque.client.verbs import MERGE_PATCH, STRATEGIC_MERGE_PATCH, WriteOptions
 from barque.master.apiserver import metadata, strategies
-from barque.master.apiserver.backend import Backend
 from barque.master.apiserver.deletion import is_finished, removal
-from barque.master.apiserver.environment import Call, Environment, decode_stored
+from barque.master.apiserver.environment import Call, Environment, ExistingObject, decode_stored
 from barque.master.apiserver.proposals import Plan, put
-from barque.master.auth.authorizer import key_of
-from barque.master.store.port import Key, Refused, RevisionIs, Stored
+from barque.master.store.port import Refused, RevisionIs, Stored
 
 
 class Change(Protocol):
@@ -107,26 +105,15 @@ def _names_revision(patch: dict[str, Any]) -> bool:
     return isinstance(meta, dict) and bool(meta.get("resourceVersion"))
 
 
-class Modification:
+class Modification(ExistingObject):
     """The `Writer` of one change."""
 
     def __init__(self, environment: Environment, call: Call, verb: str, change: Change, options: WriteOptions) -> None:
-        self._environment = environment
-        self._call = call
+        super().__init__(environment, call)
         self._verb = verb
         self._change = change
         self._options = options
-        self._resource = call.target.resource
-        self._key = key_of(call.target)
         self._new: Any = None
-
-    @property
-    def backend(self) -> Backend:
-        return self._environment.backend(self._resource)
-
-    @property
-    def subject(self) -> tuple[Key, ...]:
-        return (self._key,)
 
     async def plan(self) -> Plan:
         stored = await self.backend.get(self._key)

@@ -38,6 +38,8 @@ for folder in docker barque; do
 done
 mkdir -p /var/log/barque "$1/log" "$1/home"
 mount --bind "$1/log" /var/log/barque
+# As on a fresh host, whatever the machine around it does.
+echo 0 > /proc/sys/net/ipv4/ip_forward
 ip link set lo up
 ip link add uplink type veth peer name far
 ip link set far up

@@ -268,7 +268,9 @@ class DockerRuntime:
             docker.errors.DockerException,
             OSError,
         ) as error:
-            self._api = None
+            broken, self._api = self._api, None
+            if broken is not None:
+                broken.close()
             raise RuntimeUnavailableError(f"Docker does not answer at {self._host}: {plain_reason(error)}") from error
 
 
