@@ -47,6 +47,7 @@ class FakeMaster(resources_pb2_grpc.ResourcesServicer, cluster_pb2_grpc.ClusterS
         self.watch_ended = asyncio.Event()
         self.port = 0
         self._server: grpc.aio.Server | None = None
+        self._stopping: asyncio.Task[None] | None = None
 
     async def start(self, credentials: grpc.ServerCredentials, port: int = 0) -> FakeMaster:
         self._server = grpc.aio.server(options=wire.SERVER_OPTIONS)
@@ -57,6 +58,8 @@ class FakeMaster(resources_pb2_grpc.ResourcesServicer, cluster_pb2_grpc.ClusterS
         return self
 
     async def stop(self) -> None:
+        if self._stopping is not None and asyncio.current_task() is not self._stopping:
+            await self._stopping
         if self._server is not None:
             await self._server.stop(None)
             self._server = None
@@ -85,7 +88,9 @@ class FakeMaster(resources_pb2_grpc.ResourcesServicer, cluster_pb2_grpc.ClusterS
             await _abort(context, grpc.StatusCode.ALREADY_EXISTS, already_exists("configmaps", "", name))
         self.objects[name] = request.json
         if self.behaviour == "stops before answering":
-            await self.stop()
+            # In a task of its own: the stop ends this very call, and what it waits for would be cancelled with it.
+            self._stopping = asyncio.create_task(self.stop())
+            await asyncio.Event().wait()
         return resources_pb2.Object(json=request.json)
 
     async def Batch(self, request: Any, context: Context) -> resources_pb2.BatchReply:

@@ -56,6 +56,9 @@ async def test_a_full_disk_refuses_writes_serves_reads_and_goes_on_when_there_is
     assert len(refused) == 1
     assert "cannot write to the log: [Errno 27] File too large; nothing was written" in refused[0]
     assert f"reads {len(written) - 2} True" in lines
+    told = [line for line in lines if line.startswith("fault")]
+    assert told[0].startswith("fault cannot write to the log: [Errno 27] File too large")
+    assert told[1] == "fault none"
     store = await open_store(tmp_path, SystemClock())
     assert {s.key.name for s in store.list("pods").items} == set(written)
     assert store.revision == len(written)

@@ -55,11 +55,13 @@ async def fill(path: Path) -> None:
             break
         say("written", pod.key.name)
         number += 1
+    say("fault", store.fault)
     say("reads", len(store.list("pods").items), store.get(a_pod("p0").key) is not None)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     for name in ("after1", "after2"):
         await store.commit([a_pod(name).put()])
         say("written", name)
+    say("fault", store.fault or "none")
     os._exit(0)
 
 
