@@ -117,7 +117,7 @@ async def test_going_back_takes_the_old_set_under_a_new_revision(plane: ControlP
         assert current.spec.replicas == 2
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**32),
     replicas=st.integers(1, 6),

@@ -117,31 +117,31 @@ def check(act: Callable[[Bench], Awaitable[Any]]) -> None:
     asyncio.run(run())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(TARGETS, BODIES)
 def test_create(target: Target, body: bytes) -> None:
     check(lambda bench: bench.admin.create(target, body))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(TARGETS, BODIES)
 def test_update(target: Target, body: bytes) -> None:
     check(lambda bench: bench.admin.update(target, body))
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(TARGETS, TYPES, BODIES)
 def test_patch(target: Target, content_type: str, body: bytes) -> None:
     check(lambda bench: bench.admin.patch(target, content_type, body))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(TARGETS, BODIES)
 def test_delete(target: Target, options: bytes) -> None:
     check(lambda bench: bench.admin.delete(target, options))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(TARGETS, st.text(max_size=12), st.text(max_size=12), st.text(max_size=6))
 def test_reads(target: Target, labels: str, fields: str, revision: str) -> None:
     async def read(bench: Bench) -> None:
@@ -154,7 +154,7 @@ def test_reads(target: Target, labels: str, fields: str, revision: str) -> None:
     check(read)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(TARGETS, BODIES, st.integers(0, 3)), max_size=5))
 def test_batch(writes: list[tuple[Target, bytes, int]]) -> None:
     async def act(bench: Bench) -> None:

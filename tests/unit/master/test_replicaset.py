@@ -126,7 +126,7 @@ async def test_what_the_store_did_not_take_is_sent_again_soon(plane: ControlPlan
         assert len(plane.pods) == 3
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), wishes=st.lists(st.integers(0, 6), min_size=1, max_size=5))
 async def test_ends_exact_whatever_is_lost_or_late(seed: int, wishes: list[int]) -> None:
     plane, chance = ControlPlane(), random.Random(seed)

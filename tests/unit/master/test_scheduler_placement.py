@@ -140,7 +140,7 @@ def brute_force(snapshot: Snapshot, rankings: Rankings, demand: Demand, uid: str
     return min((e[0] for e in entries if e), default=None)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32), nodes=st.integers(1, 12))
 def test_the_heaps_always_find_a_cheapest_feasible_node(seed: int, nodes: int) -> None:
     chance = random.Random(seed)

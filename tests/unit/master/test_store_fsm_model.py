@@ -137,5 +137,5 @@ class Agreement(RuleBasedStateMachine):
         return choices[guard]
 
 
-Agreement.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Agreement.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestAgreement = Agreement.TestCase

@@ -79,7 +79,7 @@ ports = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.tuples(ports, st.booleans()), max_size=60), max_size=5), st.integers(1, 400))
 def test_step_by_step_the_kernel_comes_to_the_same_as_at_once(
     rounds: list[list[tuple[ServicePort, bool]]], max_lines: int
