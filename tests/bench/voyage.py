@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.report import Figure, median, publish, spread
-from tests.support.host import Host, a_host, eventually, missing
+from tests.support.host import Host, a_host, expect_soon, missing
 
 ROUNDS = 7
 UPS = 3
@@ -34,7 +34,7 @@ def main() -> None:
         raise SystemExit(f"bench voyage: {why}")
     with a_host() as host:
         dockerd = host.start("dockerd", "--log-level=error", "--live-restore")
-        eventually(lambda: host.run("docker", "version", check=False).returncode == 0 or dockerd.poll(), 30, "dockerd")
+        expect_soon(lambda: host.run("docker", "version", check=False).returncode == 0 or dockerd.poll(), 30, "dockerd")
         ups = [_time_up(host) for _ in range(UPS)]
         host.barque("up")
         samples = json.loads(_inside(host))

@@ -21,7 +21,7 @@ from tests.support.cluster import (
     running_container,
     write_maps,
 )
-from tests.support.host import Host, a_host, eventually, missing
+from tests.support.host import Host, a_host, expect_soon, missing
 
 ROUNDS = int(os.environ.get("BARQUE_SOAK_ROUNDS", "20"))
 SEED = int(os.environ.get("BARQUE_SOAK_SEED", "1"))
@@ -62,7 +62,7 @@ def strike(host: Host, blow: str, order: random.Random) -> None:
 def check(host: Host, acknowledged: list[str], what: str) -> None:
     present = {item["metadata"]["name"] for item in objects(host, "configmaps")}
     assert set(acknowledged) <= present, f"{what}: acknowledged objects are missing"
-    eventually(lambda: len(pod_names(host)) == 3, 60, f"{what}: three pods")
+    expect_soon(lambda: len(pod_names(host)) == 3, 60, f"{what}: three pods")
     # A container struck several times waits for its back-off.
-    eventually(lambda: all(ready(host, pod) for pod in pod_names(host)), 400, f"{what}: all pods ready")
+    expect_soon(lambda: all(ready(host, pod) for pod in pod_names(host)), 400, f"{what}: all pods ready")
     assert len(container_ids(host)) == 6, f"{what}: a sandbox and a container for each pod"

@@ -7,19 +7,19 @@ import sys
 import pytest
 
 from tests.support.cluster import WEB, cluster_ip, fetch, pod_names, traces
-from tests.support.host import Host, eventually
+from tests.support.host import Host, expect_soon
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
 
 def test_both_live_side_by_side_and_only_ours_goes(host: Host) -> None:
     host.start("dockerd", "--log-level=error")
-    eventually(lambda: host.run("docker", "info", check=False).returncode == 0, 30, "dockerd answers")
+    expect_soon(lambda: host.run("docker", "info", check=False).returncode == 0, 30, "dockerd answers")
     build = "from barque.deploy import images; images.build_web('unix:///var/run/docker.sock', '1')"
     host.run(sys.executable, "-c", build)
     # A container of the user's own, on Docker's bridge, is none of our business.
     own = host.run("docker", "run", "-d", "barque-demo/web:1").stdout.strip()
-    eventually(lambda: "NO-CARRIER" not in host.run("ip", "-br", "link").stdout, 10, "the bridge is up")
+    expect_soon(lambda: "NO-CARRIER" not in host.run("ip", "-br", "link").stdout, 10, "the bridge is up")
     before = traces(host)
     assert "DOCKER" in before["rules"]
     assert ":FORWARD DROP" in host.run("iptables-save", "-t", "filter").stdout

@@ -27,7 +27,7 @@ from tests.support.cluster import (
     traces,
     write_maps,
 )
-from tests.support.host import ADDRESS, Host, eventually
+from tests.support.host import ADDRESS, Host, expect_soon
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
@@ -100,14 +100,14 @@ def test_describe_tells_the_events(cluster: Host) -> None:
         text = cluster.barque("describe", "pod", pod)
         return all(reason in text for reason in ("Scheduled", "Created", "Started"))
 
-    eventually(told, 10, "describe shows Scheduled, Created and Started")
+    expect_soon(told, 10, "describe shows Scheduled, Created and Started")
 
 
 def test_a_killed_container_is_restarted(cluster: Host) -> None:
     pod = pod_names(cluster)[0]
     container = running_container(cluster, pod)
     cluster.run("docker", "kill", container)
-    eventually(lambda: restarts(cluster, pod) == 1 and ready(cluster, pod), 30, "the container runs again")
+    expect_soon(lambda: restarts(cluster, pod) == 1 and ready(cluster, pod), 30, "the container runs again")
     assert running_container(cluster, pod) != container
 
 
@@ -115,8 +115,8 @@ def test_a_container_removed_behind_the_worker_returns(cluster: Host) -> None:
     pod = pod_names(cluster)[1]
     container = running_container(cluster, pod)
     cluster.run("docker", "rm", "-f", container)
-    eventually(lambda: running_container(cluster, pod) not in ("", container), 30, "another container took its place")
-    eventually(lambda: ready(cluster, pod), 30, "the pod is ready again")
+    expect_soon(lambda: running_container(cluster, pod) not in ("", container), 30, "another container took its place")
+    expect_soon(lambda: ready(cluster, pod), 30, "the pod is ready again")
 
 
 def test_a_removed_field_goes_away(cluster: Host) -> None:
@@ -129,7 +129,7 @@ def test_a_removed_field_goes_away(cluster: Host) -> None:
 
 def test_secret_and_config_map_volumes(cluster: Host) -> None:
     cluster.barque("apply", "-f", "-", stdin=VOLUMES)
-    eventually(lambda: ready(cluster, "reader"), 30, "the pod is ready")
+    expect_soon(lambda: ready(cluster, "reader"), 30, "the pod is ready")
     shown = cluster.barque("exec", "reader", "--", "cat", "/config/motto", "/secret/word", "/scratch/made")
     assert shown == "fair winds\nswordfish\nby the container\n"
     uid = one(cluster, "pod", "reader")["metadata"]["uid"]
@@ -141,7 +141,7 @@ def test_rolling_update_never_goes_below_what_was_promised(cluster: Host) -> Non
     cluster.barque("apply", "-f", "-", stdin=WEB.replace("web:1", "web:2"))
     cluster.barque("rollout", "status", "deployment/web", "--timeout", "90s")
     url = f"http://{cluster_ip(cluster)}/"
-    eventually(lambda: all("version 2" in page for page in fetch(cluster, url, 10)), 10, "version 2 answers alone")
+    expect_soon(lambda: all("version 2" in page for page in fetch(cluster, url, 10)), 10, "version 2 answers alone")
     assert len(pod_names(cluster)) == 3
 
 
@@ -150,7 +150,7 @@ def test_scale_and_logs(cluster: Host) -> None:
     cluster.barque("rollout", "status", "deployment/web", "--timeout", "60s")
     assert len(pod_names(cluster)) == 4
     cluster.barque("apply", "-f", "-", stdin=TALKER)
-    eventually(lambda: "second line" in cluster.barque("logs", "talker", check=False), 20, "the log is read")
+    expect_soon(lambda: "second line" in cluster.barque("logs", "talker", check=False), 20, "the log is read")
     assert cluster.barque("logs", "talker", "--tail", "1") == "second line\n"
     cluster.barque("delete", "pod", "talker", "--grace-period", "1")
 
@@ -171,7 +171,7 @@ def test_faults_of_pods_are_told(cluster: Host) -> None:
         assert not wrong, wrong
         return True
 
-    eventually(told, 30, "every fault shows in the STATUS column")
+    expect_soon(told, 30, "every fault shows in the STATUS column")
     assert "Insufficient cpu" in cluster.barque("describe", "pod", "too-big")
     cluster.barque("delete", "pod", *expected, "--grace-period", "1")
 
@@ -254,7 +254,7 @@ def test_worker_killed_adopts_what_runs(cluster: Host) -> None:
     kill(cluster, "worker")
     cluster.barque("up")
     cluster.barque("scale", "deployment", "web", "--replicas", "3")
-    eventually(lambda: len(pod_names(cluster)) == 3, 30, "the restarted worker stops a pod")
+    expect_soon(lambda: len(pod_names(cluster)) == 3, 30, "the restarted worker stops a pod")
     assert container_ids(cluster) < pods_before
     after = {name: restarts(cluster, name) for name in pod_names(cluster)}
     assert after == {name: restarts_before[name] for name in after}
@@ -265,24 +265,24 @@ def test_pods_heal_while_the_master_is_away(cluster: Host) -> None:
     container = running_container(cluster, pod)
     kill(cluster, "master")
     cluster.run("docker", "rm", "-f", container)
-    eventually(lambda: running_container(cluster, pod) not in ("", container), 40, "the worker replaced the container")
+    expect_soon(lambda: running_container(cluster, pod) not in ("", container), 40, "the worker replaced the container")
     cluster.barque("up")
-    eventually(lambda: ready(cluster, pod), 30, "the pod is ready again")
+    expect_soon(lambda: ready(cluster, pod), 30, "the pod is ready again")
 
 
 def test_a_silent_node_is_lost_and_its_endpoints_leave(cluster: Host) -> None:
     worker = pid_of(cluster, "worker")
     cluster.kill(worker, signal.SIGSTOP)
-    eventually(lambda: condition(objects(cluster, "nodes")[0], "Ready") == "Unknown", 20, "the node is lost")
+    expect_soon(lambda: condition(objects(cluster, "nodes")[0], "Ready") == "Unknown", 20, "the node is lost")
 
     def no_ready_endpoint() -> bool:
         slices = objects(cluster, "endpointslices")
         return not any(e["conditions"]["ready"] for s in slices for e in s.get("endpoints", ()))
 
-    eventually(no_ready_endpoint, 10, "no endpoint is ready")
+    expect_soon(no_ready_endpoint, 10, "no endpoint is ready")
     cluster.kill(worker, signal.SIGCONT)
-    eventually(lambda: condition(objects(cluster, "nodes")[0], "Ready") == "True", 20, "the node is back")
-    eventually(lambda: all(ready(cluster, pod) for pod in pod_names(cluster)), 20, "its pods are ready")
+    expect_soon(lambda: condition(objects(cluster, "nodes")[0], "Ready") == "True", 20, "the node is back")
+    expect_soon(lambda: all(ready(cluster, pod) for pod in pod_names(cluster)), 20, "its pods are ready")
 
 
 def test_up_twice_changes_nothing(cluster: Host) -> None:
@@ -293,7 +293,7 @@ def test_up_twice_changes_nothing(cluster: Host) -> None:
 
 def test_deleting_the_deployment_takes_its_pods_along(cluster: Host) -> None:
     cluster.barque("delete", "deployment", "web")
-    eventually(lambda: not pod_names(cluster), 30, "the pods are gone")
+    expect_soon(lambda: not pod_names(cluster), 30, "the pods are gone")
     with pytest.raises(AssertionError, match="Connection refused"):
         fetch(cluster, f"http://{cluster_ip(cluster)}/")
 
@@ -304,7 +304,7 @@ def test_down_and_up_again_bring_the_same_cluster_back(cluster: Host) -> None:
     cluster.barque("down")
     cluster.barque("up")
     url = f"http://{cluster_ip(cluster)}/"
-    eventually(lambda: "version 1" in fetch(cluster, url)[0], 40, "the deployment of before answers again")
+    expect_soon(lambda: "version 1" in fetch(cluster, url)[0], 40, "the deployment of before answers again")
 
 
 def test_down_leaves_nothing(cluster: Host, before: dict[str, str]) -> None:
@@ -333,7 +333,7 @@ def test_a_failed_up_leaves_nothing_half_made(cluster: Host, before: dict[str, s
 def test_a_taken_port_is_named(cluster: Host) -> None:
     with cluster.start(sys.executable, "-m", "http.server", "7443") as taken:
         try:
-            eventually(lambda: "7443" in cluster.run("ss", "-ltn").stdout, 10, "the port is taken")
+            expect_soon(lambda: "7443" in cluster.run("ss", "-ltn").stdout, 10, "the port is taken")
             done = cluster.run("barque", "up", check=False)
         finally:
             taken.kill()

@@ -90,7 +90,7 @@ async def runtime(cluster: str) -> AsyncIterator[DockerRuntime]:
     await made.close()
 
 
-async def eventually(look: Callable[[], Awaitable[T] | T], what: str) -> T:
+async def expect_soon(look: Callable[[], Awaitable[T] | T], what: str) -> T:
     """Wait until `look` finds something true."""
     end = time.monotonic() + TIMEOUT_S
     while time.monotonic() < end:
@@ -170,7 +170,7 @@ async def test_the_sandbox_reaps_orphans_and_stops_at_once(runtime: DockerRuntim
     async def ended() -> bool:
         return (await runtime.inspect(sandbox)).state == "exited"
 
-    await eventually(ended, "the sandbox stops at SIGTERM")
+    await expect_soon(ended, "the sandbox stops at SIGTERM")
     assert (await runtime.inspect(sandbox)).exit_code == 0
 
 
@@ -180,7 +180,7 @@ async def test_exit_codes_and_times_are_told(runtime: DockerRuntime, cluster: st
     async def ended() -> bool:
         return (await runtime.inspect(app)).state == "exited"
 
-    await eventually(ended, "the container ends")
+    await expect_soon(ended, "the container ends")
     record = await runtime.inspect(app)
     assert record.exit_code == 7
     assert record.started_at
@@ -330,7 +330,7 @@ async def until(world: RealWorld, state: str, name: str = "p") -> None:
         statuses = world.status(name).containerStatuses
         return bool(statuses) and world.state(name) == state
 
-    await eventually(reached, f"{name} is {state}")
+    await expect_soon(reached, f"{name} is {state}")
 
 
 def uid() -> str:
@@ -381,7 +381,7 @@ async def test_a_pod_with_volumes_and_variables_lives_and_leaves_nothing(world: 
     home = tmp_path.resolve() / "pods" / pod.metadata.uid / "volumes"
     assert kinds[str(home / "keys")] == kinds[str(home / "fast")] == "tmpfs"
     await world.delete("p", grace_s=10)
-    await eventually(lambda: world.masters.deleted, "the pod is confirmed gone")
+    await expect_soon(lambda: world.masters.deleted, "the pod is confirmed gone")
     assert world.ids() == set()
     assert list((tmp_path / "pods").iterdir()) == []
     assert KernelMounter().mounts_under(tmp_path) == []
@@ -393,7 +393,7 @@ async def test_a_killed_process_comes_back_and_its_end_is_kept(world: RealWorld)
     await until(world, "running")
     first = world.manager.find("default", "p", "app", running=True)
     os.kill(first.pid, signal.SIGKILL)
-    await eventually(lambda: world.status().containerStatuses[0].restartCount == 1, "the container is restarted")
+    await expect_soon(lambda: world.status().containerStatuses[0].restartCount == 1, "the container is restarted")
     await until(world, "running")
     last = world.status().containerStatuses[0].lastState
     assert last is not None
@@ -409,7 +409,7 @@ async def test_a_killed_worker_takes_over_what_runs(world: RealWorld) -> None:
     app = world.manager.find("default", "p", "app", running=True)
     await world.kill()
     await world.start()
-    await eventually(lambda: world.health and world.health[-1] == "", "the engine answers")
+    await expect_soon(lambda: world.health and world.health[-1] == "", "the engine answers")
     await asyncio.sleep(0.5)
     assert world.ids() == before
     assert world.manager.find("default", "p", "app", running=True).pid == app.pid
@@ -417,7 +417,7 @@ async def test_a_killed_worker_takes_over_what_runs(world: RealWorld) -> None:
     await world.kill()
     os.kill(app.pid, signal.SIGKILL)
     await world.start()
-    await eventually(lambda: world.status().containerStatuses[0].restartCount == 1, "the lost container is restarted")
+    await expect_soon(lambda: world.status().containerStatuses[0].restartCount == 1, "the lost container is restarted")
 
 
 async def test_a_removed_container_and_a_removed_sandbox_return(world: RealWorld) -> None:
@@ -426,11 +426,11 @@ async def test_a_removed_container_and_a_removed_sandbox_return(world: RealWorld
     address = world.status().podIP
     api = docker.APIClient(base_url=HOST)
     api.remove_container(world.manager.find("default", "p", "app").id, force=True)
-    await eventually(lambda: world.status().containerStatuses[0].restartCount == 1, "the container is back")
+    await expect_soon(lambda: world.status().containerStatuses[0].restartCount == 1, "the container is back")
     await until(world, "running")
     (sandbox,) = api.containers(filters={"label": [f"{labels.CLUSTER}={world._cluster}", f"{labels.ROLE}=sandbox"]})
     api.remove_container(sandbox["Id"], force=True)
-    await eventually(lambda: world.status().containerStatuses[0].restartCount == 2, "the pod is back")
+    await expect_soon(lambda: world.status().containerStatuses[0].restartCount == 2, "the pod is back")
     await until(world, "running")
     assert world.status().podIP == address
     api.close()
@@ -452,7 +452,7 @@ async def test_a_dead_sandbox_costs_a_pod_seconds_and_not_its_grace_period(world
     api = docker.APIClient(base_url=HOST)
     (sandbox,) = api.containers(filters={"label": [f"{labels.CLUSTER}={world._cluster}", f"{labels.ROLE}=sandbox"]})
     api.kill(sandbox["Id"])
-    await eventually(lambda: world.status().containerStatuses[0].restartCount == 1, "the pod is back")
+    await expect_soon(lambda: world.status().containerStatuses[0].restartCount == 1, "the pod is back")
     await until(world, "running")
     api.close()
 
@@ -466,7 +466,7 @@ async def test_pods_nobody_wants_go_after_the_first_sync(world: RealWorld, tmp_p
     await asyncio.sleep(0.5)
     assert len(world.ids()) == 2
     await world.sync()
-    await eventually(lambda: not world.ids() and not list((tmp_path / "pods").iterdir()), "everything is gone")
+    await expect_soon(lambda: not world.ids() and not list((tmp_path / "pods").iterdir()), "everything is gone")
 
 
 async def test_words_at_the_end_and_reasons_are_reported(world: RealWorld) -> None:
@@ -474,14 +474,14 @@ async def test_words_at_the_end_and_reasons_are_reported(world: RealWorld) -> No
     await world.want(
         a_pod("p", a_container("app", IMAGE, command=["/bin/sh", "-c", script]), restart="Never", uid=uid())
     )
-    await eventually(lambda: world.status().phase == "Failed", "the pod fails")
+    await expect_soon(lambda: world.status().phase == "Failed", "the pod fails")
     state = world.status().containerStatuses[0].state
     assert state is not None
     assert state.terminated is not None
     assert (state.terminated.reason, state.terminated.exitCode) == ("Error", 4)
     assert state.terminated.message == "out of tea\n"
     # Its logs stay until it is deleted; its sandbox does not.
-    await eventually(lambda: len(world.ids()) == 1, "the sandbox is gone")
+    await expect_soon(lambda: len(world.ids()) == 1, "the sandbox is gone")
 
 
 async def test_exec_probes_ask_inside_the_container(world: RealWorld) -> None:
@@ -496,4 +496,4 @@ async def test_exec_probes_ask_inside_the_container(world: RealWorld) -> None:
     assert world.condition("Ready") == "False"
     app = world.manager.find("default", "p", "app", running=True).id
     await output(world.docker, app, "/bin/sh", "-c", "echo > /tmp/ready")
-    await eventually(lambda: world.condition("Ready") == "True", "the pod is ready")
+    await expect_soon(lambda: world.condition("Ready") == "True", "the pod is ready")

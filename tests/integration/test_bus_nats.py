@@ -106,7 +106,7 @@ class Ship:
         return self.bus
 
     async def healthy(self) -> None:
-        await eventually(lambda: self.bus.health().healthy)
+        await expect_soon(lambda: self.bus.health().healthy)
 
     async def stop(self) -> None:
         for task in self.tasks:
@@ -163,7 +163,7 @@ async def ship(tmp_path: Path) -> AsyncIterator[Ship]:
         await ship.stop()
 
 
-async def eventually(holds: Any, within_s: float = 15) -> None:
+async def expect_soon(holds: Any, within_s: float = 15) -> None:
     async with asyncio.timeout(within_s):
         while not holds():
             await asyncio.sleep(0.02)
@@ -226,7 +226,7 @@ async def test_only_one_of_two_masters_creates(ship: Ship) -> None:
     backends = [ship.bus.events, event_rules.EventBackend(ship.bus._link, "lab", SystemClock())]
     task = asyncio.create_task(backends[1].run())
     try:
-        await eventually(lambda: not backends[1].fault)
+        await expect_soon(lambda: not backends[1].fault)
         for n in range(20):
             first, second = await asyncio.gather(
                 *(b.commit([a_create(f"e{n}", str(i))]) for i, b in enumerate(backends))
@@ -266,7 +266,7 @@ async def test_bookmarks_come_to_a_quiet_watch(ship: Ship, monkeypatch: pytest.M
     other = event_rules.EventBackend(ship.bus._link, "lab", SystemClock())
     task = asyncio.create_task(other.run())
     try:
-        await eventually(lambda: not other.fault)
+        await expect_soon(lambda: not other.fault)
         revision = (await other.list("events")).revision
         async with asyncio.timeout(5):
             assert await anext(other.watch("events", revision)) == [Watched("BOOKMARK", b"", revision)]
@@ -301,7 +301,7 @@ async def test_killed_midway_it_comes_back_and_everything_catches_up(ship: Ship)
     waiting = asyncio.create_task(anext(watch))  # type: ignore[arg-type]
     assert ship.bus.pid is not None
     os.kill(ship.bus.pid, signal.SIGKILL)
-    await eventually(lambda: not ship.bus.health().healthy)
+    await expect_soon(lambda: not ship.bus.health().healthy)
     assert len(await ship.names()) == 20
     with pytest.raises(ApiError) as refused:
         async with asyncio.timeout(1):
@@ -422,7 +422,7 @@ async def test_a_taken_port_is_said_and_waited_out(tmp_path: Path) -> None:
     held = await asyncio.start_server(lambda _r, w: w.close(), host, int(port))
     try:
         ship.launch()
-        await eventually(lambda: "address already in use" in ship.bus.health().message)
+        await expect_soon(lambda: "address already in use" in ship.bus.health().message)
         held.close()
         await ship.healthy()
     finally:
@@ -436,13 +436,13 @@ async def test_no_nats_server_is_left_when_the_master_is_killed(tmp_path: Path) 
     master = start_master(tmp_path, port)
     pid_file = tmp_path / "bus" / "nats.pid"
     try:
-        await eventually(lambda: is_listening(port))
+        await expect_soon(lambda: is_listening(port))
         pid = msgspec.json.decode(pid_file.read_bytes())["pid"]
         assert b"nats-server" in command_of(pid)
     finally:
         master.kill()
         master.wait()
-    await eventually(lambda: not command_of(pid))
+    await expect_soon(lambda: not command_of(pid))
 
 
 async def test_a_nats_server_left_behind_is_replaced(tmp_path: Path) -> None:

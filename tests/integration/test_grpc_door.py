@@ -403,7 +403,7 @@ async def test_a_client_that_goes_away_ends_the_command(harbour: Harbour) -> Non
     await call.write(pods_pb2.ExecInput(stdin=b"x"))
     await call.read()
     call.cancel()
-    await asyncio.wait_for(worker.ended.wait(), 5)
+    assert await asyncio.wait_for(worker.ended.wait(), 5)
 
 
 @pytest.mark.parametrize(

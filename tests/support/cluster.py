@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.host import Host, eventually
+from tests.support.host import Host, expect_soon
 
 ROOT = Path(__file__).resolve().parents[2]
 WEB = (ROOT / "deploy" / "manifests" / "web.yaml").read_text()
@@ -98,7 +98,7 @@ def kill(host: Host, daemon: str) -> None:
     pid = pid_of(host, daemon)
     host.kill(pid)
     gone: Callable[[], bool] = lambda: host.run("/bin/kill", "-0", str(pid), check=False).returncode != 0  # noqa: E731
-    eventually(gone, 10, f"the {daemon} is dead")
+    expect_soon(gone, 10, f"the {daemon} is dead")
 
 
 def write_maps(host: Host, prefix: str, count: int) -> list[str]:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from barque.deploy.dockerd import answers
-from tests.support.host import die_with_parent, eventually
+from tests.support.host import die_with_parent, expect_soon
 
 _SOCKET = Path(tempfile.gettempdir()) / f"barque-test-docker-{os.getpid()}.sock"
 HOST = f"unix://{_SOCKET}"
@@ -41,7 +41,7 @@ def running() -> Iterator[None]:
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=lambda: die_with_parent(signal.SIGTERM),
         )  # fmt: skip
     try:
-        eventually(lambda: answers(HOST) or process.poll() is not None, 30, "dockerd answers")
+        expect_soon(lambda: answers(HOST) or process.poll() is not None, 30, "dockerd answers")
         assert process.poll() is None, (folder / "log").read_text()[-2000:]
         yield
     finally:

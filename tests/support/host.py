@@ -125,7 +125,7 @@ def a_host() -> Iterator[Host]:
         preexec_fn=lambda: die_with_parent(signal.SIGKILL),
     )  # fmt: skip
     try:
-        eventually(lambda: (folder / "ready").exists() or holder.poll() is not None, 10, "the host is set up")
+        expect_soon(lambda: (folder / "ready").exists() or holder.poll() is not None, 10, "the host is set up")
         assert holder.poll() is None, "the host could not be set up; its error is printed above"
         pid = int(Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()[0])
         yield Host(pid, folder)
@@ -135,7 +135,7 @@ def a_host() -> Iterator[Host]:
         _remove(folder)
 
 
-def eventually(probe: Callable[[], T], timeout_s: float, what: str, pause_s: float = 0.05) -> T:
+def expect_soon(probe: Callable[[], T], timeout_s: float, what: str, pause_s: float = 0.05) -> T:
     """Call `probe` until it answers something true; its answer. Fails saying `what` never came and the last fault."""
     deadline = time.monotonic() + timeout_s
     while True:

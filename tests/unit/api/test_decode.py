@@ -156,7 +156,9 @@ def test_a_body_may_not_be_nested_without_end() -> None:
 
 
 def test_a_wide_body_is_not_a_deep_one() -> None:
-    decode.decode_object(body(pod(containers=[{"name": f"c{i}", "image": "x"} for i in range(200)])), PODS)
+    wide, _ = decode.decode_object(body(pod(containers=[{"name": f"c{i}", "image": "x"} for i in range(200)])), PODS)
+    assert isinstance(wide, core_v1.Pod)
+    assert len(wide.spec.containers) == 200
 
 
 def test_convert_is_as_strict() -> None:

@@ -30,7 +30,7 @@ def run(data_dir: Path, *options: str) -> Result:
     return CliRunner().invoke(worker, ["run", "--data-dir", str(data_dir), *options])
 
 
-def says(result: Result, words: str) -> None:
+def check_refusal(result: Result, words: str) -> None:
     """One line, exit code 1, no traceback."""
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
@@ -41,27 +41,27 @@ def says(result: Result, words: str) -> None:
 
 def test_without_root(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    says(run(data_dir), "a worker needs root, for containers and networking: run it with sudo")
+    check_refusal(run(data_dir), "a worker needs root, for containers and networking: run it with sudo")
 
 
 def test_before_it_has_joined(data_dir: Path) -> None:
-    says(run(data_dir), "this host has not joined a cluster")
+    check_refusal(run(data_dir), "this host has not joined a cluster")
 
 
 def test_with_a_certificate_that_is_no_workers(data_dir: Path) -> None:
     joined(data_dir, ADMIN)
-    says(run(data_dir), "is no worker's (barque-admin): run `barque worker join` first")
+    check_refusal(run(data_dir), "is no worker's (barque-admin): run `barque worker join` first")
 
 
 def test_as_another_node(data_dir: Path) -> None:
     joined(data_dir, node_subject("n1"))
-    says(run(data_dir, "--node-name", "n2"), "this host joined as node n1, not n2")
+    check_refusal(run(data_dir, "--node-name", "n2"), "this host joined as node n1, not n2")
 
 
 def test_with_a_damaged_profile(data_dir: Path) -> None:
     joined(data_dir, node_subject("n1"))
     Settings(data_dir).profile.write_text("masters: [")
-    says(run(data_dir), str(Settings(data_dir).profile))
+    check_refusal(run(data_dir), str(Settings(data_dir).profile))
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["absent", "not-a-socket"])
@@ -71,7 +71,7 @@ def test_without_docker(data_dir: Path, there: bool) -> None:
     if there:
         socket.touch()
     result = run(data_dir, "--docker-host", f"unix://{socket}")
-    says(result, f"no Docker at unix://{socket}: install it (docker.io) or start it (systemctl start docker)")
+    check_refusal(result, f"no Docker at unix://{socket}: install it (docker.io) or start it (systemctl start docker)")
 
 
 def test_without_iptables(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,4 +81,4 @@ def test_without_iptables(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(daemon.DockerRuntime, "prepare", prepare)
     monkeypatch.setenv("PATH", "")
-    says(run(data_dir), "iptables is not installed: install the package iptables")
+    check_refusal(run(data_dir), "iptables is not installed: install the package iptables")
