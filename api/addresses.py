@@ -61,14 +61,6 @@ def subnets(cidr: str, prefix: int) -> list[str]:
     return [str(subnet) for subnet in network(cidr).subnets(new_prefix=prefix)]
 
 
-def is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
 def is_ipv4(text: str) -> bool:
     try:
         ipaddress.IPv4Address(text)

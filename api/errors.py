@@ -108,13 +108,6 @@ def conflict(resource: str, group: str, name: str, why: str) -> ApiError:
     return ApiError(409, "Conflict", message, StatusDetails(name=name, group=group, kind=resource))
 
 
-def access_denied(user: str, verb: str, resource: str, group: str, name: str, why: str) -> ApiError:
-    subject = f"{resource}.{group}" if group else resource
-    named = f'{subject} "{name}"' if name else subject
-    message = f'{named} is forbidden: User "{user}" cannot {verb} resource "{subject}": {why}'
-    return ApiError(403, "Forbidden", message, StatusDetails(name=name, group=group, kind=resource))
-
-
 def refused(resource: str, group: str, name: str, why: str) -> ApiError:
     """403: allowed to ask, but the cluster's state forbids it (a namespace being deleted, say)."""
     subject = f"{resource}.{group}" if group else resource

@@ -140,11 +140,6 @@ def from_label_selector(selector: LabelSelector | None) -> Labels:
     return Labels(tuple(found))
 
 
-def from_map(labels: Mapping[str, str]) -> Labels:
-    """The selector of a Service: equal in each; an empty one selects nothing there, so it matches nothing here."""
-    return Labels(tuple(Requirement(k, "In", (v,)) for k, v in sorted(labels.items()))) if labels else NOTHING
-
-
 def parse_fields(text: str, resource: Resource) -> Fields:
     """Parse "spec.nodeName=n1,status.phase!=Failed". Raises ApiError 400 on a field that is not selectable here."""
     found = []

@@ -41,8 +41,3 @@ class SystemClock:
 def timestamp(moment: datetime.datetime) -> str:
     """`metav1.Time`: RFC 3339 in UTC to the second."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def micro_timestamp(moment: datetime.datetime) -> str:
-    """`metav1.MicroTime`: RFC 3339 in UTC to the microsecond."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -62,10 +62,6 @@ class WorkQueue:
             self.shut_down()
             self._timer = asyncio.create_task(self._wait_due())
 
-    def add_rate_limited(self, key: str) -> None:
-        """Add the key again after a pause that doubles with every failure until `forget(key)`."""
-        self.add_after(key, self.next_retry_s(key))
-
     def next_retry_s(self, key: str) -> float:
         """Count one more failure of the key; return how long to wait."""
         failures = self._failures.get(key, 0)

@@ -98,7 +98,7 @@ class Report:
         clear = "\r\033[K" if self._live else ""
         click.echo(f"{clear}{click.style('✓', fg='green')} {what} ({time.monotonic() - self._begin:.1f} s)")
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Leave the line of a step that did not end."""
         if self._live:
             click.echo("\r\033[K", nl=False)
@@ -110,7 +110,7 @@ def bring_up(place: Place, report: Report) -> None:
         raise LocalError("a worker sets up networks and containers, which only root may: run `sudo barque up`")
     _check_ports(place)
     with contextlib.ExitStack() as undo:
-        undo.callback(report.stop)
+        undo.callback(report.close)
         report.begin("Docker")
         own = _ensure_docker(place)
         if own:
@@ -122,6 +122,8 @@ def bring_up(place: Place, report: Report) -> None:
         _await_master(place)
         report.done(f"master answers on 127.0.0.1:{place.grpc_port}")
         report.begin(f"node {place.node_name}")
+        if not place.worker.data_dir.exists():
+            undo.callback(_remove_new_worker, place)
         asyncio.run(_join_worker(place))
         if _start_worker(place):
             undo.callback(processes.stop, place.pid_file("worker"))
@@ -130,10 +132,23 @@ def bring_up(place: Place, report: Report) -> None:
         undo.pop_all()
 
 
+def _remove_new_worker(place: Place) -> None:
+    """Take back what a worker that never came up has made of this host; an older one's pods are none of ours."""
+    try:
+        asyncio.run(clean_worker(place.worker))
+    except WorkerError as error:
+        log.warning("not everything of the new worker is removed: %s", error)
+
+
 def take_down(place: Place, report: Report, *, purge: bool) -> None:
     """Stop the cluster and remove its traces. Raises `LocalError`."""
     if os.geteuid() != 0:
         raise LocalError("only root can stop the cluster: run `sudo barque down`")
+    with contextlib.closing(report):
+        _take_down(place, report, purge=purge)
+
+
+def _take_down(place: Place, report: Report, *, purge: bool) -> None:
     if processes.stop(place.pid_file("worker")):
         report.done("worker stopped")
     if place.worker.data_dir.exists():

@@ -6,10 +6,10 @@ go to: the ready ones, or, where there are none, those that end but still serve 
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from barque.api.addresses import is_ipv4
 from barque.api.types.core_v1 import Service
 from barque.api.types.core_v1 import ServicePort as ApiServicePort
 from barque.api.types.discovery_v1 import Endpoint, EndpointSlice
@@ -72,15 +72,6 @@ def _is_proxied(service: Service) -> bool:
     if service.spec.type == "ExternalName" or OTHER_PROXY_LABEL in service.metadata.labels:
         return False
     return is_ipv4(service.spec.clusterIP)
-
-
-def is_ipv4(text: str) -> bool:
-    """Whether this is an IPv4 address and not "", "None" or IPv6."""
-    try:
-        ipaddress.IPv4Address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _backends(port: ApiServicePort, slices: Iterable[EndpointSlice]) -> tuple[Backend, ...]:

@@ -330,6 +330,20 @@ def test_a_failed_up_leaves_nothing_half_made(cluster: Host, before: dict[str, s
     assert traces(cluster) == before
 
 
+def test_a_worker_that_cannot_start_is_taken_back_with_all_it_made(cluster: Host, before: dict[str, str]) -> None:
+    tools = (
+        "mkdir /run/few; for t in dockerd containerd containerd-shim-runc-v2 runc; do ln -s $(which $t) /run/few; done"
+    )
+    cluster.run("bash", "-c", tools)
+    up = [sys.executable, "-P", "-m", "barque.cli", "up"]
+    done = cluster.run("env", "PATH=/run/few:/bin:/usr/bin", *up, check=False)
+    assert done.returncode == 1
+    assert "install the package iptables" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert traces(cluster) == before
+    assert cluster.run("ls", "/var/lib/barque").stdout.split() == ["master"]
+
+
 def test_a_taken_port_is_named(cluster: Host) -> None:
     with cluster.start(sys.executable, "-m", "http.server", "7443") as taken:
         try:

@@ -117,11 +117,6 @@ def test_an_unknown_operator_of_an_objects_selector_is_refused() -> None:
         selectors.from_label_selector(selector)
 
 
-def test_a_services_empty_selector_selects_no_pod() -> None:
-    assert not selectors.from_map({}).matches({"app": "web"})
-    assert selectors.from_map({"app": "web"}).matches({"app": "web", "tier": "x"})
-
-
 def test_pods_are_selected_by_their_fields() -> None:
     pod = fields.selectable(a_pod("web").on("n1").ready().build(), PODS)
     assert selectors.parse_fields("spec.nodeName=n1,status.phase!=Failed", PODS).matches(pod)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from barque.api.errors import access_denied, too_many_requests, unauthorized, unavailable
+from barque.api.errors import refused, too_many_requests, unauthorized, unavailable
 from barque.cli.arguments import parse_duration, parse_wanted
 from barque.cli.commands.token import join_address
 from barque.cli.main import COMMANDS, cli
@@ -77,8 +77,8 @@ def test_unknown_options_are_wrong_usage() -> None:
             "if none runs here, `barque up` starts one",
         ),
         (
-            access_denied("system:node:n1", "list", "pods", "", "", "no"),
-            'Error from server (Forbidden): pods is forbidden: User "system:node:n1" cannot list resource "pods": no',
+            refused("pods", "", "web", "the namespace is being deleted"),
+            'Error from server (Forbidden): pods "web" is forbidden: the namespace is being deleted',
         ),
         (
             unauthorized("the certificate has expired"),
