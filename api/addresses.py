@@ -67,3 +67,43 @@ def is_ipv4(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_ip(text: str) -> bool:
+    """Whether it is an IPv4 or IPv6 address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_cidr(text: str) -> bool:
+    """Whether it is an address range with a prefix length; host bits may be set."""
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return "/" in text
+
+
+def is_network(text: str) -> bool:
+    """Whether it is an address range whose host bits are zero."""
+    try:
+        network(text)
+    except ValueError:
+        return False
+    return "/" in text
+
+
+def special(address: str) -> list[str]:
+    """Why traffic is not to be sent to this address, in Kubernetes' words; nothing for an ordinary one."""
+    parsed = ipaddress.ip_address(address)
+    link_local_multicast = ipaddress.ip_network("224.0.0.0/24" if parsed.version == 4 else "ff02::/16")
+    faults = {
+        f"unspecified ({address})": parsed.is_unspecified,
+        "in the loopback range (127.0.0.0/8, ::1/128)": parsed.is_loopback,
+        "in the link-local range (169.254.0.0/16, fe80::/10)": parsed.is_link_local,
+        "in the link-local multicast range (224.0.0.0/24, ff02::/10)": parsed in link_local_multicast,
+    }
+    return [words for words, applies in faults.items() if applies]

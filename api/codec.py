@@ -26,7 +26,8 @@ class Slotted(NamedTuple):
     slot: int
 
     def at(self, revision: int) -> bytes:
-        return self.json[: self.slot] + str(revision).encode() + self.json[self.slot :]
+        json, slot = self.json, self.slot
+        return b"%b%d%b" % (json[:slot], revision, json[slot:])
 
 
 def encode(obj: Object) -> bytes:
@@ -40,6 +41,20 @@ def decode(kind: type[T], data: bytes) -> T:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
     decoded: T = decoder.decode(data)
     return decoded
+
+
+def from_document(kind: type[T], document: Any) -> T:
+    """A struct from a JSON document in memory. Raises `msgspec.ValidationError` as `decode` does.
+
+    By way of bytes, since only these fill the fields that stay undecoded (`msgspec.Raw`).
+    """
+    return decode(kind, _encoder.encode(document))
+
+
+def to_document(obj: Object) -> dict[str, Any]:
+    """The JSON document of a struct, shared with nothing."""
+    document: dict[str, Any] = msgspec.json.decode(_encoder.encode(obj))
+    return document
 
 
 def encode_slotted(obj: Any) -> Slotted:

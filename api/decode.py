@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,8 +17,9 @@ import msgspec
 from barque.api import codec
 from barque.api.errors import ApiError, bad_request
 from barque.api.resources import Resource
-from barque.api.shapes import FieldShape, shape_of
+from barque.api.shapes import Container, FieldShape, shape_of
 from barque.api.types.base import Object
+from barque.api.yaml_documents import YamlError, read_documents
 
 T = TypeVar("T")
 
@@ -46,7 +48,7 @@ def decode_object(body: bytes, resource: Resource, field_validation: str = "Stri
         obj = codec.decode(resource.type, body)
     except msgspec.ValidationError as error:
         obj = _typed(raw, resource, error)
-    faults = [] if field_validation == "Ignore" else [*_unknown_fields(resource.type, raw), *_duplicates(body, raw)]
+    faults = [] if field_validation == "Ignore" else [*_unknown(resource.type, raw), *_duplicates(body, raw)]
     return obj, _judge(faults, resource, field_validation)
 
 
@@ -62,6 +64,49 @@ def parse_json(body: bytes) -> dict[str, Any]:
         raise bad_request(f"the body must be a JSON object, not {_json_name(raw)}")
     if body.count(b"{") + body.count(b"[") > _MAX_DEPTH:
         _check_depth(raw)
+    return raw
+
+
+def parse_configuration(body: bytes, field_validation: str = "Strict") -> tuple[dict[str, Any], list[str]]:
+    """An applied configuration, YAML or JSON, as it was written, and the warnings.
+
+    Raises ApiError 400 where it cannot be read or, strictly, gives a key twice.
+    """
+    if body.lstrip()[:1] == b"{":
+        try:
+            raw = _raw_decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass  # it may still be YAML in flow style, whose reader has the better words if not
+        else:
+            _check_depth(raw)
+            return raw, _judge_configuration(_duplicates(body, raw), field_validation)
+    try:
+        documents = list(read_documents(body))
+    except YamlError as unreadable:
+        raise bad_request(f"error decoding YAML: {unreadable}") from None
+    if len(documents) != 1 or not isinstance(documents[0].data, dict):
+        raise bad_request("error decoding YAML: the body must be one object")
+    _check_depth(documents[0].data)
+    return documents[0].data, _judge_configuration(documents[0].duplicates, field_validation)
+
+
+def _judge_configuration(faults: list[str], field_validation: str) -> list[str]:
+    if faults and field_validation in ("Strict", ""):
+        raise bad_request(f"error strict decoding YAML: {', '.join(faults)}")
+    return [] if field_validation == "Ignore" else faults
+
+
+def parse_list(body: bytes) -> list[Any]:
+    """The body as a JSON list (the operations of a JSON patch). Raises ApiError 400."""
+    try:
+        raw = _raw_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise bad_request(f"the body is not JSON: {error}") from None
+    except RecursionError:
+        raise _too_deep() from None
+    if not isinstance(raw, list):
+        raise bad_request(f"the body must be a JSON list of operations, not {_json_name(raw)}")
+    _check_depth(raw)
     return raw
 
 
@@ -92,9 +137,9 @@ def convert_with_warnings(
 ) -> tuple[Object, list[str]]:
     """As `convert`, and what `decode_object` would warn of."""
     _check_kind(data, resource)
-    faults = [] if field_validation == "Ignore" else _unknown_fields(resource.type, data)
+    faults = [] if field_validation == "Ignore" else _unknown(resource.type, data)
     try:
-        obj: Object = msgspec.convert(data, resource.type)
+        obj: Object = codec.from_document(resource.type, data)
     except msgspec.ValidationError as error:
         obj = _typed(data, resource, error)
     return obj, _judge(faults, resource, field_validation)
@@ -127,7 +172,7 @@ def _typed(raw: dict[str, Any], resource: Resource, error: msgspec.ValidationErr
     if faults:
         raise _refusal(resource, ", ".join(faults))
     try:
-        obj: Object = msgspec.convert(cleaned, resource.type)
+        obj: Object = codec.from_document(resource.type, cleaned)
     except msgspec.ValidationError:
         raise _refusal(resource, str(error)) from None
     return obj
@@ -140,6 +185,39 @@ def _without_nulls(value: T) -> T:
     if isinstance(value, list):
         return [_without_nulls(v) for v in value]  # type: ignore[return-value]
     return value
+
+
+def _unknown(kind: type[Object], raw: dict[str, Any]) -> list[str]:
+    return [] if _is_known(kind, raw) else _unknown_fields(kind, raw)
+
+
+def _is_known(kind: type[Object], raw: dict[str, Any]) -> bool:
+    """Whether every field is one of the kind's: the common case, without the paths of those that are not."""
+    names, structs = _names(kind)
+    if not raw.keys() <= names:
+        return False
+    for name, value in raw.items():
+        field = structs.get(name)
+        if field is None:
+            continue
+        struct, container = field
+        if container == "":
+            inside: Iterable[Any] = (value,)
+        elif container == "list":
+            inside = value if isinstance(value, list) else ()
+        else:
+            inside = value.values() if isinstance(value, dict) else ()
+        if not all(_is_known(struct, each) for each in inside if each.__class__ is dict):
+            return False
+    return True
+
+
+@cache
+def _names(kind: type[Object]) -> tuple[frozenset[str], dict[str, tuple[type[Object], Container]]]:
+    """The names of a kind's fields, and what stands in those that hold structs."""
+    shape = shape_of(kind)
+    structs = {name: (field.struct, field.container) for name, field in shape.items() if field.struct is not None}
+    return frozenset(shape), structs
 
 
 def _unknown_fields(kind: type[Object], raw: dict[str, Any], path: str = "") -> list[str]:
@@ -173,10 +251,11 @@ def _unknown_within(field: FieldShape, struct: type[Object], value: Any, path: s
 def _duplicates(body: bytes, raw: dict[str, Any]) -> list[str]:
     """`duplicate field "spec.replicas"` for each key that stands twice in one object.
 
-    A body that equals its own re-encoding has none; only others are read key by key.
+    A body that equals its own re-encoding, but for white space, has none; only others are read key by key.
     """
     try:
-        if msgspec.json.format(body, indent=-1) == msgspec.json.encode(raw):
+        encoded = msgspec.json.encode(raw)
+        if body == encoded or msgspec.json.format(body, indent=-1) == encoded:
             return []
     except msgspec.MsgspecError:  # it has a number or text that re-encodes differently; the scan below decides
         pass
@@ -228,14 +307,12 @@ def _wrong_in_field(field: FieldShape, value: Any, path: str) -> list[str]:
 
 
 def _wrong_value(field: FieldShape, value: Any, path: str) -> list[str]:
-    if field.struct is not None:
-        return (
-            _wrong_types(field.struct, value, path) if isinstance(value, dict) else [_mismatch(path, "object", value)]
-        )
-    if not field.scalars or type(value) in field.scalars:
+    if field.struct is not None and isinstance(value, dict):
+        return _wrong_types(field.struct, value, path)
+    allowed = field.scalars if field.struct is None else field.scalars | {dict}
+    if not allowed or type(value) in allowed:
         return []
-    expected = " or ".join(name for kind, name in _JSON_NAMES.items() if kind in field.scalars)
-    return [_mismatch(path, expected, value)]
+    return [_mismatch(path, " or ".join(name for kind, name in _JSON_NAMES.items() if kind in allowed), value)]
 
 
 def _mismatch(path: str, expected: str, value: Any) -> str:

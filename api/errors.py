@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from barque.api.types.meta_v1 import Status, StatusCause, StatusDetails
+from barque.api.types.meta_v1 import ListMeta, Status, StatusCause, StatusDetails
 
 
 class FieldError(NamedTuple):
@@ -60,22 +60,35 @@ def _show(value: object) -> str:
 
 
 class ApiError(Exception):
-    """A refused request: HTTP code, Kubernetes reason, one sentence, and the faulty fields if any."""
+    """A refused request: HTTP code, Kubernetes reason, one sentence, and the faulty fields if any.
 
-    def __init__(self, code: int, reason: str, message: str, details: StatusDetails | None = None) -> None:
+    `continue_` is the token by which a list that has lost its revision can be carried on with at the newest one.
+    """
+
+    def __init__(
+        self, code: int, reason: str, message: str, details: StatusDetails | None = None, continue_: str = ""
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
         self.message = message
         self.details = details
+        self.continue_ = continue_
 
     def status(self) -> Status:
         """The `Status` object that travels to the client."""
-        return Status(status="Failure", code=self.code, reason=self.reason, message=self.message, details=self.details)
+        return Status(
+            metadata=ListMeta(continue_=self.continue_),
+            status="Failure",
+            code=self.code,
+            reason=self.reason,
+            message=self.message,
+            details=self.details,
+        )
 
     @classmethod
     def from_status(cls, status: Status) -> ApiError:
-        return cls(status.code or 500, status.reason, status.message, status.details)
+        return cls(status.code or 500, status.reason, status.message, status.details, status.metadata.continue_)
 
 
 def invalid_object(kind: str, group: str, name: str, errors: list[FieldError]) -> ApiError:
@@ -127,9 +140,22 @@ def method_not_allowed(verb: str, resource: str) -> ApiError:
     return ApiError(405, "MethodNotAllowed", f"{verb} is not supported on resources of kind {resource!r}")
 
 
-def expired(why: str) -> ApiError:
-    """410: the revision asked for is no longer in the history; list again."""
-    return ApiError(410, "Expired", why)
+def expired(why: str, continue_: str = "") -> ApiError:
+    """410: the revision asked for is no longer in the history; list again, or go on from `continue_`."""
+    return ApiError(410, "Expired", why, continue_=continue_)
+
+
+def too_large_revision(wanted: int, current: int) -> ApiError:
+    """504: the revision asked for is not reached yet, and was not within the time a read waits for one."""
+    cause = StatusCause(reason="ResourceVersionTooLarge", message="Too large resource version")
+    details = StatusDetails(causes=[cause], retryAfterSeconds=1)
+    message = f"Timeout: Too large resource version: {wanted}, current: {current}"
+    return ApiError(504, "Timeout", message, details)
+
+
+def too_large_entity(limit_bytes: int) -> ApiError:
+    """413: the object is larger than the cluster keeps, or the request than it reads."""
+    return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit_bytes}")
 
 
 def too_many_requests(why: str) -> ApiError:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from barque.api.resources import Resource
 from barque.api.types.base import Object
 
 # Selectable fields whose absence means something other than "".
-_WHEN_UNSET = {"spec.unschedulable": "false", "status.replicas": "0"}
+_WHEN_UNSET = {"spec.hostNetwork": "false", "spec.unschedulable": "false", "status.replicas": "0"}
+# Selectable fields that are no path to one value: how each is taken from the object.
+_COMPUTED: dict[tuple[str, str], Callable[[Any], str]] = {
+    ("Event", "source"): lambda event: (event.source.component if event.source else "") or event.reportingComponent,
+    ("Pod", "status.podIPs"): lambda pod: ",".join(address.ip for address in pod.status.podIPs),
+}
 
 
 def selectable(obj: Object, resource: Resource) -> dict[str, str]:
@@ -16,7 +22,8 @@ def selectable(obj: Object, resource: Resource) -> dict[str, str]:
     meta = obj.metadata  # type: ignore[attr-defined]  # every served kind has it
     found = {"metadata.name": meta.name, "metadata.namespace": meta.namespace}
     for path in resource.fields:
-        found[path] = _text_at(obj, path)
+        computed = _COMPUTED.get((resource.kind, path))
+        found[path] = computed(obj) if computed is not None else _text_at(obj, path)
     return found
 
 

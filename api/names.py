@@ -6,6 +6,9 @@ Each check returns the faults as the sentences Kubernetes users know (apimachine
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+
+Check = Callable[[str], list[str]]
 
 _DNS1123_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _DNS1123_SUBDOMAIN = rf"{_DNS1123_LABEL}(\.{_DNS1123_LABEL})*"
@@ -59,6 +62,14 @@ def dns1123_label(name: str) -> list[str]:
 def dns1123_subdomain(name: str) -> list[str]:
     """Labels joined by dots: at most 253 characters."""
     return [*_at_most(name, 253), *([] if _is_dns1123_subdomain(name) else [_DNS1123_SUBDOMAIN_WORDS])]
+
+
+def fully_qualified_domain_name(name: str) -> list[str]:
+    """A DNS name of two labels at least; the dot that may end it does not count."""
+    faults = dns1123_subdomain(name.removesuffix("."))
+    if not faults and "." not in name.removesuffix("."):
+        return ["should be a domain with at least two segments separated by dots"]
+    return faults
 
 
 def dns1035_label(name: str) -> list[str]:

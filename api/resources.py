@@ -1,7 +1,9 @@
 """The registry of resources: which kinds Barque serves, under which names, and what may be done with them.
 
-A kind is listed here once its behaviour exists. Types are imported on first use, so that a process pays only for the
-groups it touches.
+A kind is listed here once its behaviour exists; those that Barque knows but does not serve yet stand in
+`barque.api.unserved`, so that they are refused by name. Looking up rows imports no types: a struct's module is imported
+on first use of `Resource.type`, so that a process pays only for the groups it touches. Which columns the tables of a
+resource have is said in `barque.api.columns`, by group and kind.
 """
 
 from __future__ import annotations
@@ -14,8 +16,11 @@ from functools import cached_property
 
 from barque.api.errors import ApiError
 from barque.api.types.base import Object
+from barque.api.unserved import UNSERVED
 
-ALL_VERBS = ("get", "list", "watch", "create", "update", "patch", "delete")
+ALL_VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
+# A namespace takes everything in it along, so they are deleted one by one.
+_SINGLE_VERBS = tuple(verb for verb in ALL_VERBS if verb != "deletecollection")
 
 
 @dataclass(frozen=True)
@@ -49,35 +54,39 @@ class Resource:
     def api_version(self) -> str:
         return f"{self.group}/{self.version}" if self.group else self.version
 
+    @property
+    def module(self) -> str:
+        """The module of `barque.api.types` that holds the struct."""
+        return self.types_module or f"{self.group.split('.')[0] or 'core'}_{self.version}"
+
     @cached_property
     def type(self) -> type[Object]:
         """The struct of this kind; imports its module on first use."""
-        module = self.types_module or f"{self.group.split('.')[0] or 'core'}_{self.version}"
-        found: type[Object] = getattr(importlib.import_module(f"barque.api.types.{module}"), self.kind)
+        found: type[Object] = getattr(importlib.import_module(f"barque.api.types.{self.module}"), self.kind)
         return found
 
 
+_EVENT_FIELDS = (
+    *(f"involvedObject.{name}" for name in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")),
+    "reason", "reportingComponent", "source", "type",
+)  # fmt: skip
+_POD_FIELDS = (
+    "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
+    "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
+)  # fmt: skip
+
 RESOURCES: tuple[Resource, ...] = (
-    Resource("", "v1", "Namespace", "namespaces", "namespace", ("ns",), (), False, ALL_VERBS, ("status",), ("status.phase",)),
+    Resource("", "v1", "Namespace", "namespaces", "namespace", ("ns",), (), False, _SINGLE_VERBS, ("status",), ("status.phase",)),
     Resource("", "v1", "Node", "nodes", "node", ("no",), (), False, ALL_VERBS, ("status",), ("spec.unschedulable",)),
-    Resource(
-        "", "v1", "Pod", "pods", "pod", ("po",), ("all",), True, ALL_VERBS, ("status", "binding"),
-        ("spec.nodeName", "status.phase", "status.podIP", "spec.restartPolicy", "spec.schedulerName"),
-    ),
+    Resource("", "v1", "Pod", "pods", "pod", ("po",), ("all",), True, ALL_VERBS, ("status", "binding"), _POD_FIELDS),
+    Resource("", "v1", "PodTemplate", "podtemplates", "podtemplate"),
     Resource("", "v1", "ConfigMap", "configmaps", "configmap", ("cm",)),
     Resource("", "v1", "Secret", "secrets", "secret", fields=("type",)),
     Resource(
         "", "v1", "Service", "services", "service", ("svc",), ("all",), True, ALL_VERBS, ("status",),
         ("spec.clusterIP", "spec.type"),
     ),
-    Resource(
-        "", "v1", "Event", "events", "event", ("ev",),
-        fields=(
-            "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
-            "reason", "type", "reportingComponent",
-        ),
-        storage="bus",
-    ),
+    Resource("", "v1", "Event", "events", "event", ("ev",), fields=_EVENT_FIELDS, storage="bus"),
     Resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", "endpointslice"),
     Resource(
         "apps", "v1", "ReplicaSet", "replicasets", "replicaset", ("rs",), ("all",), True, ALL_VERBS, ("status", "scale"),
@@ -86,31 +95,40 @@ RESOURCES: tuple[Resource, ...] = (
     Resource(
         "apps", "v1", "Deployment", "deployments", "deployment", ("deploy",), ("all",), True, ALL_VERBS, ("status", "scale"),
     ),
+    Resource("coordination.k8s.io", "v1", "Lease", "leases", "lease"),
 )  # fmt: skip
 
 _BY_PLURAL = {(r.group, r.plural): r for r in RESOURCES}
 _BY_KIND = {(r.api_version, r.kind): r for r in RESOURCES}
+_BY_STRUCT = {(f"barque.api.types.{r.module}", r.kind): r for r in RESOURCES}
 
 
 def by_plural(group: str, plural: str) -> Resource:
-    """The resource of a target. Raises 404 in Kubernetes' words where it is not served."""
+    """The resource of a target. Raises 404 where it is not served."""
     found = _BY_PLURAL.get((group, plural))
     if found is None:
-        raise ApiError(404, "NotFound", f"barque does not serve resource {plural}{f'.{group}' if group else ''}")
+        name = f"{plural}.{group}" if group else plural
+        yet = " yet" if any((u.group, u.plural) == (group, plural) for u in UNSERVED) else ""
+        raise ApiError(404, "NotFound", f"barque does not serve resource {name}{yet}")
     return found
 
 
 def by_kind(api_version: str, kind: str) -> Resource:
-    """The resource of a manifest's `apiVersion` and `kind`. Raises 404 naming near kinds."""
+    """The resource of a manifest's `apiVersion` and `kind`.
+
+    Raises 404: of a kind that Barque does not serve yet, saying so; of any other in Kubernetes' words, naming near ones.
+    """
     found = _BY_KIND.get((api_version, kind))
-    if found is None:
-        raise ApiError(404, "NotFound", f"barque does not serve kind {kind} of {api_version}{_hint(kind)}")
-    return found
+    if found is not None:
+        return found
+    if any((u.api_version, u.kind) == (api_version, kind) for u in UNSERVED):
+        raise ApiError(404, "NotFound", f"barque does not serve {kind} of {api_version} yet")
+    raise ApiError(404, "NotFound", f'no matches for kind "{kind}" in version "{api_version}"{_near_kinds(kind)}')
 
 
 def by_type(kind: type[Object]) -> Resource:
     """The resource whose struct this is."""
-    found = next((r for r in RESOURCES if r.kind == kind.__name__ and r.type is kind), None)
+    found = _BY_STRUCT.get((kind.__module__, kind.__name__))
     if found is None:
         raise LookupError(f"{kind.__qualname__} is not a served kind")
     return found
@@ -123,18 +141,25 @@ def by_word(word: str) -> Resource:
         names = {resource.plural, resource.singular, resource.kind.lower(), *resource.short_names}
         if wanted in names and (not group or group in (resource.group, f"{resource.version}.{resource.group}")):
             return resource
-    raise ApiError(404, "NotFound", f"barque does not serve resource type {word!r}{_hint(word)}")
+    for known in UNSERVED:
+        if wanted in (known.plural, known.kind.lower(), *known.short_names) and group in ("", known.group):
+            raise ApiError(404, "NotFound", f"barque does not serve {known.plural} of {known.api_version} yet")
+    names = {name for r in RESOURCES for name in (r.kind, r.plural, r.singular)}
+    near = difflib.get_close_matches(word, sorted(names), n=3, cutoff=0.6)
+    hint = _did_you_mean(near) or "; `barque api-resources` lists those there are"
+    raise ApiError(404, "NotFound", f'the server doesn\'t have a resource type "{word}"{hint}')
 
 
 def by_category(category: str) -> list[Resource]:
     return [r for r in RESOURCES if category in r.categories]
 
 
-def _hint(word: str) -> str:
-    names: Iterable[str] = (n for r in RESOURCES for n in (r.kind, r.plural, r.singular))
-    near = difflib.get_close_matches(word, list(names), n=3, cutoff=0.6)
-    return (
-        f"; did you mean {' or '.join(dict.fromkeys(near))}?"
-        if near
-        else "; `barque api-resources` lists what it serves"
-    )
+def _near_kinds(kind: str) -> str:
+    """The versions that this very kind is served in, or else kinds spelt much like it."""
+    same = [f"{r.kind} of {r.api_version}" for r in RESOURCES if r.kind.lower() == kind.lower()]
+    return _did_you_mean(same or difflib.get_close_matches(kind, [r.kind for r in RESOURCES], n=3, cutoff=0.6))
+
+
+def _did_you_mean(words: Iterable[str]) -> str:
+    listed = " or ".join(dict.fromkeys(words))
+    return f"; did you mean {listed}?" if listed else ""

@@ -63,30 +63,32 @@ def _taint(taint: Any) -> str:
 
 
 def _node_pods(page: Page, pods: Sequence[Any], allocatable: Mapping[str, Any], now: datetime.datetime) -> None:
-    from barque.api import quantity
+    from barque.api import resourcelists
     from barque.api.columns import age
-    from barque.api.podstatus import requests
+    from barque.api.podstatus import container_limits, requests
 
+    headers = ("Namespace", "Name", "CPU Requests", "CPU Limits", "Memory Requests", "Memory Limits", "Age")
     page.line(0, f"Non-terminated Pods:  ({len(pods)} in total)")
-    page.line(1, "Namespace", "Name", "CPU Requests", "Memory Requests", "Age")
-    page.line(1, "---------", "----", "------------", "---------------", "---")
-    total: dict[str, Any] = {}
+    page.line(1, *headers)
+    page.line(1, *("-" * len(header) for header in headers))
+    asked_in_all: dict[str, Any] = {}
+    limits_in_all: dict[str, Any] = {}
     for pod in pods:
-        asked = requests(pod.spec)
-        total = quantity.add(total, asked)
-        page.line(
-            1,
-            pod.metadata.namespace,
-            pod.metadata.name,
-            _share(asked.get("cpu", "0"), allocatable.get("cpu")),
-            _share(asked.get("memory", "0"), allocatable.get("memory")),
-            age(pod.metadata.creationTimestamp, now),
-        )
+        asked, limits = requests(pod.spec), container_limits(pod.spec)
+        asked_in_all = resourcelists.add(asked_in_all, asked)
+        limits_in_all = resourcelists.add(limits_in_all, limits)
+        shares = [
+            _share(amounts.get(resource, "0"), allocatable.get(resource))
+            for resource in ("cpu", "memory")
+            for amounts in (asked, limits)
+        ]
+        page.line(1, pod.metadata.namespace, pod.metadata.name, *shares, age(pod.metadata.creationTimestamp, now))
     page.line(0, "Allocated resources:")
-    page.line(1, "Resource", "Requests")
-    page.line(1, "--------", "--------")
-    for resource in sorted({"cpu", "memory"} | set(total) - {"pods"}):
-        page.line(1, resource, _share(total.get(resource, "0"), allocatable.get(resource)))
+    page.line(1, "Resource", "Requests", "Limits")
+    page.line(1, "--------", "--------", "------")
+    for resource in sorted({"cpu", "memory"} | (set(asked_in_all) | set(limits_in_all)) - {"pods"}):
+        amounts = (asked_in_all.get(resource, "0"), limits_in_all.get(resource, "0"))
+        page.line(1, resource, *(_share(amount, allocatable.get(resource)) for amount in amounts))
 
 
 def _share(asked: Any, allocatable: Any) -> str:

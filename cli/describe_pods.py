@@ -31,6 +31,8 @@ def describe_pod(page: Page, pod: Any, _: Sequence[Any] = ()) -> None:
         page.field(0, "Reason", status.reason)
     if status.message:
         page.field(0, "Message", status.message)
+    if status.nominatedNodeName:
+        page.field(0, "NominatedNodeName", status.nominatedNodeName)
     page.field(0, "IP", status.podIP)
     page.line(0, "IPs:", *([] if status.podIPs else ["<none>"]))
     for address in status.podIPs:
@@ -40,6 +42,11 @@ def describe_pod(page: Page, pod: Any, _: Sequence[Any] = ()) -> None:
         page.field(0, "Controlled By", f"{controller.kind}/{controller.name}")
     containers(page, 0, "Init Containers", spec.initContainers, status.initContainerStatuses)
     containers(page, 0, "Containers", spec.containers, status.containerStatuses, always=True)
+    containers(page, 0, "Ephemeral Containers", spec.ephemeralContainers, status.ephemeralContainerStatuses)
+    if spec.readinessGates:
+        verdicts = {condition.type: condition.status for condition in status.conditions}
+        gates = [[gate.conditionType, verdicts.get(gate.conditionType, "<none>")] for gate in spec.readinessGates]
+        page.table(0, "Readiness Gates", ("Type", "Status"), gates, ruled=False)
     if status.conditions:
         rows = [[condition.type, condition.status] for condition in status.conditions]
         page.table(0, "Conditions", ("Type", "Status"), rows, ruled=False)
@@ -220,8 +227,8 @@ def _mounts(page: Page, level: int, mounts: Sequence[Any]) -> None:
     page.line(level, "Mounts:")
     for mount in sorted(mounts, key=lambda m: str(m.mountPath)):
         flags = ["ro" if mount.readOnly else "rw"]
-        if mount.subPath:
-            flags.append(f'path="{mount.subPath}"')
+        if mount.subPath or mount.subPathExpr:
+            flags.append(f'path="{mount.subPath or mount.subPathExpr}"')
         page.line(level + 1, f"{mount.mountPath} from {mount.name} ({','.join(flags)})")
 
 
@@ -244,23 +251,63 @@ def _volume(page: Page, level: int, volume: Any) -> None:
         page.field(level, "SizeLimit", "<unset>" if limit is None else limit)
     elif volume.configMap is not None:
         page.field(level, "Type", "ConfigMap (a volume populated by a ConfigMap)")
-        page.field(level, "Name", volume.configMap.name)
-        page.field(level, "Optional", "true" if volume.configMap.optional else "false")
+        _keys(page, level, "Name", volume.configMap.name, volume.configMap)
     elif volume.secret is not None:
         page.field(level, "Type", "Secret (a volume populated by a Secret)")
-        page.field(level, "SecretName", volume.secret.secretName)
-        page.field(level, "Optional", "true" if volume.secret.optional else "false")
+        _keys(page, level, "SecretName", volume.secret.secretName, volume.secret)
     elif volume.hostPath is not None:
         page.field(level, "Type", "HostPath (bare host directory volume)")
         page.field(level, "Path", volume.hostPath.path)
         page.field(level, "HostPathType", volume.hostPath.type or "")
+    elif volume.persistentVolumeClaim is not None:
+        claim = volume.persistentVolumeClaim
+        page.field(
+            level, "Type", "PersistentVolumeClaim (a reference to a PersistentVolumeClaim in the same namespace)"
+        )
+        page.field(level, "ClaimName", claim.claimName)
+        page.field(level, "ReadOnly", "true" if claim.readOnly else "false")
     elif volume.downwardAPI is not None:
         page.field(level, "Type", "DownwardAPI (a volume populated by information about the pod)")
+        _fields_as_files(page, level, volume.downwardAPI.items)
     elif volume.projected is not None:
         page.field(level, "Type", "Projected (a volume that contains injected data from multiple sources)")
+        for source in volume.projected.sources:
+            _source(page, level, source)
     else:
         kinds = [f for f in volume.__struct_fields__ if f != "name" and getattr(volume, f) is not None]
         page.field(level, "Type", kinds[0] if kinds else "<unknown>")
+
+
+def _keys(page: Page, level: int, name: str, value: str, source: Any) -> None:
+    """A config map or a secret, which of its keys are taken, and whether it may be missing."""
+    page.field(level, name, value)
+    if source.items:
+        page.line(level, "Items:")
+        for item in source.items:
+            page.line(level + 1, f"{item.key} -> {item.path}")
+    page.field(level, "Optional", "true" if source.optional else "false")
+
+
+def _fields_as_files(page: Page, level: int, items: Sequence[Any]) -> None:
+    page.line(level, "Items:")
+    for item in items:
+        if item.fieldRef is not None:
+            page.line(level + 1, f"{item.fieldRef.fieldPath} -> {item.path}")
+        elif item.resourceFieldRef is not None:
+            page.line(level + 1, f"{item.resourceFieldRef.resource} -> {item.path}")
+
+
+def _source(page: Page, level: int, source: Any) -> None:
+    """One of the sources of a projected volume."""
+    if source.configMap is not None:
+        _keys(page, level, "ConfigMapName", source.configMap.name, source.configMap)
+    elif source.secret is not None:
+        _keys(page, level, "SecretName", source.secret.name, source.secret)
+    elif source.downwardAPI is not None:
+        page.field(level, "DownwardAPI", "true")
+        _fields_as_files(page, level, source.downwardAPI.items)
+    elif source.serviceAccountToken is not None:
+        page.field(level, "TokenExpirationSeconds", source.serviceAccountToken.expirationSeconds or 3600)
 
 
 def _toleration(toleration: Any) -> str:

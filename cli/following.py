@@ -14,7 +14,7 @@ import msgspec
 from barque.api.errors import ApiError
 from barque.cli.output import Screen
 from barque.client.clock import Clock
-from barque.client.verbs import RawEvent, Selection, Target, Verbs
+from barque.client.verbs import IncludeObject, RawEvent, Selection, Target, Verbs
 
 # A master that restarts is back within seconds; asking it more often than this would not help.
 RETRY_S = 0.5
@@ -29,13 +29,14 @@ ANEW = RawEvent("BOOKMARK", b"", 0)
 class Following(NamedTuple):
     """What is followed, and from which revision on; "" begins with an ADDED for every present object.
 
-    `waiting` is what the waiting line says meanwhile, "" for none.
+    `waiting` is what the waiting line says meanwhile, "" for none. With `rows` each change is the object's table row.
     """
 
     target: Target
     selection: Selection = Selection()
     resource_version: str = ""
     waiting: str = ""
+    rows: IncludeObject | None = None
 
 
 async def follow(verbs: Verbs, following: Following, *, clock: Clock, screen: Screen) -> AsyncGenerator[RawEvent, None]:
@@ -48,7 +49,8 @@ async def follow(verbs: Verbs, following: Following, *, clock: Clock, screen: Sc
     _say(screen, following.waiting)
     while True:
         watch = cast(
-            "AsyncGenerator[list[RawEvent], None]", verbs.watch(following.target, following.selection, revision)
+            "AsyncGenerator[list[RawEvent], None]",
+            verbs.watch(following.target, following.selection, revision, following.rows),
         )
         try:
             async with aclosing(watch):

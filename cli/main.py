@@ -10,11 +10,14 @@ import difflib
 import importlib
 import os
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from barque.cli.verb import session_options
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class Entry:
@@ -29,26 +32,39 @@ class Entry:
 OBJECTS = "Objects"
 PODS = "Pods and rollouts"
 CLUSTER = "Cluster"
+COMMAND = "This command"
 DAEMONS = "Daemons"
 
 COMMANDS: dict[str, Entry] = {
     "apply": Entry(OBJECTS, "Create or change objects as manifests describe them.", "apply"),
+    "diff": Entry(OBJECTS, "Show what apply would change.", "diff"),
+    "create": Entry(OBJECTS, "Create new objects, of manifests or a few options.", "create"),
     "get": Entry(OBJECTS, "Show objects as a table, YAML or JSON; -w follows them.", "get"),
     "describe": Entry(OBJECTS, "Show an object in full, with its events.", "describe"),
+    "edit": Entry(OBJECTS, "Change objects in an editor.", "edit"),
+    "patch": Entry(OBJECTS, "Change fields of objects by a patch.", "patch"),
+    "replace": Entry(OBJECTS, "Put objects in the place of what they are now, whole.", "replace"),
+    "label": Entry(OBJECTS, "Set or take off labels.", "label"),
+    "annotate": Entry(OBJECTS, "Set or take off annotations.", "annotate"),
     "delete": Entry(OBJECTS, "Delete objects and wait until they are gone.", "delete"),
     "scale": Entry(OBJECTS, "Set how many replicas run.", "scale"),
-    "wait": Entry(OBJECTS, "Wait for a condition of an object, or for its end.", "wait"),
+    "explain": Entry(OBJECTS, "Say what a field is for, and which fields there are.", "explain"),
+    "wait": Entry(OBJECTS, "Wait for a condition or value of objects, or for their end.", "wait"),
     "events": Entry(OBJECTS, "Show what happened lately.", "events"),
     "logs": Entry(PODS, "Print what a pod's containers write.", "logs"),
     "exec": Entry(PODS, "Run a command in a container.", "exec"),
-    "rollout": Entry(PODS, "Follow or restart a rollout.", "rollout"),
+    "rollout": Entry(PODS, "Follow, restart, pause or undo a rollout.", "rollout"),
     "api-resources": Entry(CLUSTER, "List the resource types that are served.", "api_resources"),
-    "cluster": Entry(CLUSTER, "Show the masters and their parts.", "cluster"),
+    "api-versions": Entry(CLUSTER, "List the API versions that are served.", "api_versions"),
+    "cluster": Entry(CLUSTER, "Show the masters, save and restore the state, rotate its key.", "cluster"),
     "token": Entry(CLUSTER, "Make the token with which a worker joins.", "token"),
     "version": Entry(CLUSTER, "Print the versions of client and server.", "version"),
+    "config": Entry(COMMAND, "Choose the cluster and namespace that are meant.", "config"),
+    "completion": Entry(COMMAND, "Print what makes a shell complete commands and names.", "completion"),
+    "options": Entry(COMMAND, "List the options that every verb understands.", "options"),
     "up": Entry(DAEMONS, "Start a cluster on this machine: one master, one worker."),
     "down": Entry(DAEMONS, "Stop it, leaving nothing behind."),
-    "master": Entry(DAEMONS, "Run and manage a master."),
+    "master": Entry(DAEMONS, "Found a cluster, run a master."),
     "worker": Entry(DAEMONS, "Run a worker, join it to a cluster, clean up after it."),
 }
 ENTRY_POINTS = "barque.commands"
@@ -78,6 +94,13 @@ class Root(click.Group):
             click.echo(f'error: unknown command "{name}"; {hint}', err=True)
             ctx.exit(2)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The verbs that begin so, told without importing any."""
+        from click.shell_completion import CompletionItem
+
+        found = [CompletionItem(n, help=e.help) for n, e in COMMANDS.items() if n.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for section in dict.fromkeys(entry.section for entry in COMMANDS.values()):

@@ -1,7 +1,7 @@
 """Manifests: files, folders and standard input in, checked objects out.
 
-Every document is parsed and decoded strictly before the first is sent, so that a malformed one changes nothing. Faults
-name the file, the line and, where YAML itself is broken, the column; all faulty documents are named at once.
+Every document is parsed and decoded before the first is sent, so that a malformed one changes nothing. Faults name the
+file, the line and, where YAML itself is broken, the column; all faulty documents are named at once.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from barque.api import resources
+from barque.api import resources, selectors
 from barque.api.decode import decode_object
 from barque.api.errors import ApiError
 from barque.api.resources import Resource
-from barque.api.types.base import Object
 from barque.cli.output import CliError
 from barque.cli.scalars import READ_RULES, value_of, with_rules
+from barque.cli.session import Session
+from barque.client.verbs import Target
 
 SUFFIXES = (".yaml", ".yml", ".json")
 STDIN = "standard input"
@@ -29,6 +30,8 @@ MAX_DEPTH = 200
 MAX_BYTES = 64 * 1024 * 1024
 _COLLECTIONS = ("", "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 _SPACE = re.compile(r"\s*")
+# YAML may be UTF-16 with a byte order mark; anything else that holds null bytes is no text.
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class Raw(NamedTuple):
@@ -43,25 +46,27 @@ class Raw(NamedTuple):
 
 
 class Document(NamedTuple):
-    """One object of a manifest: as written, and decoded."""
+    """One object of a manifest as it is written, found to be of this resource; `warnings` are of unknown fields."""
 
     source: str
     data: dict[str, Any]
     resource: Resource
-    obj: Object
     warnings: list[str]
 
     @property
     def name(self) -> str:
-        return str(self.data["metadata"].get("name", ""))
+        return str(self.data["metadata"].get("name") or "")
 
     @property
     def namespace(self) -> str:
-        return str(self.data["metadata"].get("namespace", ""))
+        return str(self.data["metadata"].get("namespace") or "")
 
 
-def read_documents(paths: Sequence[str], *, recursive: bool = False) -> list[Document]:
-    """All objects of the files, folders and `-` given, in order. Raises `CliError` naming every malformed document."""
+def read_documents(paths: Sequence[str], *, recursive: bool = False, validation: str = "Strict") -> list[Document]:
+    """All objects of the files, folders and `-` given, in order. Raises `CliError` naming every malformed document.
+
+    `validation` says what unknown fields are, as in `decode_object`; "" where only which object is meant matters.
+    """
     documents: list[Document] = []
     faults: list[str] = []
     for source, text in read_texts(paths, recursive=recursive):
@@ -72,7 +77,7 @@ def read_documents(paths: Sequence[str], *, recursive: bool = False) -> list[Doc
             continue
         for raw in raws:
             try:
-                documents.append(decode(raw))
+                documents.append(decode(raw, validation))
             except CliError as error:
                 faults.append(error.message)
     if faults:
@@ -80,6 +85,20 @@ def read_documents(paths: Sequence[str], *, recursive: bool = False) -> list[Doc
     if not documents:
         raise CliError(f"no objects in {', '.join(paths)}")
     return documents
+
+
+def select(documents: Sequence[Document], labels: str) -> list[Document]:
+    """Those whose labels match. Raises `CliError` where the selector cannot be read, or selects none."""
+    if not labels:
+        return list(documents)
+    try:
+        selector = selectors.parse_labels(labels)
+    except ApiError as error:
+        raise CliError(error.message) from None
+    selected = [d for d in documents if selector.matches(d.data["metadata"].get("labels") or {})]
+    if not selected:
+        raise CliError(f"no object of the manifests has the labels {labels}")
+    return selected
 
 
 def read_texts(paths: Sequence[str], *, recursive: bool) -> Iterator[tuple[str, bytes]]:
@@ -115,6 +134,8 @@ def parse(source: str, text: bytes) -> list[Raw]:
     """The documents of one file, YAML or JSON. Empty ones are left out."""
     if len(text) >= MAX_BYTES:
         raise CliError(f"{source}: larger than {MAX_BYTES // 2**20} MiB")
+    if b"\0" in text and not text.startswith(_UTF16):
+        raise CliError(f"{source}: binary data, not a manifest (a null byte at {text.index(0)})")
     if text.lstrip()[:1] == b"{":
         found = _parse_json(source, text)
         if found is not None:
@@ -288,8 +309,8 @@ def expand_lists(raw: Raw) -> Iterator[Raw]:
         yield raw
 
 
-def decode(raw: Raw) -> Document:
-    """Check one document strictly. Raises `CliError` with the place and every unknown field."""
+def decode(raw: Raw, validation: str = "Strict") -> Document:
+    """Check one document. Raises `CliError` with the place and every unknown field."""
     data = raw.data
     for field in ("apiVersion", "kind"):
         if not isinstance(data.get(field), str) or not data[field]:
@@ -297,12 +318,43 @@ def decode(raw: Raw) -> Document:
     metadata = data.get("metadata")
     if not isinstance(metadata, dict):
         raise CliError(f"{raw.where()}: {data['kind']}: metadata is missing")
-    if not metadata.get("name") and not metadata.get("generateName"):
+    name = metadata.get("name") or metadata.get("generateName")
+    if not name:
         raise CliError(f"{raw.where()}: {data['kind']}: metadata.name is missing")
+    subject = f'{raw.where()}: {data["kind"]} "{name}": '
+    for field in ("name", "namespace"):
+        if not isinstance(metadata.get(field) or "", str):
+            raise CliError(f"{subject}metadata.{field}: expected string, got {json.dumps(metadata[field])}")
+    resource = _resource_of(subject, data)
+    if not validation:
+        return Document(raw.source, data, resource, [])
     try:
-        resource = resources.by_kind(data["apiVersion"], data["kind"])
-        obj, warnings = decode_object(json.dumps(data).encode(), resource, "Strict")
+        _, warnings = decode_object(json.dumps(data).encode(), resource, validation)
     except ApiError as error:
-        name = metadata.get("name") or metadata.get("generateName")
-        raise CliError(f'{raw.where()}: {data["kind"]} "{name}": {error.message}') from None
-    return Document(raw.source, data, resource, obj, warnings)
+        raise CliError(subject + error.message) from None
+    return Document(raw.source, data, resource, warnings)
+
+
+def _resource_of(subject: str, data: dict[str, Any]) -> Resource:
+    try:
+        return resources.by_kind(data["apiVersion"], data["kind"])
+    except ApiError as error:
+        unknown = f'no matches for kind "{data["kind"]}" in version "{data["apiVersion"]}"'
+        why = error.message if error.message.startswith(unknown) else f"{unknown}: {error.message}"
+        raise CliError(subject + why) from None
+
+
+def check_namespace(session: Session, document: Document) -> None:
+    """-n and the manifest must agree. Raises `CliError` in kubectl's words."""
+    given = session.namespace_given
+    if given and document.resource.namespaced and document.namespace not in ("", given):
+        raise CliError(
+            f'{document.source}: the namespace from the provided object "{document.namespace}" does not match the '
+            f"namespace \"{given}\". You must pass '--namespace={document.namespace}' to perform this operation."
+        )
+
+
+def target_of(session: Session, document: Document) -> Target:
+    """Where the document's object stands."""
+    namespace = (document.namespace or session.namespace) if document.resource.namespaced else ""
+    return Target(document.resource, namespace, document.name)

@@ -60,30 +60,31 @@ def _connect(profile: Profile, warn: Warn) -> Connection:
     return connect(profile, on_warning=warn)
 
 
-def _load(path: Path | None) -> Profile:
+def _load(path: Path | None, context: str) -> Profile:
     from barque.client import profile
 
     try:
-        return profile.load(path)
+        return profile.load(path, context)
     except profile.ProfileError as error:
         raise CliError(str(error)) from None
 
 
 @dataclass
 class Session:
-    """What every verb is handed. `namespace_given` and `config` are the user's options, "" where not given."""
+    """What every verb is handed. `config`, `context` and `namespace_given` are the user's, "" where not given."""
 
     config: str = ""
+    context: str = ""
     namespace_given: str = ""
     timeout_s: float = REQUEST_TIMEOUT_S
     screen: Screen = field(default_factory=Screen)
     clock: Clock = field(default_factory=SystemClock)
-    load: Callable[[Path | None], Profile] = _load
+    load: Callable[[Path | None, str], Profile] = _load
     connect: Callable[[Profile, Warn], Connection] = _connect
 
     @cached_property
     def profile(self) -> Profile:
-        return self.load(Path(self.config).expanduser() if self.config else None)
+        return self.load(Path(self.config).expanduser() if self.config else None, self.context)
 
     @property
     def namespace(self) -> str:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from barque.cli.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,9 +30,11 @@ def session_of(ctx: click.Context) -> Session:
 
 def _set(attribute: str) -> Callable[[click.Context, click.Parameter, str | None], None]:
     def callback(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-        if value is None or ctx.resilient_parsing:
+        if value is None:
             return
         session = session_of(ctx)
+        if attribute == "timeout_s" and ctx.resilient_parsing:
+            return
         if attribute == "timeout_s":
             from barque.cli.arguments import parse_duration
 
@@ -41,15 +45,41 @@ def _set(attribute: str) -> Callable[[click.Context, click.Parameter, str | None
     return callback
 
 
-def _options() -> list[click.Option]:
+def _complete_namespaces(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from barque.cli.completing import complete_names
+
+    return complete_names(session_of(ctx), "namespaces", incomplete)
+
+
+def _complete_contexts(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from barque.cli.completing import complete_contexts
+
+    return complete_contexts(session_of(ctx), incomplete)
+
+
+def complete_objects(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """For `shell_complete` of a verb's argument: types and the names of objects."""
+    from barque.cli.completing import complete_objects
+
+    return complete_objects(session_of(ctx), ctx.params.get(param.name or "") or (), incomplete)
+
+
+def global_options() -> list[click.Option]:
+    """The options that stand before a verb as well as behind it."""
     return [
         click.Option(
             ["-n", "--namespace"], metavar="NAME", expose_value=False, callback=_set("namespace_given"),
+            shell_complete=_complete_namespaces,
             help="Namespace; the profile's by default.",
         ),
         click.Option(
             ["--config"], metavar="FILE", expose_value=False, callback=_set("config"),
             help="Connection profile [~/.barque/config or $BARQUE_CONFIG].",
+        ),
+        click.Option(
+            ["--context"], metavar="NAME", expose_value=False, callback=_set("context"),
+            shell_complete=_complete_contexts,
+            help="Which cluster of the profile [its current context].",
         ),
         click.Option(
             ["--request-timeout"], metavar="TIME", expose_value=False, callback=_set("timeout_s"),
@@ -60,7 +90,7 @@ def _options() -> list[click.Option]:
 
 def session_options(command: F) -> F:
     """Give a group the options every verb understands."""
-    command.__dict__.setdefault("__click_params__", []).extend(_options())
+    command.__dict__.setdefault("__click_params__", []).extend(global_options())
     return command
 
 
@@ -70,10 +100,21 @@ class Verb(click.Command):
     def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.examples = textwrap.dedent(examples).strip()
-        self.params.extend(_options())
+        self.params.extend(global_options())
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, self._plain_flags(args))
+        return super().parse_args(ctx, self._plain_flags(self._plain_shorts(args)))
+
+    def _plain_shorts(self, args: list[str]) -> list[str]:
+        """kubectl's `-o=yaml` as click's `-o yaml`."""
+        valued = {o for p in self.params if isinstance(p, click.Option) and not p.is_flag for o in p.opts}
+        plain: list[str] = []
+        for at, argument in enumerate(args):
+            if argument == "--":
+                return plain + args[at:]
+            short, equals, value = argument.partition("=")
+            plain += [short, value] if equals and len(short) == 2 and short in valued else [argument]
+        return plain
 
     def _plain_flags(self, args: list[str]) -> list[str]:
         """kubectl's `--wait=false` as click's `--no-wait`, `--watch=true` as `--watch`; behind `--` nothing is ours."""

@@ -40,4 +40,4 @@ class SystemClock:
 
 def timestamp(moment: datetime.datetime) -> str:
     """`metav1.Time`: RFC 3339 in UTC to the second."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.isoformat(timespec="seconds")[:19] + "Z"

@@ -1,7 +1,8 @@
-"""The connection profile: which masters, and who one is there. `~/.barque/config`, YAML, mode 0600.
+"""The connection profile: which clusters there are, and who one is in each. `~/.barque/config`, YAML, mode 0600.
 
-The file holds the certificate and key themselves (PEM), so that it is one file to copy and one rename to renew.
-`BARQUE_CONFIG` names another file.
+A file is several contexts and the name of the current one, or, as a worker's is, the one profile itself. It holds the
+certificates and keys themselves (PEM), so that it is one file to copy and one rename to renew. `BARQUE_CONFIG` names
+another file.
 """
 
 from __future__ import annotations
@@ -58,10 +59,50 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True):
     def identity(self) -> Identity:
         return Identity(self.cert.encode(), self.key.encode(), self.ca.encode())
 
+    def same_cluster(self, other: Profile) -> bool:
+        """Whether both lead to one cluster: they trust the same CA, or meet a master at the same address."""
+        return self.ca == other.ca or not set(self.masters).isdisjoint(other.masters)
+
     def save(self, path: Path) -> None:
-        """Write durably, readable by the owner alone."""
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(path, render(self).encode())
+        """Write this one profile durably, readable by the owner alone."""
+        _write(path, render(self))
+
+
+class Contexts(msgspec.Struct, forbid_unknown_fields=True, rename={"current": "current-context"}):
+    """The profiles of a file by their names; `current` is "" where none is chosen."""
+
+    contexts: dict[str, Profile]
+    current: str = ""
+
+    def chosen(self, name: str = "") -> Profile:
+        """The profile of that name, by default the current one. Raises `ProfileError`."""
+        wanted = name or self.current
+        if not wanted:
+            known = ", ".join(self.contexts) or "there is none"
+            raise ProfileError(f"current-context is not set: `barque config use-context NAME` chooses one ({known})")
+        if wanted not in self.contexts:
+            raise ProfileError(f'no context exists with the name: "{wanted}"')
+        return self.contexts[wanted]
+
+    def add(self, name: str, profile: Profile) -> None:
+        """Put a cluster in, or what is new about it; its namespace stays. Raises `ProfileError` where the name is that
+        of another cluster, whose key would be lost.
+        """
+        if not name or name != name.strip() or "\n" in name:
+            raise ProfileError(f"{name!r} cannot be the name of a context")
+        present = self.contexts.get(name)
+        if present is not None and not present.same_cluster(profile):
+            raise ProfileError(
+                f'context "{name}" is another cluster\'s ({", ".join(present.masters)}): rename it with '
+                f"`barque config rename-context {name} NAME`, or delete it with `barque config delete-context {name}`"
+            )
+        if present is not None:
+            profile = msgspec.structs.replace(profile, namespace=present.namespace)
+        self.contexts[name] = profile
+
+    def save(self, path: Path) -> None:
+        """Write all of them durably, readable by the owner alone."""
+        _write(path, render(self))
 
 
 def default_path(environment: Mapping[str, str] = os.environ) -> Path:
@@ -70,36 +111,70 @@ def default_path(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(named).expanduser() if named else Path.home() / ".barque" / "config"
 
 
-def load(path: Path | None = None) -> Profile:
-    """Read and check the profile at `path`, by default at `default_path()`. Raises `ProfileError`."""
+def load(path: Path | None = None, context: str = "") -> Profile:
+    """The profile to use of the file at `path`, by default at `default_path()`: that of `context`, else the current
+    one. Raises `ProfileError`.
+    """
     where = path or default_path()
     try:
-        text = where.read_text()
-    except FileNotFoundError:
-        raise ProfileError(f"no profile at {where}: run `barque up` or set {ENVIRONMENT}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError(f"cannot read the profile {where}: {error}") from error
-    return parse(text, str(where))
-
-
-def parse(text: str, where: str) -> Profile:
-    """A profile from its YAML. Raises `ProfileError` naming `where`."""
-    try:
-        data: Any = yaml.safe_load(text)
-        profile = msgspec.convert(data, Profile)
-        profile.identity.check(where)
-    except yaml.YAMLError as error:
-        raise ProfileError(f"the profile {where} is not YAML: {_fault(error)}") from error
-    except msgspec.ValidationError as error:
-        raise ProfileError(f"the profile {where} is not usable: {error}") from error
+        profile = load_contexts(where).chosen(context)
+        profile.identity.check(str(where))
     except PkiError as error:
         raise ProfileError(f"the profile {error}") from error
     return profile
 
 
-def render(profile: Profile) -> str:
+def load_contexts(path: Path) -> Contexts:
+    """All contexts of a file; a single profile is the context of its cluster's name. Raises `ProfileError`."""
+    try:
+        return parse(path.read_text(), str(path))
+    except FileNotFoundError:
+        raise ProfileError(f"no profile at {path}: run `barque up` or set {ENVIRONMENT}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError(f"cannot read the profile {path}: {error}") from error
+
+
+def parse(text: str, where: str) -> Contexts:
+    """The contexts of a file's YAML. Raises `ProfileError` naming `where`."""
+    try:
+        data: Any = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        if isinstance(data, dict) and "contexts" in data:
+            return msgspec.convert(data, Contexts)
+        profile = msgspec.convert(data, Profile)
+    except yaml.YAMLError as error:
+        raise ProfileError(f"the profile {where} is not YAML: {_fault(error)}") from error
+    except msgspec.ValidationError as error:
+        raise ProfileError(f"the profile {where} is not usable: {error}") from error
+    return Contexts({profile.cluster: profile}, profile.cluster)
+
+
+def remember(path: Path, name: str, profile: Profile) -> None:
+    """Make a cluster the current context of the file at `path`, beside those that are there.
+
+    Raises `ProfileError` where the file cannot be read, or the name is another cluster's: nothing is changed then.
+    """
+    contexts = load_contexts(path) if path.exists() else Contexts({})
+    contexts.add(name, profile)
+    contexts.current = name
+    contexts.save(path)
+
+
+def forget(path: Path, ca: str) -> None:
+    """Take the contexts of the cluster with this CA out of the file; it goes with the last. Raises `ProfileError`."""
+    contexts = load_contexts(path)
+    kept = {name: each for name, each in contexts.contexts.items() if each.ca != ca}
+    if not kept:
+        path.unlink()
+        return
+    Contexts(kept, contexts.current if contexts.current in kept else "").save(path)
+
+
+def render(profile: Profile | Contexts) -> str:
     """The profile as YAML, with PEM as readable blocks."""
-    return yaml.dump(msgspec.to_builtins(profile), Dumper=_Dumper, sort_keys=False)
+    data = msgspec.to_builtins(profile)
+    if isinstance(profile, Contexts):
+        data = {"current-context": data.pop("current-context"), **data}
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False)
 
 
 def normal_address(text: str, default_port: int) -> str:
@@ -109,6 +184,11 @@ def normal_address(text: str, default_port: int) -> str:
     if found is None or not 0 < port < 65536:
         raise ValueError(f"{text!r} is not host:port")
     return f"{found.group(1)}:{port}"
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(path, text.encode())
 
 
 def _fault(error: yaml.YAMLError) -> str:

@@ -142,3 +142,5 @@ async def _work(queue: WorkQueue, reconcile: Callable[[str], Awaitable[float | N
                 queue.add_after(key, again_s)
         finally:
             queue.done(key)
+        # Keys that are at hand and wait for nothing must not hold the loop, however many there are.
+        await asyncio.sleep(0)

@@ -23,7 +23,18 @@ from barque.client.channels import Channels
 from barque.client.client import Client
 from barque.client.pki import Identity
 from barque.client.profile import Profile
-from barque.client.verbs import EventType, RawEvent, RawList, Selection, Target, Verbs, WriteOptions
+from barque.client.verbs import (
+    EventType,
+    IncludeObject,
+    Page,
+    RawEvent,
+    RawList,
+    RawTable,
+    Selection,
+    Target,
+    Verbs,
+    WriteOptions,
+)
 from barque.proto import cluster_pb2_grpc, pods_pb2_grpc, resources_pb2, resources_pb2_grpc, sessions_pb2_grpc
 
 # Far above what any answer takes; a wedged master is noticed by keepalive long before.
@@ -104,12 +115,16 @@ class RemoteVerbs:
         self._on_warning = on_warning
         self._deadline_s = deadline_s
 
-    async def get(self, target: Target) -> bytes:
-        request = resources_pb2.GetRequest(target=_target(target))
+    async def get(self, target: Target, resource_version: str = "") -> bytes:
+        request = resources_pb2.GetRequest(target=_target(target), resource_version=resource_version)
         return self._object(await self._read(lambda stub: stub.Get(request, timeout=self._deadline_s)))
 
     async def watch(
-        self, target: Target, selection: Selection = Selection(), resource_version: str = ""
+        self,
+        target: Target,
+        selection: Selection = Selection(),
+        resource_version: str = "",
+        rows: IncludeObject | None = None,
     ) -> AsyncIterator[Sequence[RawEvent]]:
         request = resources_pb2.WatchRequest(
             target=_target(target),
@@ -117,6 +132,7 @@ class RemoteVerbs:
             field_selector=selection.fields,
             resource_version=resource_version,
             bookmarks=True,
+            rows=rows or "",
         )
         channel = await self._channels.ready()
         master = self._channels.master
@@ -159,11 +175,28 @@ class RemoteVerbs:
         reply = await self._write(lambda stub: stub.Batch(request, timeout=self._deadline_s))
         return [_outcome(result) for result in reply.results]
 
-    async def list(self, target: Target, selection: Selection = Selection()) -> RawList:
-        request = resources_pb2.ListRequest(
-            target=_target(target), label_selector=selection.labels, field_selector=selection.fields
+    async def list(self, target: Target, selection: Selection = Selection(), page: Page = Page()) -> RawList:
+        request = _list(target, selection, page)
+        return (await self._read(lambda stub: _gather(stub.List(request, timeout=LIST_DEADLINE_S))))[0]
+
+    async def table(
+        self,
+        target: Target,
+        selection: Selection = Selection(),
+        page: Page = Page(),
+        include: IncludeObject = "Metadata",
+    ) -> RawTable:
+        request = _list(target, selection, page, rows=include)
+        listed, columns = await self._read(lambda stub: _gather(stub.List(request, timeout=LIST_DEADLINE_S)))
+        return RawTable(columns, *listed)
+
+    async def delete_collection(
+        self, target: Target, selection: Selection = Selection(), options: bytes = b""
+    ) -> RawList:
+        request = resources_pb2.DeleteCollectionRequest(
+            target=_target(target), label_selector=selection.labels, field_selector=selection.fields, options=options
         )
-        return await self._read(lambda stub: _gather(stub.List(request, timeout=LIST_DEADLINE_S)))
+        return (await self._write(lambda stub: _gather(stub.DeleteCollection(request, timeout=LIST_DEADLINE_S))))[0]
 
     async def _read(self, call: Callable[[Any], Awaitable[T]]) -> T:
         """Make the call; where its connection breaks, once more on each master."""
@@ -226,15 +259,16 @@ def _cancelled_here() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def _gather(chunks: AsyncIterator[Any]) -> RawList:
+async def _gather(chunks: AsyncIterator[Any]) -> tuple[RawList, bytes]:
+    """The list of all chunks, and its columns where it is one of rows."""
     items: list[bytes] = []
-    resource_version = ""
-    async for chunk in chunks:
-        items.extend(chunk.items)
-        resource_version = chunk.resource_version
-    if not resource_version:
+    last: Any = None
+    async for last in chunks:
+        items.extend(last.items)
+    if last is None or not last.resource_version:
         raise _EndedError
-    return RawList(items, resource_version)
+    remaining = last.remaining if last.HasField("remaining") else None
+    return RawList(items, last.resource_version, last.continue_token, remaining), last.columns
 
 
 def _target(target: Target) -> resources_pb2.Target:
@@ -249,9 +283,25 @@ def _target(target: Target) -> resources_pb2.Target:
     )
 
 
+def _list(target: Target, selection: Selection, page: Page, rows: str = "") -> resources_pb2.ListRequest:
+    return resources_pb2.ListRequest(
+        target=_target(target),
+        label_selector=selection.labels,
+        field_selector=selection.fields,
+        limit=page.limit,
+        continue_token=page.continue_,
+        resource_version=page.resource_version,
+        resource_version_match=page.match,
+        rows=rows,
+    )
+
+
 def _options(options: WriteOptions) -> resources_pb2.WriteOptions:
     return resources_pb2.WriteOptions(
-        dry_run=options.dry_run, field_manager=options.field_manager, field_validation=options.field_validation
+        dry_run=options.dry_run,
+        field_manager=options.field_manager,
+        field_validation=options.field_validation,
+        force=options.force,
     )
 
 

@@ -66,9 +66,25 @@ class RenewingIdentity:
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """For a gRPC server that requires a certificate of this CA: each new connection sees the current identity."""
-        return grpc.dynamic_ssl_server_credentials(
-            self._server_configuration(), self._server_configuration, require_client_authentication=True
-        )
+        first = _configuration(self._current)
+        return grpc.dynamic_ssl_server_credentials(first, self.server_changes(), require_client_authentication=True)
+
+    def server_changes(self) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
+        """What gRPC asks at every new connection: the configuration if the identity is another than when it last asked
+        or, the first time, than it is now; else None. An answer makes gRPC replace what handshakes on its other threads
+        may be about to use, and crash, so there must be one for each renewal and none for each connection.
+        """
+        served = self._current
+
+        def fetch() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal served
+            current = self._current
+            if current is served:
+                return None
+            served = current
+            return _configuration(current)
+
+        return fetch
 
     def server_context(self) -> ssl.SSLContext:
         """For an HTTPS server to which clients come without a certificate; follows renewals."""
@@ -116,9 +132,9 @@ class RenewingIdentity:
         due_in_s = (self._current.past(self._fraction) - now).total_seconds()
         return min(due_in_s, LOOK_AGAIN_S)
 
-    def _server_configuration(self) -> grpc.ServerCertificateConfiguration:
-        current = self._current
-        return grpc.ssl_server_certificate_configuration([(current.key_pem, current.cert_pem)], current.ca_pem)
+
+def _configuration(identity: Identity) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(identity.key_pem, identity.cert_pem)], identity.ca_pem)
 
 
 def renewed(old: Identity, request: Request, cert_pem: bytes) -> Identity:

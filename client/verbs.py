@@ -14,8 +14,14 @@ from barque.api.resources import Resource
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
 
+JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
+# Server-side apply; the body is the applied configuration as JSON or YAML.
+APPLY_PATCH = "application/apply-patch+yaml"
+
+# What of each object comes with its row of a table.
+IncludeObject = Literal["Metadata", "Object", "None"]
 
 
 class Target(NamedTuple):
@@ -38,16 +44,44 @@ class Selection(NamedTuple):
 
 
 class WriteOptions(NamedTuple):
+    """`field_manager` names who owns the written fields; `force` takes fields from other managers (apply only)."""
+
     dry_run: bool = False
     field_manager: str = ""
     field_validation: Literal["", "Ignore", "Warn", "Strict"] = ""
+    force: bool = False
+
+
+class Page(NamedTuple):
+    """Which part of a list, and of which revision, as in Kubernetes' ListOptions.
+
+    At most `limit` objects (0: all) beginning where the token `continue_` of the page before ended. `match` is
+    "Exact" or "NotOlderThan" and says how `resource_version` is meant.
+    """
+
+    limit: int = 0
+    continue_: str = ""
+    resource_version: str = ""
+    match: Literal["", "Exact", "NotOlderThan"] = ""
 
 
 class RawList(NamedTuple):
-    """Objects of one revision, as JSON bytes."""
+    """Objects of one revision, as JSON bytes. `continue_` is "" on the last page; `remaining` None where unknown."""
 
     items: list[bytes]
     resource_version: str
+    continue_: str = ""
+    remaining: int | None = None
+
+
+class RawTable(NamedTuple):
+    """Rows of one revision. `columns` is the JSON list of metav1.TableColumnDefinition, each row a metav1.TableRow."""
+
+    columns: bytes
+    rows: list[bytes]
+    resource_version: str
+    continue_: str = ""
+    remaining: int | None = None
 
 
 class RawEvent(NamedTuple):
@@ -85,14 +119,21 @@ Write = Create | Update | Patch | Delete
 class Verbs(Protocol):
     """Every verb on every served resource, with one caller's identity bound in."""
 
-    async def get(self, target: Target) -> bytes: ...
+    async def get(self, target: Target, resource_version: str = "") -> bytes:
+        """The object, not older than `resource_version` where that is given. Raises 404."""
+        ...
 
     def watch(
-        self, target: Target, selection: Selection = Selection(), resource_version: str = ""
+        self,
+        target: Target,
+        selection: Selection = Selection(),
+        resource_version: str = "",
+        rows: IncludeObject | None = None,
     ) -> AsyncIterator[Sequence[RawEvent]]:
         """Changes after `resource_version`, in order and without a gap; "" starts with an ADDED for each present object
         followed by a BOOKMARK. A BOOKMARK also comes at least once a minute. Raises 410 where the history is gone; ends
-        with `ServiceUnavailable` where the connection breaks. Close it with `aclose()`.
+        with `ServiceUnavailable` where the connection breaks. With `rows` each event carries the object's table row
+        instead of the object. Close it with `aclose()`.
         """
         ...
 
@@ -114,4 +155,22 @@ class Verbs(Protocol):
         """Each write is atomic alone and answered alone, in order; together they share one proposal to the store."""
         ...
 
-    async def list(self, target: Target, selection: Selection = Selection()) -> RawList: ...
+    async def list(self, target: Target, selection: Selection = Selection(), page: Page = Page()) -> RawList:
+        """The selected objects; all pages of one list are of one revision. Raises 410 where that revision is gone."""
+        ...
+
+    async def table(
+        self,
+        target: Target,
+        selection: Selection = Selection(),
+        page: Page = Page(),
+        include: IncludeObject = "Metadata",
+    ) -> RawTable:
+        """The same as rows for people to read; a target with a name is that object's row, 404 where there is none."""
+        ...
+
+    async def delete_collection(
+        self, target: Target, selection: Selection = Selection(), options: bytes = b""
+    ) -> RawList:
+        """Delete every selected object, each as `delete` would; returns them as they are then."""
+        ...

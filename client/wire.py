@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 import msgspec
 
-from barque.api.errors import ApiError, outcome_unknown, unavailable
+from barque.api.errors import ApiError, outcome_unknown, too_large_entity, unavailable
 from barque.api.types.meta_v1 import Status
 
 STATUS_KEY = "barque-status-bin"
@@ -73,6 +73,8 @@ def api_error(error: grpc.aio.AioRpcError, *, unsent: bool = True) -> ApiError:
     if carried is not None:
         return ApiError.from_status(carried)
     code, why = error.code(), plain_reason(error.details() or "")
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in (error.details() or ""):
+        return too_large_entity(MAX_MESSAGE_BYTES)
     if not unsent and code in (
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -100,6 +102,9 @@ def plain_reason(details: str) -> str:
             return words
     return details.strip().splitlines()[0][:200] if details.strip() else "the connection broke"
 
+
+# How gRPC's core words a message beyond the limit, at whichever end it was noticed.
+_TOO_LARGE = "message larger than max"
 
 _SIGNS = (
     ("Connection refused", "connection refused"),

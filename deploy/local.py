@@ -165,10 +165,16 @@ def _take_down(place: Place, report: Report, *, purge: bool) -> None:
     if dockerd.stop(place.run_dir):
         report.done("Docker stopped")
     if purge:
+        _forget_cluster(place)
         for part in ("master", "worker"):
             shutil.rmtree(place.data_dir / part, ignore_errors=True)
-        place.profile.unlink(missing_ok=True)
         report.done(f"state under {place.data_dir} removed")
+
+
+def _forget_cluster(place: Place) -> None:
+    """Take the cluster out of the profile; others that are in it stay."""
+    with contextlib.suppress(PkiError, profiles.ProfileError):
+        profiles.forget(place.profile, Identity.load(place.data_dir / "master" / "pki", "admin").ca_pem.decode())
 
 
 def _check_ports(place: Place) -> None:
@@ -226,7 +232,7 @@ def _await_master(place: Place) -> None:
             probe.settimeout(1.0)
             if probe.connect_ex(("127.0.0.1", place.grpc_port)) != 0:
                 return False
-        Profile.of([f"127.0.0.1:{place.grpc_port}"], identity).save(place.profile)
+        profiles.remember(place.profile, "barque", Profile.of([f"127.0.0.1:{place.grpc_port}"], identity))
         return True
 
     _await_daemon("master", answers, place)

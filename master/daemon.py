@@ -25,8 +25,10 @@ import uvloop
 from barque.client.address import NoAddressError, default_address
 from barque.client.client import Client
 from barque.client.clock import Clock, SystemClock
+from barque.client.informers import Informers
 from barque.client.pki import MASTERS_GROUP
 from barque.client.supervise import run_all
+from barque.master.allocator import give_back_freed
 from barque.master.apiserver import grpc_server
 from barque.master.apiserver.bootstrap import ensure_namespaces
 from barque.master.apiserver.cluster_service import ClusterService, ClusterState
@@ -43,6 +45,7 @@ from barque.master.bus.bus import Bus
 from barque.master.bus.server import BusSettings
 from barque.master.controllers.manager import ControllerManager
 from barque.master.scheduler.scheduler import Scheduler
+from barque.master.stalls import StallMonitor
 from barque.master.store.log_single import LogSingle, open_store
 from barque.proto.cluster_pb2 import Component, Member
 
@@ -109,12 +112,15 @@ class Master:
         def store_health() -> Component:
             return Component(name="store", healthy=not store.fault, message=store.fault or f"revision {store.revision}")
 
+        stalls = StallMonitor(clock)
+        # Without the bus all but Events and the feed goes on, so readiness is the store's alone.
+        https = HttpsDoor(pki.ca_pem, joining.join, lambda: [store_health()])
         state = ClusterState(
-            cluster_id=store.cluster_id,
             version=version("barque"),
             members=lambda: [Member(name=settings.name, address=doors[0], leader=True)],
-            revision=lambda: store.revision,
             components=lambda: [store_health(), bus.health()],
+            https_port=lambda: https.port,
+            stalls=stalls.figures,
         )
         async with contextlib.AsyncExitStack() as doors_open:
             server = await grpc_server.serve(
@@ -122,24 +128,30 @@ class Master:
                 address=f"{settings.listen}:{settings.grpc_port}",
                 credentials=identity.server_credentials(),
                 sessions=sessions,
-                cluster=ClusterService(state, tokens, pki, clock),
+                cluster=ClusterService(state, store, tokens, pki, clock),
                 dial=dialer(lambda: identity.current),
             )
             doors_open.push_async_callback(server.stop, _STOP_GRACE_S)
-            # Without the bus all but Events and the feed goes on, so readiness is the store's alone.
-            https = HttpsDoor(pki.ca_pem, joining.join, lambda: [store_health()])
             await https.start(f"{settings.listen}:{settings.https_port}", identity.server_context())
             doors_open.push_async_callback(https.stop)
             log.info("cluster %s: serving on %s", store.cluster_id, doors[0])
             gc.freeze()  # What is here now stays; the collector need not look at it again.
+            informers = Informers(acting_as("controller-manager"), clock)
+            manager = ControllerManager(acting_as("controller-manager"), informers, sessions.last_seen, clock)
             parts: dict[str, Coroutine[Any, Any, object]] = {
                 "store": store.run(),
+                "stalls": stalls.run(),
+                "memory": give_back_freed(clock, lambda: store.revision),
                 "certificate": identity.run(),
                 "bus": bus.run(),
-                "controllers": ControllerManager(acting_as("controller-manager"), sessions.last_seen, clock).run(),
-                "scheduler": Scheduler(acting_as("scheduler"), clock).run(),
+                "controllers": manager.run(),
+                "scheduler": Scheduler(acting_as("scheduler"), informers, clock).run(),
+                "informers": informers.run(),
             }
-            await run_all(parts)
+            try:
+                await run_all(parts)
+            finally:
+                log.info("event loop: held for p99.9 %.1f ms, longest %.1f ms", *stalls.figures())
 
 
 def run_until_stopped(master: Master) -> None:

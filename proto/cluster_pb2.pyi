@@ -11,18 +11,74 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("cluster_id", "version", "members", "revision", "components")
+    __slots__ = ("cluster_id", "version", "members", "revision", "components", "https_port", "store")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
+    HTTPS_PORT_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     version: str
     members: _containers.RepeatedCompositeFieldContainer[Member]
     revision: int
     components: _containers.RepeatedCompositeFieldContainer[Component]
-    def __init__(self, cluster_id: _Optional[str] = ..., version: _Optional[str] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., revision: _Optional[int] = ..., components: _Optional[_Iterable[_Union[Component, _Mapping]]] = ...) -> None: ...
+    https_port: int
+    store: StoreFigures
+    def __init__(self, cluster_id: _Optional[str] = ..., version: _Optional[str] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., revision: _Optional[int] = ..., components: _Optional[_Iterable[_Union[Component, _Mapping]]] = ..., https_port: _Optional[int] = ..., store: _Optional[_Union[StoreFigures, _Mapping]] = ...) -> None: ...
+
+class StoreFigures(_message.Message):
+    __slots__ = ("objects", "log_bytes", "snapshot_bytes", "fsync_p50_ms", "fsync_p99_ms", "loop_stall_max_ms", "key_id", "key_created")
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    LOG_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FSYNC_P50_MS_FIELD_NUMBER: _ClassVar[int]
+    FSYNC_P99_MS_FIELD_NUMBER: _ClassVar[int]
+    LOOP_STALL_MAX_MS_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    KEY_CREATED_FIELD_NUMBER: _ClassVar[int]
+    objects: int
+    log_bytes: int
+    snapshot_bytes: int
+    fsync_p50_ms: float
+    fsync_p99_ms: float
+    loop_stall_max_ms: float
+    key_id: str
+    key_created: str
+    def __init__(self, objects: _Optional[int] = ..., log_bytes: _Optional[int] = ..., snapshot_bytes: _Optional[int] = ..., fsync_p50_ms: _Optional[float] = ..., fsync_p99_ms: _Optional[float] = ..., loop_stall_max_ms: _Optional[float] = ..., key_id: _Optional[str] = ..., key_created: _Optional[str] = ...) -> None: ...
+
+class SaveSnapshotRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SnapshotChunk(_message.Message):
+    __slots__ = ("data", "total_bytes")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    total_bytes: int
+    def __init__(self, data: _Optional[bytes] = ..., total_bytes: _Optional[int] = ...) -> None: ...
+
+class RestoreSnapshotReply(_message.Message):
+    __slots__ = ("revision", "objects")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    objects: int
+    def __init__(self, revision: _Optional[int] = ..., objects: _Optional[int] = ...) -> None: ...
+
+class RotateKeyRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RotateKeyReply(_message.Message):
+    __slots__ = ("key_id", "secrets")
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    SECRETS_FIELD_NUMBER: _ClassVar[int]
+    key_id: str
+    secrets: int
+    def __init__(self, key_id: _Optional[str] = ..., secrets: _Optional[int] = ...) -> None: ...
 
 class Member(_message.Message):
     __slots__ = ("name", "address", "leader")

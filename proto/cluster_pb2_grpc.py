@@ -49,6 +49,21 @@ class ClusterStub:
                 request_serializer=barque_dot_proto_dot_cluster__pb2.RenewCertificateRequest.SerializeToString,
                 response_deserializer=barque_dot_proto_dot_cluster__pb2.RenewCertificateReply.FromString,
                 _registered_method=True)
+        self.SaveSnapshot = channel.unary_stream(
+                '/barque.v1.Cluster/SaveSnapshot',
+                request_serializer=barque_dot_proto_dot_cluster__pb2.SaveSnapshotRequest.SerializeToString,
+                response_deserializer=barque_dot_proto_dot_cluster__pb2.SnapshotChunk.FromString,
+                _registered_method=True)
+        self.RestoreSnapshot = channel.stream_unary(
+                '/barque.v1.Cluster/RestoreSnapshot',
+                request_serializer=barque_dot_proto_dot_cluster__pb2.SnapshotChunk.SerializeToString,
+                response_deserializer=barque_dot_proto_dot_cluster__pb2.RestoreSnapshotReply.FromString,
+                _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/barque.v1.Cluster/RotateKey',
+                request_serializer=barque_dot_proto_dot_cluster__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=barque_dot_proto_dot_cluster__pb2.RotateKeyReply.FromString,
+                _registered_method=True)
 
 
 class ClusterServicer:
@@ -73,6 +88,27 @@ class ClusterServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SaveSnapshot(self, request, context):
+        """The whole state at one revision as a file's bytes, Secrets sealed as on disk.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreSnapshot(self, request_iterator, context):
+        """Replaces the whole state by a saved one; refused as a whole where the file is damaged or its key is unknown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateKey(self, request, context):
+        """A new key for Secrets at rest: everything on disk is sealed anew, then the old key is forgotten.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -90,6 +126,21 @@ def add_ClusterServicer_to_server(servicer, server):
                     servicer.RenewCertificate,
                     request_deserializer=barque_dot_proto_dot_cluster__pb2.RenewCertificateRequest.FromString,
                     response_serializer=barque_dot_proto_dot_cluster__pb2.RenewCertificateReply.SerializeToString,
+            ),
+            'SaveSnapshot': grpc.unary_stream_rpc_method_handler(
+                    servicer.SaveSnapshot,
+                    request_deserializer=barque_dot_proto_dot_cluster__pb2.SaveSnapshotRequest.FromString,
+                    response_serializer=barque_dot_proto_dot_cluster__pb2.SnapshotChunk.SerializeToString,
+            ),
+            'RestoreSnapshot': grpc.stream_unary_rpc_method_handler(
+                    servicer.RestoreSnapshot,
+                    request_deserializer=barque_dot_proto_dot_cluster__pb2.SnapshotChunk.FromString,
+                    response_serializer=barque_dot_proto_dot_cluster__pb2.RestoreSnapshotReply.SerializeToString,
+            ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=barque_dot_proto_dot_cluster__pb2.RotateKeyRequest.FromString,
+                    response_serializer=barque_dot_proto_dot_cluster__pb2.RotateKeyReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -173,6 +224,87 @@ class Cluster:
             '/barque.v1.Cluster/RenewCertificate',
             barque_dot_proto_dot_cluster__pb2.RenewCertificateRequest.SerializeToString,
             barque_dot_proto_dot_cluster__pb2.RenewCertificateReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SaveSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/barque.v1.Cluster/SaveSnapshot',
+            barque_dot_proto_dot_cluster__pb2.SaveSnapshotRequest.SerializeToString,
+            barque_dot_proto_dot_cluster__pb2.SnapshotChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreSnapshot(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/barque.v1.Cluster/RestoreSnapshot',
+            barque_dot_proto_dot_cluster__pb2.SnapshotChunk.SerializeToString,
+            barque_dot_proto_dot_cluster__pb2.RestoreSnapshotReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/barque.v1.Cluster/RotateKey',
+            barque_dot_proto_dot_cluster__pb2.RotateKeyRequest.SerializeToString,
+            barque_dot_proto_dot_cluster__pb2.RotateKeyReply.FromString,
             options,
             channel_credentials,
             insecure,

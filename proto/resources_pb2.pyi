@@ -32,42 +32,62 @@ class Object(_message.Message):
     def __init__(self, json: _Optional[bytes] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetRequest(_message.Message):
-    __slots__ = ("target",)
+    __slots__ = ("target", "resource_version")
     TARGET_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_VERSION_FIELD_NUMBER: _ClassVar[int]
     target: Target
-    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
+    resource_version: str
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., resource_version: _Optional[str] = ...) -> None: ...
 
 class ListRequest(_message.Message):
-    __slots__ = ("target", "label_selector", "field_selector")
+    __slots__ = ("target", "label_selector", "field_selector", "limit", "continue_token", "resource_version", "resource_version_match", "rows")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     LABEL_SELECTOR_FIELD_NUMBER: _ClassVar[int]
     FIELD_SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    CONTINUE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_VERSION_MATCH_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
     target: Target
     label_selector: str
     field_selector: str
-    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., label_selector: _Optional[str] = ..., field_selector: _Optional[str] = ...) -> None: ...
+    limit: int
+    continue_token: str
+    resource_version: str
+    resource_version_match: str
+    rows: str
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., label_selector: _Optional[str] = ..., field_selector: _Optional[str] = ..., limit: _Optional[int] = ..., continue_token: _Optional[str] = ..., resource_version: _Optional[str] = ..., resource_version_match: _Optional[str] = ..., rows: _Optional[str] = ...) -> None: ...
 
 class ListChunk(_message.Message):
-    __slots__ = ("items", "resource_version")
+    __slots__ = ("items", "resource_version", "continue_token", "remaining", "columns")
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CONTINUE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedScalarFieldContainer[bytes]
     resource_version: str
-    def __init__(self, items: _Optional[_Iterable[bytes]] = ..., resource_version: _Optional[str] = ...) -> None: ...
+    continue_token: str
+    remaining: int
+    columns: bytes
+    def __init__(self, items: _Optional[_Iterable[bytes]] = ..., resource_version: _Optional[str] = ..., continue_token: _Optional[str] = ..., remaining: _Optional[int] = ..., columns: _Optional[bytes] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
-    __slots__ = ("target", "label_selector", "field_selector", "resource_version", "bookmarks")
+    __slots__ = ("target", "label_selector", "field_selector", "resource_version", "bookmarks", "rows")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     LABEL_SELECTOR_FIELD_NUMBER: _ClassVar[int]
     FIELD_SELECTOR_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_VERSION_FIELD_NUMBER: _ClassVar[int]
     BOOKMARKS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
     target: Target
     label_selector: str
     field_selector: str
     resource_version: str
     bookmarks: bool
-    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., label_selector: _Optional[str] = ..., field_selector: _Optional[str] = ..., resource_version: _Optional[str] = ..., bookmarks: _Optional[bool] = ...) -> None: ...
+    rows: str
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., label_selector: _Optional[str] = ..., field_selector: _Optional[str] = ..., resource_version: _Optional[str] = ..., bookmarks: _Optional[bool] = ..., rows: _Optional[str] = ...) -> None: ...
 
 class WatchEvent(_message.Message):
     __slots__ = ("type", "json", "revision")
@@ -98,14 +118,16 @@ class WatchBatch(_message.Message):
     def __init__(self, events: _Optional[_Iterable[_Union[WatchEvent, _Mapping]]] = ...) -> None: ...
 
 class WriteOptions(_message.Message):
-    __slots__ = ("dry_run", "field_manager", "field_validation")
+    __slots__ = ("dry_run", "field_manager", "field_validation", "force")
     DRY_RUN_FIELD_NUMBER: _ClassVar[int]
     FIELD_MANAGER_FIELD_NUMBER: _ClassVar[int]
     FIELD_VALIDATION_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
     dry_run: bool
     field_manager: str
     field_validation: str
-    def __init__(self, dry_run: _Optional[bool] = ..., field_manager: _Optional[str] = ..., field_validation: _Optional[str] = ...) -> None: ...
+    force: bool
+    def __init__(self, dry_run: _Optional[bool] = ..., field_manager: _Optional[str] = ..., field_validation: _Optional[str] = ..., force: _Optional[bool] = ...) -> None: ...
 
 class CreateRequest(_message.Message):
     __slots__ = ("target", "json", "options")
@@ -146,6 +168,18 @@ class DeleteRequest(_message.Message):
     target: Target
     options: bytes
     def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., options: _Optional[bytes] = ...) -> None: ...
+
+class DeleteCollectionRequest(_message.Message):
+    __slots__ = ("target", "label_selector", "field_selector", "options")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    LABEL_SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    FIELD_SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    target: Target
+    label_selector: str
+    field_selector: str
+    options: bytes
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., label_selector: _Optional[str] = ..., field_selector: _Optional[str] = ..., options: _Optional[bytes] = ...) -> None: ...
 
 class BatchRequest(_message.Message):
     __slots__ = ("writes",)

@@ -69,6 +69,11 @@ class ResourcesStub:
                 request_serializer=barque_dot_proto_dot_resources__pb2.DeleteRequest.SerializeToString,
                 response_deserializer=barque_dot_proto_dot_resources__pb2.Object.FromString,
                 _registered_method=True)
+        self.DeleteCollection = channel.unary_stream(
+                '/barque.v1.Resources/DeleteCollection',
+                request_serializer=barque_dot_proto_dot_resources__pb2.DeleteCollectionRequest.SerializeToString,
+                response_deserializer=barque_dot_proto_dot_resources__pb2.ListChunk.FromString,
+                _registered_method=True)
         self.Batch = channel.unary_unary(
                 '/barque.v1.Resources/Batch',
                 request_serializer=barque_dot_proto_dot_resources__pb2.BatchRequest.SerializeToString,
@@ -122,6 +127,13 @@ class ResourcesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteCollection(self, request, context):
+        """Deletes every selected object; the answer is those objects as they are then, chunked as a list is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Batch(self, request, context):
         """Many writes in one call: each is atomic alone and answered alone, in order.
         """
@@ -166,6 +178,11 @@ def add_ResourcesServicer_to_server(servicer, server):
                     servicer.Delete,
                     request_deserializer=barque_dot_proto_dot_resources__pb2.DeleteRequest.FromString,
                     response_serializer=barque_dot_proto_dot_resources__pb2.Object.SerializeToString,
+            ),
+            'DeleteCollection': grpc.unary_stream_rpc_method_handler(
+                    servicer.DeleteCollection,
+                    request_deserializer=barque_dot_proto_dot_resources__pb2.DeleteCollectionRequest.FromString,
+                    response_serializer=barque_dot_proto_dot_resources__pb2.ListChunk.SerializeToString,
             ),
             'Batch': grpc.unary_unary_rpc_method_handler(
                     servicer.Batch,
@@ -362,6 +379,33 @@ class Resources:
             '/barque.v1.Resources/Delete',
             barque_dot_proto_dot_resources__pb2.DeleteRequest.SerializeToString,
             barque_dot_proto_dot_resources__pb2.Object.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/barque.v1.Resources/DeleteCollection',
+            barque_dot_proto_dot_resources__pb2.DeleteCollectionRequest.SerializeToString,
+            barque_dot_proto_dot_resources__pb2.ListChunk.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,76 +1,67 @@
-"""The tables of `get`: for each resource its columns, for each object its cells, as kubectl prints them.
+"""The tables of `get`: for each kind its columns, for each object its cells, named and worded as kubectl shows them.
 
-In: an object and the moment `now`. Out: text, one cell per column, wide ones included.
+The contract with whoever renders a table (the API server, as metav1.Table):
+
+* `table_columns(resource)` are the metav1.TableColumnDefinitions, in order; those with a priority above 0 are shown
+  only with `-o wide`;
+* `cells(resource, obj, now)` is one JSON value for each of them, wide ones included: text, whole numbers, truth values;
+  times are ages at the moment `now`, such as "5m".
+
+Pure. A kind's table is looked up by its group and name, and its module is imported on first use; a kind without a table
+of its own shows name and age, as Kubernetes does.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import importlib
+from functools import cache
+from typing import Any
 
-from barque.api.columns import config, events, networking, nodes, pods, workloads
 from barque.api.columns.age import age, human_duration
+from barque.api.columns.table import AGE, NAME, Cell, ColumnDefinition, Table
 from barque.api.resources import Resource
-from barque.api.types import apps_v1, core_v1, discovery_v1
 from barque.api.types.base import Object
 
-__all__ = ["Column", "age", "cells", "columns", "human_duration"]
+__all__ = ["Cell", "ColumnDefinition", "age", "cells", "human_duration", "table_columns"]
 
-
-class Column(NamedTuple):
-    """A table's column; `wide` ones show only with `-o wide`."""
-
-    name: str
-    wide: bool = False
-
-
-class _Table(NamedTuple):
-    columns: tuple[Column, ...]
-    cells: Callable[[Any, datetime.datetime], list[str]]
-
-
-def _table(heading: str, cells: Callable[[Any, datetime.datetime], list[str]]) -> _Table:
-    """`heading` names the columns, separated by bars; the wide ones begin with a plus."""
-    names = [name.strip() for name in heading.split("|")]
-    return _Table(tuple(Column(name.removeprefix("+"), name.startswith("+")) for name in names), cells)
-
-
-_WORKLOAD_WIDE = "+CONTAINERS | +IMAGES | +SELECTOR"
-_TABLES: dict[type[Object], _Table] = {
-    core_v1.Namespace: _table("NAME | STATUS | AGE", config.namespace_cells),
-    core_v1.ConfigMap: _table("NAME | DATA | AGE", config.config_map_cells),
-    core_v1.Secret: _table("NAME | TYPE | DATA | AGE", config.secret_cells),
-    core_v1.Node: _table(
-        "NAME | STATUS | ROLES | AGE | VERSION | +INTERNAL-IP | +EXTERNAL-IP | +OS-IMAGE | +KERNEL-VERSION | "
-        "+CONTAINER-RUNTIME",
-        nodes.node_cells,
-    ),
-    core_v1.Pod: _table(
-        "NAME | READY | STATUS | RESTARTS | AGE | +IP | +NODE | +NOMINATED NODE | +READINESS GATES", pods.pod_cells
-    ),
-    core_v1.Service: _table(
-        "NAME | TYPE | CLUSTER-IP | EXTERNAL-IP | PORT(S) | AGE | +SELECTOR", networking.service_cells
-    ),
-    core_v1.Event: _table(
-        "LAST SEEN | TYPE | REASON | OBJECT | +SUBOBJECT | +SOURCE | MESSAGE | +FIRST SEEN | +COUNT | +NAME",
-        events.event_cells,
-    ),
-    discovery_v1.EndpointSlice: _table("NAME | ADDRESSTYPE | PORTS | ENDPOINTS | AGE", networking.endpoint_slice_cells),
-    apps_v1.ReplicaSet: _table(
-        f"NAME | DESIRED | CURRENT | READY | AGE | {_WORKLOAD_WIDE}", workloads.replica_set_cells
-    ),
-    apps_v1.Deployment: _table(
-        f"NAME | READY | UP-TO-DATE | AVAILABLE | AGE | {_WORKLOAD_WIDE}", workloads.deployment_cells
-    ),
+# Which module of this package has the tables of a group's kinds.
+_MODULES: dict[str, dict[str, tuple[str, ...]]] = {
+    "": {
+        "config": ("ConfigMap", "Namespace", "Secret", "ServiceAccount"),
+        "events": ("Event",),
+        "networking": ("Endpoints", "Service"),
+        "nodes": ("Node",),
+        "pods": ("Pod", "PodTemplate"),
+        "workloads": ("ReplicationController",),
+    },
+    "apps": {"workloads": ("DaemonSet", "Deployment", "ReplicaSet", "StatefulSet")},
+    "batch": {"jobs": ("CronJob", "Job")},
+    "coordination.k8s.io": {"coordination": ("Lease",)},
+    "discovery.k8s.io": {"networking": ("EndpointSlice",)},
+    "events.k8s.io": {"events": ("Event",)},
+    "scheduling.k8s.io": {"coordination": ("PriorityClass",)},
 }
 
 
-def columns(resource: Resource) -> tuple[Column, ...]:
+def table_columns(resource: Resource) -> tuple[ColumnDefinition, ...]:
     """The columns of a resource's table, in order."""
-    return _TABLES[resource.type].columns
+    return _table(resource.group, resource.kind).columns
 
 
-def cells(obj: Object, now: datetime.datetime) -> list[str]:
-    """The object's row, one cell for each of `columns`."""
-    return _TABLES[type(obj)].cells(obj, now)
+def cells(resource: Resource, obj: Object, now: datetime.datetime) -> list[Cell]:
+    """The object's row, one cell for each of `table_columns`."""
+    return _table(resource.group, resource.kind).cells(obj, now)
+
+
+@cache
+def _table(group: str, kind: str) -> Table:
+    for module, kinds in _MODULES.get(group, {}).items():
+        if kind in kinds:
+            found: Table = importlib.import_module(f"barque.api.columns.{module}").TABLES[kind]
+            return found
+    return Table((NAME, AGE), _name_and_age)
+
+
+def _name_and_age(obj: Any, now: datetime.datetime) -> list[Cell]:
+    return [obj.metadata.name, age(obj.metadata.creationTimestamp, now)]

@@ -1,10 +1,11 @@
-"""Rows of Node."""
+"""Table of Node."""
 
 from __future__ import annotations
 
 import datetime
 
 from barque.api.columns.age import age
+from barque.api.columns.table import AGE, NAME, Cell, Table, column, wide
 from barque.api.columns.words import NONE, UNKNOWN
 from barque.api.conditions import find
 from barque.api.types.core_v1 import Node, NodeSystemInfo
@@ -13,7 +14,7 @@ _ROLE_PREFIX = "node-role.kubernetes.io/"
 _ROLE_LABEL = "kubernetes.io/role"
 
 
-def node_cells(node: Node, now: datetime.datetime) -> list[str]:
+def _node(node: Node, now: datetime.datetime) -> list[Cell]:
     info = node.status.nodeInfo or NodeSystemInfo()
     return [
         node.metadata.name,
@@ -44,3 +45,22 @@ def _roles(node: Node) -> list[str]:
 
 def _address(node: Node, type: str) -> str:
     return next((address.address for address in node.status.addresses if address.type == type), NONE)
+
+
+TABLES = {
+    "Node": Table(
+        (
+            NAME,
+            column("Status", "Whether the node can run pods, and takes new ones."),
+            column("Roles", "What the node is for, by its labels."),
+            AGE,
+            column("Version", "The version of the node's agent."),
+            wide("Internal-IP", "The address by which the cluster reaches the node."),
+            wide("External-IP", "The address by which the world reaches the node."),
+            wide("OS-Image", "The node's operating system."),
+            wide("Kernel-Version", "The version of the node's kernel."),
+            wide("Container-Runtime", "What runs the node's containers, and its version."),
+        ),
+        _node,
+    )
+}

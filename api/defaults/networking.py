@@ -1,9 +1,10 @@
-"""Defaults of Service and EndpointSlice."""
+"""Defaults of Service, Endpoints and EndpointSlice."""
 
 from __future__ import annotations
 
 from barque.api.types.core_v1 import (
     ClientIPConfig,
+    Endpoints,
     LoadBalancerStatus,
     Service,
     ServiceSpec,
@@ -18,8 +19,12 @@ def default_service(service: Service) -> None:
     spec = service.spec
     spec.type = spec.type or "ClusterIP"
     spec.sessionAffinity = spec.sessionAffinity or "None"
-    if spec.sessionAffinity == "ClientIP" and spec.sessionAffinityConfig is None:
-        spec.sessionAffinityConfig = SessionAffinityConfig(clientIP=ClientIPConfig(timeoutSeconds=_THREE_HOURS_S))
+    if spec.sessionAffinity == "ClientIP":
+        config = spec.sessionAffinityConfig
+        if config is None or config.clientIP is None or config.clientIP.timeoutSeconds is None:
+            spec.sessionAffinityConfig = SessionAffinityConfig(clientIP=ClientIPConfig(timeoutSeconds=_THREE_HOURS_S))
+    elif spec.sessionAffinity == "None":
+        spec.sessionAffinityConfig = None
     for port in spec.ports:
         port.protocol = port.protocol or "TCP"
         if port.targetPort in (None, 0, ""):
@@ -28,11 +33,14 @@ def default_service(service: Service) -> None:
         _default_addressing(spec)
     if service.status.loadBalancer is None:
         service.status.loadBalancer = LoadBalancerStatus()
+    for ingress in service.status.loadBalancer.ingress:
+        if ingress.ip:
+            ingress.ipMode = ingress.ipMode or "VIP"
 
 
 def _default_addressing(spec: ServiceSpec) -> None:
     spec.internalTrafficPolicy = spec.internalTrafficPolicy or "Cluster"
-    if spec.type in ("NodePort", "LoadBalancer"):
+    if spec.type in ("NodePort", "LoadBalancer") or spec.externalIPs:
         spec.externalTrafficPolicy = spec.externalTrafficPolicy or "Cluster"
     if spec.type == "LoadBalancer" and spec.allocateLoadBalancerNodePorts is None:
         spec.allocateLoadBalancerNodePorts = True
@@ -42,6 +50,12 @@ def _default_addressing(spec: ServiceSpec) -> None:
         spec.clusterIPs = [spec.clusterIP]
     elif spec.clusterIPs and not spec.clusterIP:
         spec.clusterIP = spec.clusterIPs[0]
+
+
+def default_endpoints(endpoints: Endpoints) -> None:
+    for subset in endpoints.subsets:
+        for port in subset.ports:
+            port.protocol = port.protocol or "TCP"
 
 
 def default_endpoint_slice(endpoint_slice: EndpointSlice) -> None:

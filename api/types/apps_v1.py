@@ -252,3 +252,5 @@ LIST_RULES: dict[tuple[str, str], ListRule] = {
     ("ReplicaSetStatus", "conditions"): ListRule("map", ("type",), "merge", "type"),
     ("StatefulSetStatus", "conditions"): ListRule("map", ("type",), "merge", "type"),
 }
+
+MAP_TYPES: dict[tuple[str, str], str] = {}

@@ -62,3 +62,7 @@ class ScaleStatus(Object):
 
 
 LIST_RULES: dict[tuple[str, str], ListRule] = {}
+
+MAP_TYPES: dict[tuple[str, str], str] = {
+    ("CrossVersionObjectReference", ""): "atomic",
+}

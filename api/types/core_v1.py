@@ -75,7 +75,7 @@ class CSIPersistentVolumeSource(Object):
 
 class CSIVolumeSource(Object):
     driver: str = always(str)
-    fsType: str = ""
+    fsType: str | None = None
     nodePublishSecretRef: LocalObjectReference | None = None
     readOnly: bool | None = None
     volumeAttributes: dict[str, str] = field(default_factory=dict)
@@ -552,7 +552,7 @@ class HostIP(Object):
 
 class HostPathVolumeSource(Object):
     path: str = always(str)
-    type: str = ""
+    type: str | None = None
 
 
 class ISCSIPersistentVolumeSource(Object):
@@ -952,7 +952,7 @@ class PersistentVolumeSpec(Object):
     scaleIO: ScaleIOPersistentVolumeSource | None = None
     storageClassName: str = ""
     storageos: StorageOSPersistentVolumeSource | None = None
-    volumeAttributesClassName: str = ""
+    volumeAttributesClassName: str | None = None
     volumeMode: str = ""
     vsphereVolume: VsphereVirtualDiskVolumeSource | None = None
 
@@ -1053,8 +1053,8 @@ class PodReadinessGate(Object):
 
 class PodResourceClaim(Object):
     name: str = always(str)
-    resourceClaimName: str = ""
-    resourceClaimTemplateName: str = ""
+    resourceClaimName: str | None = None
+    resourceClaimTemplateName: str | None = None
 
 
 class PodResourceClaimStatus(Object):
@@ -1101,7 +1101,7 @@ class PodSpec(Object):
     hostPID: bool | None = None
     hostUsers: bool | None = None
     hostname: str = ""
-    hostnameOverride: str = ""
+    hostnameOverride: str | None = None
     imagePullSecrets: list[LocalObjectReference] = field(default_factory=list)
     initContainers: list[Container] = field(default_factory=list)
     nodeName: str = ""
@@ -1499,7 +1499,7 @@ class ServiceSpec(Object):
     internalTrafficPolicy: str = ""
     ipFamilies: list[str] = field(default_factory=list)
     ipFamilyPolicy: str = ""
-    loadBalancerClass: str = ""
+    loadBalancerClass: str | None = None
     loadBalancerIP: str = ""
     loadBalancerSourceRanges: list[str] = field(default_factory=list)
     ports: list[ServicePort] = field(default_factory=list)
@@ -1587,13 +1587,13 @@ class TopologySpreadConstraint(Object):
 
 class TypedLocalObjectReference(Object):
     kind: str = always(str)
-    apiGroup: str = ""
+    apiGroup: str | None = None
     name: str = always(str)
 
 
 class TypedObjectReference(Object):
     kind: str = always(str)
-    apiGroup: str = ""
+    apiGroup: str | None = None
     name: str = always(str)
     namespace: str = ""
 
@@ -1736,4 +1736,27 @@ LIST_RULES: dict[tuple[str, str], ListRule] = {
     ("ServiceAccount", "secrets"): ListRule("map", ("name",), "merge", "name"),
     ("ServiceSpec", "ports"): ListRule("map", ("port", "protocol"), "merge", "port"),
     ("ServiceStatus", "conditions"): ListRule("map", ("type",), "merge", "type"),
+}
+
+MAP_TYPES: dict[tuple[str, str], str] = {
+    ("ConfigMapKeySelector", ""): "atomic",
+    ("EndpointAddress", ""): "atomic",
+    ("EndpointPort", ""): "atomic",
+    ("FileKeySelector", ""): "atomic",
+    ("LocalObjectReference", ""): "atomic",
+    ("NodeSelector", ""): "atomic",
+    ("NodeSelectorTerm", ""): "atomic",
+    ("ObjectFieldSelector", ""): "atomic",
+    ("ObjectReference", ""): "atomic",
+    ("PersistentVolumeClaimStatus", "allocatedResourceStatuses"): "granular",
+    ("PersistentVolumeSpec", "claimRef"): "granular",
+    ("PodSpec", "nodeSelector"): "atomic",
+    ("ReplicationControllerSpec", "selector"): "atomic",
+    ("ResourceFieldSelector", ""): "atomic",
+    ("ScopeSelector", ""): "atomic",
+    ("SecretKeySelector", ""): "atomic",
+    ("SecretReference", ""): "atomic",
+    ("ServiceSpec", "selector"): "atomic",
+    ("TopologySelectorTerm", ""): "atomic",
+    ("TypedLocalObjectReference", ""): "atomic",
 }

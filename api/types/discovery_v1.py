@@ -64,3 +64,7 @@ class ForZone(Object):
 LIST_RULES: dict[tuple[str, str], ListRule] = {
     ("Endpoint", "addresses"): ListRule("set", (), "", ""),
 }
+
+MAP_TYPES: dict[tuple[str, str], str] = {
+    ("EndpointPort", ""): "atomic",
+}

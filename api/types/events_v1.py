@@ -41,3 +41,5 @@ class EventSeries(Object):
 
 
 LIST_RULES: dict[tuple[str, str], ListRule] = {}
+
+MAP_TYPES: dict[tuple[str, str], str] = {}

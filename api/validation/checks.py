@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
-from barque.api import names, quantity
+from barque.api import intorstring, names, quantity
 from barque.api.errors import FieldError, duplicate, invalid, not_supported
 from barque.api.types.base import IntOrString, Quantity
 
@@ -62,5 +62,32 @@ def unique(entries: Iterable[tuple[str, Hashable]]) -> list[FieldError]:
     return faults
 
 
+def share(path: str, value: IntOrString) -> list[FieldError]:
+    """A count that is not negative, or a percentage."""
+    if isinstance(value, int):
+        return not_negative(path, value)
+    if intorstring.is_percentage(value):
+        return []
+    why = (
+        "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used "
+        "for validation is '[0-9]+%')"
+    )
+    return [invalid(path, value, why)]
+
+
+def at_most_whole(path: str, value: IntOrString) -> list[FieldError]:
+    """A percentage may not ask for more than there is."""
+    if isinstance(value, str) and intorstring.is_percentage(value) and int(value[:-1]) > 100:
+        return [invalid(path, value, "must not be greater than 100%")]
+    return []
+
+
 def immutable(path: str, new: Any, old: Any) -> list[FieldError]:
     return [] if new == old else [invalid(path, new, "field is immutable")]
+
+
+def not_decremented(path: str, new: int | None, old: int | None) -> list[FieldError]:
+    """A counter of a status, which only grows; once counted, it stays."""
+    if old is None or (new is not None and new >= old):
+        return []
+    return [invalid(path, new or 0, "cannot be decremented")]

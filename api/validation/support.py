@@ -7,7 +7,10 @@ A later version extends the table and needs no other change here.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import cache
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from barque.api.errors import FieldError, forbidden
 from barque.api.shapes import FieldShape, shape_of
@@ -76,29 +79,90 @@ ONLY: dict[tuple[type[Object], str], tuple[Any, ...]] = {
 }
 
 
+class _Watched(NamedTuple):
+    """A field that may ask for what cannot be done: in itself, by its value, or by what is in it."""
+
+    name: str
+    refused: bool
+    allowed: tuple[Any, ...] | None
+    shape: FieldShape
+
+
+class _Fields(NamedTuple):
+    """Some watched fields of a struct, all their values at once, and those of a struct that asks for nothing."""
+
+    fields: tuple[_Watched, ...]
+    values: Callable[[Object], tuple[Any, ...]]
+    unset: tuple[Any, ...]
+
+
 def unsupported_fields(obj: Object) -> list[FieldError]:
     """Every field of the object's spec that asks for what Barque cannot do yet; status is the system's own."""
     spec = getattr(obj, "spec", None)
-    return _walk(spec, "spec") if isinstance(spec, Object) else []
+    return _walk(spec, "spec") if isinstance(spec, Object) and _matters(type(spec)) else []
 
 
 def _walk(struct: Object, path: str) -> list[FieldError]:
-    kind = type(struct)
-    supported = SUPPORTED.get(kind)
+    """Most structs ask for nothing that is refused, which one comparison tells."""
     faults: list[FieldError] = []
-    for name, field in shape_of(kind).items():
-        value = getattr(struct, field.attribute)
-        if value is None or value == "" or value == [] or value == {}:
-            continue
-        below = f"{path}.{name}"
-        known = supported is None or name in supported
-        if known and (kind, name) in ONLY:
-            faults += _check_values(ONLY[kind, name], value, below)
-        elif not known and value not in ONLY.get((kind, name), ()):
-            faults.append(forbidden(below, "barque does not support this field yet"))
-        elif known and field.struct is not None:
-            faults += _walk_field(field, value, below)
+    for group in _plan_of(type(struct)):
+        values = group.values(struct)
+        if values != group.unset:
+            for field, value in zip(group.fields, values, strict=True):
+                # Empty texts, lists and maps ask for nothing; false and zero may.
+                if value is not None and (value or isinstance(value, int | float)):
+                    faults += _judge(field, value, f"{path}.{field.name}")
     return faults
+
+
+def _judge(field: _Watched, value: Any, path: str) -> list[FieldError]:
+    if field.refused:
+        allowed = value in (field.allowed or ())
+        return [] if allowed else [forbidden(path, "barque does not support this field yet")]
+    return _walk_field(field.shape, value, path) if field.allowed is None else _check_values(field.allowed, value, path)
+
+
+@cache
+def _plan_of(kind: type[Object]) -> tuple[_Fields, _Fields]:
+    """The fields that are refused as such, and the others that are watched."""
+    watched = [
+        _Watched(name, _is_refused(kind, name), ONLY.get((kind, name)), field)
+        for name, field in shape_of(kind).items()
+        if _is_refused(kind, name) or (kind, name) in ONLY or (field.struct is not None and _matters(field.struct))
+    ]
+    return _gather(kind, [f for f in watched if f.refused]), _gather(kind, [f for f in watched if not f.refused])
+
+
+def _gather(kind: type[Object], fields: list[_Watched]) -> _Fields:
+    attributes = [field.shape.attribute for field in fields]
+    if len(attributes) > 1:
+        values: Callable[[Object], tuple[Any, ...]] = attrgetter(*attributes)
+    else:  # attrgetter gives a single value bare
+
+        def values(struct: Object) -> tuple[Any, ...]:
+            return tuple(getattr(struct, name) for name in attributes)
+
+    return _Fields(tuple(fields), values, values(kind()))
+
+
+def _is_refused(kind: type[Object], name: str) -> bool:
+    return kind in SUPPORTED and name not in SUPPORTED[kind]
+
+
+@cache
+def _matters(kind: type[Object]) -> bool:
+    """Whether the struct, or one somewhere within it, has a field that is watched."""
+    seen: set[type[Object]] = set()
+    waiting = [kind]
+    while waiting:
+        struct = waiting.pop()
+        if struct in seen:
+            continue
+        seen.add(struct)
+        if struct in SUPPORTED or any(narrowed is struct for narrowed, _ in ONLY):
+            return True
+        waiting += [field.struct for field in shape_of(struct).values() if field.struct is not None]
+    return False
 
 
 def _walk_field(field: FieldShape, value: Any, path: str) -> list[FieldError]:
@@ -106,7 +170,7 @@ def _walk_field(field: FieldShape, value: Any, path: str) -> list[FieldError]:
         return [fault for i, element in enumerate(value) for fault in _walk(element, f"{path}[{i}]")]
     if field.container == "map":
         return [fault for key, element in value.items() for fault in _walk(element, f"{path}[{key}]")]
-    return _walk(value, path)
+    return _walk(value, path) if isinstance(value, Object) else []
 
 
 def _check_values(allowed: tuple[Any, ...], value: Any, path: str) -> list[FieldError]:

@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import msgspec
 
+from barque.cli.choosing import Choice, choice_options, find, named_targets, namespace_of, read_choice
+from barque.cli.deleting import PROPAGATION, Doomed, delete_options, wait_until_gone
+from barque.cli.naming import quoted, slashed
+from barque.cli.output import CliError
 from barque.cli.verb import Verb, with_session
+from barque.cli.writing import SUFFIXES
+from barque.client.verbs import Delete, Target
 
 if TYPE_CHECKING:
-    from barque.cli.arguments import Wanted
     from barque.cli.session import Connection, Session
-    from barque.client.verbs import Target
 
-PROPAGATION = {"background": "Background", "foreground": "Foreground", "orphan": "Orphan"}
 # One request carries so many deletions; each is still atomic alone.
 BATCH = 100
 
 
 class Request(NamedTuple):
-    """Which objects are meant, and how they are to end."""
+    """Which objects are meant, and how they are to end. `dry_run` and `output` are the options."""
 
-    wanted: list[Wanted]
-    files: tuple[str, ...]
-    recursive: bool
-    selector: str
-    every: bool
-    all_namespaces: bool
-    ignore_not_found: bool
+    choice: Choice
     options: bytes
-    word: str
-    wait: bool
-    timeout_s: float
-
-
-class Doomed(NamedTuple):
-    """An object whose deletion has begun; it is gone when nothing of this uid stands at the target."""
-
-    target: Target
-    uid: str
+    ignore_not_found: bool = False
+    dry_run: str = "none"
+    output: str = ""
+    word: str = "deleted"
+    wait: bool = True
+    timeout_s: float = 0.0
+    ask: bool = False
 
 
 @click.command(
@@ -53,15 +46,12 @@ class Doomed(NamedTuple):
     barque delete deployment/web service/web
     barque delete pods -l app=web            by label
     barque delete pods --all --wait=false    do not wait until they are gone
+    barque delete deployment web --cascade=orphan    its pods run on
     barque delete pod stuck --force          without grace, where its node does not answer
     """,
 )
 @click.argument("what", nargs=-1, metavar="[TYPE NAME... | TYPE/NAME...]")
-@click.option("-f", "--filename", "files", multiple=True, metavar="FILE", help="The objects of a file, folder or -.")
-@click.option("-R", "--recursive", is_flag=True, help="Go into folders below.")
-@click.option("-l", "--selector", metavar="LABELS", default="", help="Objects with these labels.")
-@click.option("--all", "every", is_flag=True, help="All objects of the type in the namespace.")
-@click.option("-A", "--all-namespaces", is_flag=True, help="With -l or --all: of every namespace.")
+@choice_options
 @click.option("--grace-period", type=int, metavar="SECONDS", default=-1, help="Time to stop in [the pod's own].")
 @click.option("--now", is_flag=True, help="One second to stop in.")
 @click.option("--force", is_flag=True, help="At once, without waiting for the node to confirm.")
@@ -71,12 +61,17 @@ class Doomed(NamedTuple):
     "--cascade", type=click.Choice(list(PROPAGATION)), default="background", help="What it owns [background]."
 )
 @click.option("--ignore-not-found", is_flag=True, help="A missing object is no error.")
+@click.option("-i", "--interactive", "ask", is_flag=True, help="Show what would go, and ask.")
+@click.option(
+    "--dry-run", type=click.Choice(list(SUFFIXES)), default="none", help="Say what would go; server asks it [none]."
+)
+@click.option("-o", "--output", type=click.Choice(["name"]), help="Print type/name alone.")
 @with_session
-def command(session: Session, **given: Any) -> None:
+def command(session: Session, what: tuple[str, ...], **given: Any) -> None:
     """Delete objects and wait until they are gone. Pods get their grace period to stop in; what an object owns is
     deleted with it.
     """
-    request = _request(given)
+    request = _request(session, what, given)
     if request.word == "force deleted":
         session.screen.note(
             "Warning: Immediate deletion does not wait for confirmation that the running resource has been terminated. "
@@ -86,136 +81,127 @@ def command(session: Session, **given: Any) -> None:
         click.get_current_context().exit(1)
 
 
-def _request(given: dict[str, Any]) -> Request:
+def _request(session: Session, what: Sequence[str], given: dict[str, Any]) -> Request:
     """The options, made sense of. Raises `CliError` where they contradict each other."""
-    from barque.cli.arguments import parse_duration, parse_wanted
-    from barque.cli.output import CliError
+    from barque.cli.arguments import parse_duration
 
-    what, files, selector, every = given["what"], given["files"], given["selector"], given["every"]
-    if files and (what or selector or every):
-        raise CliError("-f names the objects by itself; types, names, -l and --all cannot be added")
-    wanted = [] if files else parse_wanted(what, verb="delete")
-    named = any(w.names for w in wanted)
-    if named and (selector or every):
-        raise CliError("name cannot be provided when a selector or --all is specified")
-    if not files and not named and not selector and not every:
-        raise CliError("which of them? Give names, -l LABELS or --all")
-    return Request(
-        wanted,
-        files,
-        given["recursive"],
-        selector,
-        every,
-        given["all_namespaces"],
-        given["ignore_not_found"],
-        _options(given),
-        "force deleted" if given["force"] else "deleted",
-        given["wait"] and not given["force"],
-        parse_duration(given["timeout"]),
+    options = delete_options(
+        grace_s=given["grace_period"],
+        now=given["now"],
+        force=given["force"],
+        cascade=given["cascade"],
+        dry_run=given["dry_run"] == "server",
     )
-
-
-def _options(given: dict[str, Any]) -> bytes:
-    """metav1.DeleteOptions."""
-    from barque.cli.output import CliError
-
-    grace_s, options = given["grace_period"], {}
-    if given["now"]:
-        if grace_s >= 0:
-            raise CliError("--now and --grace-period cannot be specified together")
-        grace_s = 1
-    if given["force"]:
-        if grace_s > 0:
-            raise CliError("--force and --grace-period greater than 0 cannot be specified together")
-        grace_s = 0
-    elif grace_s == 0:
-        # Grace 0 without --force would let the object go while its containers run on; one second does not.
-        grace_s = 1
-    if grace_s >= 0:
-        options["gracePeriodSeconds"] = grace_s
-    if given["cascade"] != "background":
-        options["propagationPolicy"] = PROPAGATION[given["cascade"]]
-    return msgspec.json.encode(options) if options else b""
+    return Request(
+        read_choice(session, "delete", what, given),
+        options,
+        given["ignore_not_found"],
+        given["dry_run"],
+        given["output"] or "",
+        "force deleted" if given["force"] else "deleted",
+        given["wait"] and not given["force"] and given["dry_run"] == "none",
+        parse_duration(given["timeout"]),
+        given["ask"],
+    )
 
 
 async def _delete(session: Session, connection: Connection, request: Request) -> bool:
     """Delete and wait; True where something asked for could not be deleted."""
-    targets = await _targets(session, connection, request)
-    if not targets:
-        session.screen.note("No resources found")
+    if request.ask and not await _agreed(session, connection, request):
         return False
-    doomed: list[Doomed] = []
-    failed = False
-    for start in range(0, len(targets), BATCH):
-        some, failures = await _send(session, connection, request, targets[start : start + BATCH])
-        doomed += some
-        failed = failed or failures
+    if request.dry_run == "client":
+        found, failed = await find(session, connection, request.choice)
+        for one in found:
+            _tell(session, request, one.target)
+        return failed and not request.ignore_not_found
+    if request.choice.named:
+        doomed, failed = await _delete_targets(session, connection, request, named_targets(session, request.choice))
+    else:
+        doomed, failed = await _delete_selected(session, connection, request)
     if request.wait:
-        await _wait(session, connection, doomed, request.timeout_s)
+        await wait_until_gone(session, connection, doomed, request.timeout_s)
     return failed
 
 
-async def _targets(session: Session, connection: Connection, request: Request) -> list[Target]:
-    from barque.cli.commands.apply import check_namespace, target_of
-    from barque.cli.manifests import read_documents
-    from barque.client.verbs import Selection, Target
-
-    if request.files:
-        documents = read_documents(request.files, recursive=request.recursive)
-        for document in documents:
-            check_namespace(session, document)
-        return [target_of(session, document) for document in documents]
-    targets: list[Target] = []
-    for resource, names in request.wanted:
-        namespace = session.namespace if resource.namespaced and not request.all_namespaces else ""
-        if names:
-            targets += [Target(resource, namespace, name) for name in names]
-            continue
-        listed = await session.call(connection.verbs.list(Target(resource, namespace), Selection(request.selector)))
-        for item in listed.items:
-            meta = msgspec.json.decode(item)["metadata"]
-            targets.append(Target(resource, meta.get("namespace", ""), meta["name"]))
-    return targets
+async def _agreed(session: Session, connection: Connection, request: Request) -> bool:
+    """Show what would be deleted and ask. Raises `CliError` where nobody can answer."""
+    found, _ = await find(session, connection, request.choice)
+    if not found:
+        return False
+    session.screen.line(f"You are about to delete the following {len(found)} resource(s):")
+    for one in found:
+        session.screen.line(slashed(one.target.resource, one.target.name))
+    try:
+        answer = click.prompt("Do you want to continue? (y/n)", default="n", show_default=False, err=True)
+    except click.Abort:
+        raise CliError("nobody answers; without -i nothing is asked") from None
+    if answer.strip().lower() not in ("y", "yes"):
+        session.screen.note("deletion is cancelled")
+        return False
+    return True
 
 
-async def _send(
+async def _delete_targets(
     session: Session, connection: Connection, request: Request, targets: Sequence[Target]
 ) -> tuple[list[Doomed], bool]:
-    """Ask for the deletions and say how each went."""
+    """Ask for the deletions, many with each request, and say how each went; True where one was refused."""
     from barque.api.errors import ApiError
-    from barque.cli.naming import quoted
     from barque.cli.session import explain
-    from barque.client.verbs import Delete
 
-    answers = await session.call(connection.verbs.batch([Delete(target, request.options) for target in targets]))
     doomed: list[Doomed] = []
     failed = False
-    chosen = bool(request.selector or request.every)
-    for target, answer in zip(targets, answers, strict=True):
-        if not isinstance(answer, ApiError):
-            session.screen.line(f"{quoted(target.resource, target.name)} {request.word}")
-            doomed.append(Doomed(target, msgspec.json.decode(answer)["metadata"].get("uid", "")))
-        elif answer.code != 404 or not (request.ignore_not_found or chosen):
-            failed = True
-            session.screen.error(explain(answer))
+    may_be_gone = request.ignore_not_found or not request.choice.named
+    for start in range(0, len(targets), BATCH):
+        some = targets[start : start + BATCH]
+        session.screen.waiting(f"deleting {start + len(some)} of {len(targets)}")
+        answers = await session.call(connection.verbs.batch([Delete(target, request.options) for target in some]))
+        for target, answer in zip(some, answers, strict=True):
+            if not isinstance(answer, ApiError):
+                _tell(session, request, target)
+                doomed.append(Doomed(target, _metadata(answer).get("uid", "")))
+            elif answer.code != 404 or not may_be_gone:
+                failed = True
+                session.screen.error(explain(answer))
     return doomed, failed
 
 
-async def _wait(session: Session, connection: Connection, doomed: Sequence[Doomed], timeout_s: float) -> None:
-    """Wait until the last of them is gone."""
-    from barque.cli.following import Following, gone, until
-    from barque.cli.naming import quoted, slashed
-    from barque.cli.output import CliError
+async def _delete_selected(session: Session, connection: Connection, request: Request) -> tuple[list[Doomed], bool]:
+    """Delete all that are selected: those of a type with one request, where it may be deleted so."""
+    choice = request.choice
+    doomed: list[Doomed] = []
+    failed = False
+    for wanted in choice.wanted:
+        where = Target(wanted.resource, namespace_of(session, wanted, choice))
+        if "deletecollection" in wanted.resource.verbs:
+            session.screen.waiting(f"deleting {wanted.resource.plural}")
+            gone = await session.call(connection.verbs.delete_collection(where, choice.selection, request.options))
+            for item in gone.items:
+                target = _target_of(where, item)
+                _tell(session, request, target)
+                doomed.append(Doomed(target, _metadata(item).get("uid", "")))
+        else:
+            listed = await session.call(connection.verbs.list(where, choice.selection))
+            targets = [_target_of(where, item) for item in listed.items]
+            some, refused = await _delete_targets(session, connection, request, targets)
+            doomed, failed = doomed + some, failed or refused
+    if not doomed and not failed:
+        session.screen.note("No resources found")
+    return doomed, failed
 
-    target = doomed[0].target if doomed else None
-    try:
-        async with asyncio.timeout(timeout_s or None):
-            for position, (target, uid) in enumerate(doomed, 1):
-                count = f" ({position} of {len(doomed)})" if len(doomed) > 1 else ""
-                following = Following(
-                    target, waiting=f"waiting until {quoted(target.resource, target.name)} is gone{count}"
-                )
-                await until(connection.verbs, following, gone(uid), clock=session.clock, screen=session.screen)
-    except TimeoutError:
-        assert target is not None
-        raise CliError(f"timed out waiting until {slashed(target.resource, target.name)} is gone") from None
+
+def _target_of(where: Target, item: bytes) -> Target:
+    metadata = _metadata(item)
+    return where._replace(namespace=metadata.get("namespace", ""), name=metadata["name"])
+
+
+def _tell(session: Session, request: Request, target: Target) -> None:
+    if request.output == "name":
+        session.screen.line(slashed(target.resource, target.name))
+        return
+    place = f" from {target.namespace} namespace" if request.choice.all_namespaces and target.namespace else ""
+    session.screen.line(f"{quoted(target.resource, target.name)} {request.word}{place}{SUFFIXES[request.dry_run]}")
+
+
+def _metadata(body: bytes) -> dict[str, Any]:
+    metadata: dict[str, Any] = msgspec.json.decode(body)["metadata"]
+    return metadata

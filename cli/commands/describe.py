@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from barque.cli.verb import Verb, with_session
+from barque.cli.verb import Verb, complete_objects, with_session
 
 if TYPE_CHECKING:
+    from barque.api.errors import ApiError
     from barque.api.resources import Resource
-    from barque.cli.arguments import Wanted
+    from barque.cli.fetching import Asked
     from barque.cli.session import Connection, Session
 
 # Nothing ever happens to these by itself.
-WITHOUT_EVENTS = ("namespaces", "secrets")
+WITHOUT_EVENTS = ("namespaces", "secrets", "events")
 SERVICE_NAME = "kubernetes.io/service-name"
 
 
@@ -30,75 +31,87 @@ SERVICE_NAME = "kubernetes.io/service-name"
     barque describe node n1
     """,
 )
-@click.argument("what", nargs=-1, metavar="TYPE [NAME]... | TYPE/NAME...")
+@click.argument("what", nargs=-1, metavar="TYPE [NAME]... | TYPE/NAME...", shell_complete=complete_objects)
+@click.option("-f", "--filename", "files", multiple=True, metavar="FILE", help="The objects of a file, folder or -.")
+@click.option("-R", "--recursive", is_flag=True, help="Go into folders below.")
 @click.option("-l", "--selector", metavar="LABELS", default="", help="Only objects with these labels.")
 @click.option("-A", "--all-namespaces", is_flag=True, help="Objects of every namespace.")
 @click.option("--show-events/--no-events", default=True, help="Events of the object [shown].")
 @with_session
-def command(session: Session, what: tuple[str, ...], selector: str, all_namespaces: bool, show_events: bool) -> None:
+def command(session: Session, what: tuple[str, ...], show_events: bool, **given: Any) -> None:
     """Show objects in full: what was asked for, how it stands, and the events that tell why. A name may be given by its
     beginning.
     """
-    from barque.cli.arguments import parse_wanted
-    from barque.cli.output import CliError
+    from barque.cli.fetching import asked_for
 
-    wanted = parse_wanted(what, verb="describe")
-    if selector and any(w.names for w in wanted):
-        raise CliError("a selector cannot be combined with names")
-    session.run(lambda connection: _describe(session, connection, wanted, selector, all_namespaces, show_events))
+    asked = asked_for(session, what, given, verb="describe")
+    session.run(lambda connection: _describe(session, connection, asked, given["all_namespaces"], show_events))
 
 
 async def _describe(
-    session: Session, connection: Connection, wanted: Sequence[Wanted], selector: str, everywhere: bool, events: bool
+    session: Session, connection: Connection, asked: Sequence[Asked], everywhere: bool, events: bool
 ) -> None:
+    from barque.cli.fetching import nothing_found
+    from barque.cli.session import explain
+
     pages: list[str] = []
-    for resource, names in wanted:
-        for obj in await _objects(session, connection, resource, names, selector, everywhere):
-            page = await _page(session, connection, resource, obj, events)
-            pages.append(page)
+    missing: list[ApiError] = []
+    for each in asked:
+        found, absent = await _objects(session, connection, each)
+        pages += [await _page(session, connection, each.resource, obj, events) for obj in found]
+        missing += absent
     if pages:
         session.screen.write("\n\n".join(pages))
-        return
-    namespaced = wanted[0].resource.namespaced and not everywhere
-    session.screen.note(f"No resources found in {session.namespace} namespace." if namespaced else "No resources found")
+    elif not missing:
+        session.screen.note(nothing_found(asked, session.namespace, everywhere))
+    for error in missing:
+        session.screen.error(explain(error))
+    if missing:
+        click.get_current_context().exit(1)
 
 
-async def _objects(
-    session: Session, connection: Connection, resource: Resource, names: Sequence[str], selector: str, everywhere: bool
-) -> list[Any]:
+async def _objects(session: Session, connection: Connection, asked: Asked) -> tuple[list[Any], list[ApiError]]:
+    """The objects, and a 404 for each name that neither is one nor begins one."""
     from barque.api.errors import ApiError
 
-    namespace = session.namespace if resource.namespaced and not everywhere else ""
-    client = connection.client
-    if not names:
-        return list((await session.call(client.list(resource.type, namespace, labels=selector))).items)
+    kind, client = asked.resource.type, connection.client
+    if not asked.names:
+        return await _listed(session, connection, asked), []
     found: list[Any] = []
-    for name in names:
+    missing: list[ApiError] = []
+    for name in asked.names:
         try:
-            found.append(await session.call(client.get(resource.type, name, namespace)))
+            found.append(await session.call(client.get(kind, name, asked.namespace)))
         except ApiError as error:
             if error.code != 404:
                 raise
-            listed: list[Any] = (await session.call(client.list(resource.type, namespace))).items
-            near = [obj for obj in listed if obj.metadata.name.startswith(name)]
-            if not near:
-                raise
+            near = [o for o in await _listed(session, connection, asked) if o.metadata.name.startswith(name)]
             found += near
-    return found
+            missing += [] if near else [error]
+    return found, missing
+
+
+async def _listed(session: Session, connection: Connection, asked: Asked) -> list[Any]:
+    """All objects that are selected; names play no part."""
+    from barque.api import codec
+    from barque.client.verbs import Page
+
+    items: list[Any] = []
+    page = Page(asked.chunk)
+    while True:
+        part = await session.call(connection.verbs.list(asked.target, asked.selection, page))
+        items += [codec.decode(asked.resource.type, item) for item in part.items]
+        if not part.continue_:
+            return items
+        page = page._replace(continue_=part.continue_)
 
 
 async def _page(session: Session, connection: Connection, resource: Resource, obj: Any, with_events: bool) -> str:
+    from barque.cli.describe_any import describe_any
     from barque.cli.description import Page, event_table
 
-    describe = _describers(session).get(resource.plural)
     page = Page()
-    if describe is None:
-        import msgspec
-
-        from barque.api import codec
-        from barque.cli.output import to_yaml
-
-        return to_yaml(msgspec.json.decode(codec.encode(obj)))
+    describe: Callable[..., None] = _describers(session).get(resource.plural, describe_any)
     describe(page, obj, await _related(session, connection, resource, obj))
     if with_events and resource.plural not in WITHOUT_EVENTS:
         event_table(page, await _events(session, connection, resource, obj), session.clock.wall())
@@ -106,10 +119,11 @@ async def _page(session: Session, connection: Connection, resource: Resource, ob
 
 
 def _describers(session: Session) -> dict[str, Callable[..., None]]:
-    from barque.cli import describe_cluster, describe_pods, describe_workloads
+    from barque.cli import describe_any, describe_cluster, describe_pods, describe_workloads
 
     return {
         "pods": describe_pods.describe_pod,
+        "podtemplates": describe_any.describe_pod_template,
         "deployments": describe_workloads.describe_deployment,
         "replicasets": describe_workloads.describe_replica_set,
         "services": describe_workloads.describe_service,

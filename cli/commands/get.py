@@ -1,46 +1,44 @@
-"""`barque get`: objects as tables, YAML, JSON or names, once or followed."""
+"""`barque get`: objects as tables, YAML, JSON, names or by a template, once or followed."""
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from barque.cli.verb import Verb, with_session
+from barque.cli.verb import Verb, complete_objects, with_session
 
 if TYPE_CHECKING:
-    from barque.api.resources import Resource
-    from barque.cli.arguments import Wanted
-    from barque.cli.session import Connection, Session
+    from collections.abc import Sequence
 
-FORMATS = ("wide", "yaml", "json", "name")
+    from barque.cli.fetching import Answer, Asked
+    from barque.cli.printing import Printer
+    from barque.cli.session import Connection, Session
+    from barque.cli.tables import ServerTable
+    from barque.client.verbs import IncludeObject
+
+SUBRESOURCES = ("status", "scale")
 
 
 class View(NamedTuple):
-    """How and which objects are shown."""
+    """How objects are shown; `printer` is None where rows are."""
 
     output: str = ""
-    labels: str = ""
-    fields: str = ""
+    printer: Printer | None = None
     all_namespaces: bool = False
     show_labels: bool = False
     label_columns: tuple[str, ...] = ()
     headers: bool = True
-    ignore_not_found: bool = False
+    sort_by: str = ""
+    events: bool = False
     # Where several types are shown together, each name says its type.
     typed_names: bool = False
 
-
-class Found(NamedTuple):
-    """The objects of one type; `revision` is what a watch goes on from."""
-
-    resource: Resource
-    items: list[bytes]
-    revision: str
-    name: str = ""
+    @property
+    def include(self) -> IncludeObject:
+        """What of each object must come with its row."""
+        return "Object" if self.sort_by else "Metadata"
 
 
 @click.command(
@@ -54,237 +52,177 @@ class Found(NamedTuple):
     barque get pods,svc                      several types
     barque get all                           what people make and what is made for them
     barque get deploy web -o yaml            one object in full
+    barque get pods --sort-by=.status.startTime
+    barque get pods -o jsonpath='{range .items[*]}{.metadata.name}{"\\n"}{end}'
+    barque get pods -o custom-columns=NAME:.metadata.name,NODE:.spec.nodeName
     """,
 )
-@click.argument("what", nargs=-1, metavar="TYPE [NAME]... | TYPE/NAME...")
-@click.option("-o", "--output", metavar="FORMAT", default="", help="wide, yaml, json or name.")
+@click.argument("what", nargs=-1, metavar="TYPE [NAME]... | TYPE/NAME...", shell_complete=complete_objects)
+@click.option("-f", "--filename", "files", multiple=True, metavar="FILE", help="The objects of a file, folder or -.")
+@click.option("-R", "--recursive", is_flag=True, help="Go into folders below.")
+@click.option(
+    "-o", "--output", metavar="FORMAT", default="",
+    help="wide, yaml, json, name, jsonpath=TEMPLATE, jsonpath-file=FILE, jsonpath-as-json=TEMPLATE, "
+    "custom-columns=NAME:PATH,... or custom-columns-file=FILE.",
+)  # fmt: skip
 @click.option("-w", "--watch", is_flag=True, help="Go on printing objects as they change.")
+@click.option("--watch-only", is_flag=True, help="Print changes alone, not what there is now.")
+@click.option("--output-watch-events", is_flag=True, help="With -w: say of each change what it is.")
 @click.option("-l", "--selector", metavar="LABELS", default="", help="Only these, as in app=web,tier!=db.")
 @click.option("--field-selector", metavar="FIELDS", default="", help="Only these, as in status.phase=Running.")
 @click.option("-A", "--all-namespaces", is_flag=True, help="Objects of every namespace.")
+@click.option("--sort-by", metavar="PATH", default="", help="In the order of this field, as in .status.startTime.")
 @click.option("--show-labels", is_flag=True, help="A last column with all labels.")
 @click.option("-L", "--label-columns", metavar="KEYS", multiple=True, help="A column for each of these labels.")
+@click.option("--show-kind", is_flag=True, help="Each name with its type, as in pod/web.")
+@click.option("--show-managed-fields", is_flag=True, help="In YAML and JSON: who owns which field.")
 @click.option("--no-headers", is_flag=True, help="Rows alone.")
+@click.option("--subresource", metavar="NAME", default="", help="The object's status or scale instead.")
+@click.option("--chunk-size", type=click.IntRange(min=0), default=500, metavar="N", help="Objects an answer [500].")
 @click.option("--ignore-not-found", is_flag=True, help="A missing object is no error.")
 @with_session
-def command(
-    session: Session,
-    what: tuple[str, ...],
-    output: str,
-    watch: bool,
-    selector: str,
-    field_selector: str,
-    all_namespaces: bool,
-    show_labels: bool,
-    label_columns: tuple[str, ...],
-    no_headers: bool,
-    ignore_not_found: bool,
-) -> None:
+def command(session: Session, what: tuple[str, ...], **given: Any) -> None:
     """Show objects as a table, or in full as YAML or JSON. With -w the objects that change are printed as they do, also
     across a restart of the master.
     """
-    from barque.cli.arguments import parse_wanted
-    from barque.cli.output import CliError
+    from barque.cli.fetching import asked_for
 
-    if output not in ("", *FORMATS):
-        raise CliError(f'unable to match a printer suitable for the output format "{output}"; use {", ".join(FORMATS)}')
-    wanted = parse_wanted(what, verb="get")
-    named = any(w.names for w in wanted)
-    if named and (selector or field_selector):
-        raise CliError("a selector cannot be combined with names")
-    if named and all_namespaces:
-        raise CliError("a resource cannot be retrieved by name across all namespaces")
-    if watch and (len(wanted) > 1 or len(wanted[0].names) > 1):
-        raise CliError("-w follows one resource type or one object at a time")
-    columns = tuple(key for keys in label_columns for key in keys.split(","))
-    view = View(
-        output,
-        selector,
-        field_selector,
-        all_namespaces,
-        show_labels,
-        columns,
-        not no_headers,
-        ignore_not_found,
-        typed_names=len(wanted) > 1 or what[0] == "all",
+    watch = given["watch"] or given["watch_only"]
+    asked = asked_for(session, what, given, verb="get")
+    view = _view(given, asked, typed_names=len(asked) > 1 or what == ("all",))
+    _check(asked, view, given["subresource"], watch=watch)
+    failed = session.run(
+        lambda connection: (
+            _watch(session, connection, asked[0], view, present=not given["watch_only"])
+            if watch
+            else _get(session, connection, asked, view)
+        )
     )
-    failed = session.run(lambda connection: _get(session, connection, wanted, view, watch))
     if failed:
         click.get_current_context().exit(1)
 
 
-async def _get(session: Session, connection: Connection, wanted: Sequence[Wanted], view: View, watch: bool) -> bool:
+def _view(given: dict[str, Any], asked: Sequence[Asked], *, typed_names: bool) -> View:
+    from barque.cli.printing import printer_for
+
+    headers = not given["no_headers"]
+    return View(
+        given["output"],
+        printer_for(given["output"], managed_fields=given["show_managed_fields"], headers=headers),
+        given["all_namespaces"],
+        given["show_labels"],
+        tuple(key for keys in given["label_columns"] for key in keys.split(",")),
+        headers,
+        given["sort_by"],
+        given["output_watch_events"],
+        typed_names or given["show_kind"],
+    )
+
+
+def _check(asked: Sequence[Asked], view: View, subresource: str, *, watch: bool) -> None:
+    from barque.cli.output import CliError
+
+    if watch and (len(asked) > 1 or len(asked[0].names) > 1):
+        raise CliError(
+            "watch is only supported on individual resources and resource collections - more than 1 resource was found"
+        )
+    if view.events and not watch:
+        raise CliError("--output-watch-events option can only be used with --watch or --watch-only")
+    if not subresource:
+        return
+    if subresource not in SUBRESOURCES:
+        raise CliError(f'invalid subresource value: "{subresource}". Must be one of [{" ".join(SUBRESOURCES)}]')
+    for each in asked:
+        if subresource not in each.resource.subresources:
+            raise CliError(f"{each.resource.plural} have no subresource {subresource}")
+        if not each.names or watch:
+            raise CliError("--subresource shows one object at a time: give its name")
+
+
+async def _get(session: Session, connection: Connection, asked: Sequence[Asked], view: View) -> bool:
     """Print all that is wanted; True where something asked for by name is missing."""
-    from barque.api.errors import ApiError
+    from barque.cli import fetching
     from barque.cli.session import explain
 
-    found: list[Found] = []
-    errors: list[str] = []
-    for each in wanted:
-        if watch or not each.names:
-            found.append(await _list(session, connection, each.resource, view, *each.names))
-            continue
-        for name in each.names:
-            try:
-                found.append(await _one(session, connection, each.resource, name))
-            except ApiError as error:
-                if error.code != 404:
-                    raise
-                if not view.ignore_not_found:
-                    errors.append(explain(error))
-    named = any(each.names for each in wanted)
-    _print(session, found, view, single=named and len(found) == 1 and not watch, watching=watch, named=named)
-    for text in errors:
-        session.screen.error(text)
-    if watch:
-        await _watch(session, connection, found[0], view)
-    return bool(errors)
+    as_rows = view.printer is None
+    answers, missing = await fetching.fetch(session, connection, asked, view.include if as_rows else None)
+    named = any(each.names for each in asked)
+    single = named and sum(len(each.names) for each in asked) == 1
+    if view.sort_by:
+        answers = [fetching.in_order(answer, view.sort_by) for answer in answers]
+    if view.printer is not None:
+        items = [item for answer in answers for item in answer.items]
+        if items or not named:
+            session.screen.write(view.printer.all(items, single=single))
+    else:
+        _print_rows(session, answers, view)
+        if not named and not any(answer.items for answer in answers) and not asked[0].ignore_not_found:
+            session.screen.note(fetching.nothing_found(asked, session.namespace, view.all_namespaces))
+    for error in missing:
+        session.screen.error(explain(error))
+    return bool(missing)
 
 
-async def _one(session: Session, connection: Connection, resource: Resource, name: str) -> Found:
-    from barque.client.verbs import Target
+def _print_rows(session: Session, answers: Sequence[Answer], view: View) -> None:
+    from barque.cli.naming import slashed
 
-    namespace = session.namespace if resource.namespaced else ""
-    return Found(resource, [await session.call(connection.verbs.get(Target(resource, namespace, name)))], "")
-
-
-async def _list(session: Session, connection: Connection, resource: Resource, view: View, name: str = "") -> Found:
-    from barque.client.verbs import Selection, Target
-
-    namespace = session.namespace if resource.namespaced and not view.all_namespaces else ""
-    selection = Selection(view.labels, f"metadata.name={name}" if name else view.fields)
-    listed = await session.call(connection.verbs.list(Target(resource, namespace), selection))
-    if name and not listed.items and not view.ignore_not_found:
-        from barque.api.errors import not_found
-
-        raise not_found(resource.plural, resource.group, name)
-    return Found(resource, listed.items, listed.resource_version, name)
-
-
-def _print(session: Session, found: list[Found], view: View, *, single: bool, watching: bool, named: bool) -> None:
-    if not found:
-        return
-    if view.output in ("yaml", "json"):
-        session.screen.write(_documents(found, view.output, single=single, watching=watching))
-        return
-    if not watching and not named and not any(f.items for f in found):
-        namespaced = found[0].resource.namespaced and not view.all_namespaces
-        session.screen.note(
-            f"No resources found in {session.namespace} namespace." if namespaced else "No resources found"
-        )
-        return
     blocks = []
-    for resource in dict.fromkeys(f.resource for f in found):
-        items = [item for f in found if f.resource is resource for item in f.items]
-        printer = Printer(resource, view, session.clock.wall)
-        if not watching and items:
-            blocks.append(printer.render(items))
-    if blocks:
-        session.screen.write(("" if view.output == "name" else "\n").join(blocks))
+    for answer in answers:
+        if view.output == "name":
+            names = (item["object"]["metadata"]["name"] for item in answer.items)
+            blocks.append("".join(slashed(answer.resource, name) + "\n" for name in names))
+        elif answer.items:
+            blocks.append(_table(answer, view).render(answer.items))
+    session.screen.write(("" if view.output == "name" else "\n").join(blocks))
 
 
-def _documents(found: list[Found], output: str, *, single: bool, watching: bool) -> str:
-    import msgspec
+def _table(answer: Answer, view: View) -> ServerTable:
+    from barque.cli.naming import singular
+    from barque.cli.tables import Layout, ServerTable
 
-    from barque.cli.output import to_json, to_yaml
-
-    items = [_shown(msgspec.json.decode(item)) for f in found for item in f.items]
-    if watching:
-        return "".join(_document(item, output) for item in items)
-    data = (
-        items[0]
-        if single
-        else {"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}}
+    layout = Layout(
+        view.output == "wide",
+        answer.resource.namespaced and view.all_namespaces,
+        view.show_labels,
+        view.label_columns,
+        view.headers,
+        view.events,
+        f"{singular(answer.resource)}/" if view.typed_names else "",
     )
-    return to_yaml(data) if output == "yaml" else to_json(data)
+    return ServerTable(answer.columns, layout)
 
 
-def _document(item: dict[str, Any], output: str) -> str:
-    from barque.cli.output import to_json, to_yaml
-
-    return "---\n" + to_yaml(item) if output == "yaml" else to_json(item)
-
-
-def _shown(item: dict[str, Any]) -> dict[str, Any]:
-    """Without what only server-side apply needs to know, as kubectl hides it."""
-    item.get("metadata", {}).pop("managedFields", None)
-    return item
-
-
-class Printer:
-    """Rows of one type of object, under headers once."""
-
-    def __init__(self, resource: Resource, view: View, now: Callable[[], datetime.datetime]) -> None:
-        from barque.api.columns import columns
-        from barque.cli.tables import Table
-
-        self._resource = resource
-        self._view = view
-        self._now = now
-        every = columns(resource)
-        self._kept = [i for i, column in enumerate(every) if view.output == "wide" or not column.wide]
-        headers = [every[i].name for i in self._kept]
-        self._namespaced = resource.namespaced and view.all_namespaces
-        if self._namespaced:
-            headers.insert(0, "Namespace")
-        headers += [key.rpartition("/")[2] for key in view.label_columns]
-        if view.show_labels:
-            headers.append("Labels")
-        self._name = next((at for at, i in enumerate(self._kept) if every[i].name == "NAME"), None)
-        self._table = Table(headers, show_headers=view.headers)
-
-    def render(self, items: Sequence[bytes]) -> str:
-        """The objects' lines."""
-        import msgspec
-
-        from barque.api import codec
-        from barque.cli.naming import slashed
-
-        if self._view.output == "name":
-            names = (msgspec.json.decode(item)["metadata"]["name"] for item in items)
-            return "".join(slashed(self._resource, name) + "\n" for name in names)
-        kind = self._resource.type
-        return self._table.render([self._row(codec.decode(kind, item)) for item in items])
-
-    def _row(self, obj: Any) -> list[str]:
-        from barque.api.columns import cells
-        from barque.cli.naming import slashed
-
-        every = cells(obj, self._now())
-        row = [every[i] for i in self._kept]
-        if self._view.typed_names and self._name is not None:
-            row[self._name] = slashed(self._resource, row[self._name])
-        if self._namespaced:
-            row.insert(0, obj.metadata.namespace)
-        labels = obj.metadata.labels
-        row += [labels.get(key, "") for key in self._view.label_columns]
-        if self._view.show_labels:
-            row.append(",".join(f"{k}={v}" for k, v in sorted(labels.items())) or "<none>")
-        return row
-
-
-async def _watch(session: Session, connection: Connection, found: Found, view: View) -> None:
+async def _watch(session: Session, connection: Connection, asked: Asked, view: View, *, present: bool) -> bool:
     """Print the present objects, then each change, until interrupted."""
     import msgspec
 
+    from barque.cli import fetching
     from barque.cli.following import Following, follow
-    from barque.client.verbs import Selection, Target
+    from barque.cli.naming import slashed
 
-    resource = found.resource
-    printer = Printer(resource, view, session.clock.wall)
+    include = view.include if view.printer is None else None
+    answer = await fetching.listed(session, connection, asked, include, wanted=present)
+    if view.sort_by and present:
+        answer = fetching.in_order(answer, view.sort_by)
+    table = _table(answer, view) if view.printer is None and view.output != "name" else None
 
-    def show(items: Sequence[bytes]) -> None:
-        if view.output in ("yaml", "json"):
-            session.screen.write("".join(_document(_shown(msgspec.json.decode(i)), view.output) for i in items))
+    def show(item: dict[str, Any], change: str) -> None:
+        event = change if view.events else ""
+        if view.printer is not None:
+            session.screen.write(view.printer.one(item, event))
+        elif table is not None:
+            session.screen.write(table.render([item], event))
         else:
-            session.screen.write(printer.render(items))
+            session.screen.line(slashed(asked.resource, item["object"]["metadata"]["name"]))
 
-    if found.items and view.output not in ("yaml", "json"):
-        show(found.items)
-    namespace = session.namespace if resource.namespaced and not view.all_namespaces else ""
-    selection = Selection(view.labels, f"metadata.name={found.name}" if found.name else view.fields)
-    following = Following(Target(resource, namespace), selection, found.revision)
+    if table is not None and answer.items and not view.events:
+        session.screen.write(table.render(answer.items))
+    else:
+        for item in answer.items:
+            show(item, "ADDED")
+    following = Following(asked.target, asked.watched, answer.revision, rows=include)
     async with aclosing(follow(connection.verbs, following, clock=session.clock, screen=session.screen)) as events:
         async for event in events:
             if event.type != "BOOKMARK":
-                show([event.json])
+                show(msgspec.json.decode(event.json), event.type)
+    return False

@@ -1,34 +1,32 @@
-"""`barque rollout`: follow a deployment's rollout, or start one over."""
+"""`barque rollout`: follow a deployment's rollout, start one over, hold it, or go back."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
+from barque.cli.choosing import Choice, Found, choice_options, find, read_choice
+from barque.cli.output import CliError
 from barque.cli.verb import Verb, with_session
+from barque.cli.writing import Results, Writing, decoded, one_by_one, read_writing, writing_options
+from barque.client.verbs import JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, Selection, Target
 
 if TYPE_CHECKING:
-    from barque.api.resources import Resource
     from barque.cli.session import Connection, Session
 
 # What `kubectl rollout restart` writes: a pod template that differs by a time alone makes new pods.
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
-
-
-class Progress(NamedTuple):
-    """How far a rollout is, in kubectl's sentences; `failed` where it will not get further."""
-
-    sentence: str
-    done: bool
-    failed: bool = False
+# Changes one deployment; returns what became of it and the object.
+Change = Callable[["Connection", Found, Writing], Awaitable[tuple[str, dict[str, Any]]]]
 
 
 @click.group("rollout")
 def command() -> None:
-    """Follow a deployment's rollout, or start one over."""
+    """Follow a deployment's rollout, start one over, hold it, or go back to an earlier revision."""
 
 
 @command.command(
@@ -50,47 +48,217 @@ def status(session: Session, what: tuple[str, ...], watch: bool, timeout: str, r
 
     Exits with 1 where the rollout exceeds its progress deadline.
     """
-    from barque.cli.arguments import parse_duration
+    from barque.cli.arguments import parse_duration, parse_one
 
-    name = _deployment(what, "rollout status")[1]
+    resource, name = parse_one(what, verb="rollout status")
+    if resource.plural != "deployments":
+        raise CliError(f"a {resource.singular} has no rollout; deployments have")
     timeout_s = parse_duration(timeout)
     session.run(lambda connection: _status(session, connection, name, watch, timeout_s, revision))
 
 
-@command.command("restart", cls=Verb, examples="barque rollout restart deployment/web")
-@click.argument("what", nargs=-1, metavar="deployment/NAME")
+@command.command(
+    "restart",
+    cls=Verb,
+    examples="""
+    barque rollout restart deployment/web
+    barque rollout restart deployments -l app=web
+    """,
+)
+@click.argument("what", nargs=-1, metavar="deployment/NAME...")
+@choice_options
+@writing_options("rollout")
 @with_session
-def restart(session: Session, what: tuple[str, ...]) -> None:
+def restart(session: Session, what: tuple[str, ...], **given: Any) -> None:
     """Replace every pod of a deployment by a new one, a few at a time, as its strategy says."""
-    resource, name = _deployment(what, "rollout restart")
-    session.run(lambda connection: _restart(session, connection, name))
-    session.screen.line(f"{resource.singular}.{resource.group}/{name} restarted")
-
-
-def _deployment(what: Sequence[str], verb: str) -> tuple[Resource, str]:
-    from barque.cli.arguments import parse_one
-    from barque.cli.output import CliError
-
-    resource, name = parse_one(what, verb=verb)
-    if resource.plural != "deployments":
-        raise CliError(f"a {resource.singular} has no rollout; deployments have")
-    return resource, name
-
-
-async def _restart(session: Session, connection: Connection, name: str) -> None:
-    from barque.api.types.apps_v1 import Deployment
     from barque.client.clock import timestamp
 
     annotations = {RESTARTED_AT: timestamp(session.clock.wall())}
     patch = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
-    await session.call(connection.client.patch(Deployment, name, session.namespace, patch))
+
+    async def change(connection: Connection, one: Found, writing: Writing) -> tuple[str, dict[str, Any]]:
+        if one.live["spec"].get("paused"):
+            raise CliError(f'deployments.apps "{one.target.name}" is paused; `barque rollout resume` it first')
+        return "restarted", await _patched(session, connection, one, STRATEGIC_MERGE_PATCH, patch, writing)
+
+    _change_all(session, "restart", "restarting", what, given, change)
+
+
+@command.command(
+    "pause", cls=Verb, examples="barque rollout pause deployment/web      change it several times, roll out once"
+)
+@click.argument("what", nargs=-1, metavar="deployment/NAME...")
+@choice_options
+@writing_options("rollout")
+@with_session
+def pause(session: Session, what: tuple[str, ...], **given: Any) -> None:
+    """Hold a deployment's rollout: changes of its template make no new pods until it is resumed."""
+
+    async def change(connection: Connection, one: Found, writing: Writing) -> tuple[str, dict[str, Any]]:
+        if one.live["spec"].get("paused"):
+            raise CliError(f'deployments.apps "{one.target.name}" is already paused')
+        return "paused", await _patched(session, connection, one, MERGE_PATCH, {"spec": {"paused": True}}, writing)
+
+    _change_all(session, "pause", "pausing", what, given, change)
+
+
+@command.command("resume", cls=Verb, examples="barque rollout resume deployment/web")
+@click.argument("what", nargs=-1, metavar="deployment/NAME...")
+@choice_options
+@writing_options("rollout")
+@with_session
+def resume(session: Session, what: tuple[str, ...], **given: Any) -> None:
+    """Let a deployment's rollout go on that was paused."""
+
+    async def change(connection: Connection, one: Found, writing: Writing) -> tuple[str, dict[str, Any]]:
+        if not one.live["spec"].get("paused"):
+            raise CliError(f'deployments.apps "{one.target.name}" is not paused')
+        return "resumed", await _patched(session, connection, one, MERGE_PATCH, {"spec": {"paused": None}}, writing)
+
+    _change_all(session, "resume", "resuming", what, given, change)
+
+
+@command.command(
+    "undo",
+    cls=Verb,
+    examples="""
+    barque rollout undo deployment/web                      back to the revision before
+    barque rollout undo deployment/web --to-revision=3      `barque rollout history` lists them
+    """,
+)
+@click.argument("what", nargs=-1, metavar="deployment/NAME...")
+@choice_options
+@click.option("--to-revision", type=click.IntRange(min=0), default=0, metavar="N", help="To this one [the one before].")
+@writing_options("rollout")
+@with_session
+def undo(session: Session, what: tuple[str, ...], to_revision: int, **given: Any) -> None:
+    """Give a deployment the pod template of an earlier revision, which rolls out as any change does."""
+    from barque.cli import rollouts
+
+    async def change(connection: Connection, one: Found, writing: Writing) -> tuple[str, dict[str, Any]]:
+        if one.live["spec"].get("paused"):
+            raise CliError(
+                "cannot rollback a paused deployment; resume it first with 'barque rollout resume' and try again"
+            )
+        found = await _revisions(session, connection, one)
+        number = rollouts.revision_to_go_back_to(one.live, found, to_revision)
+        template = rollouts.template_of(found[number])
+        if template == rollouts.template_of(one.live):
+            return f"skipped rollback (current template already matches revision {number})", one.live
+        patch = [{"op": "replace", "path": "/spec/template", "value": template}]
+        return "rolled back", await _patched(session, connection, one, JSON_PATCH, patch, writing)
+
+    _change_all(session, "undo", "rolling back", what, given, change)
+
+
+@command.command(
+    "history",
+    cls=Verb,
+    examples="""
+    barque rollout history deployment/web
+    barque rollout history deployment/web --revision=3      the pods of that one
+    barque annotate deployment/web kubernetes.io/change-cause='a new colour'    what the list shows then
+    """,
+)
+@click.argument("what", nargs=-1, metavar="deployment/NAME...")
+@choice_options
+@click.option("--revision", type=click.IntRange(min=0), default=0, metavar="N", help="Show this one in full.")
+@with_session
+def history(session: Session, what: tuple[str, ...], revision: int, **given: Any) -> None:
+    """List the revisions of a deployment that it can go back to, with the reason noted for each."""
+    choice = _choice(session, "history", what, given)
+    if session.run(lambda connection: _history(session, connection, choice, revision)):
+        click.get_current_context().exit(1)
+
+
+def _choice(session: Session, verb: str, what: Sequence[str], given: dict[str, Any]) -> Choice:
+    """Which deployments are meant. Raises `CliError` for what has no rollout."""
+    choice = read_choice(session, f"rollout {verb}", what, given)
+    for resource in [w.resource for w in choice.wanted] + [d.resource for d in choice.documents]:
+        if resource.plural != "deployments":
+            raise CliError(f"a {resource.singular} has no rollout; deployments have")
+    return choice
+
+
+def _change_all(
+    session: Session, verb: str, doing: str, what: Sequence[str], given: dict[str, Any], change: Change
+) -> None:
+    """Run `change` for every deployment that is meant; exits with 1 where one was refused."""
+    writing = read_writing(given)
+    choice = _choice(session, verb, what, given)
+
+    async def run(connection: Connection) -> bool:
+        found, failed = await find(session, connection, choice)
+        results = Results(session.screen, writing)
+
+        async def one_of_them(one: Found) -> None:
+            became, after = await change(connection, one, writing)
+            results.tell(one.target.resource, one.target.name, became, after)
+
+        refused = await one_by_one(session, found, one_of_them, doing=doing)
+        results.finish()
+        return failed or refused
+
+    if session.run(run):
+        click.get_current_context().exit(1)
+
+
+async def _patched(
+    session: Session, connection: Connection, one: Found, content_type: str, patch: Any, writing: Writing
+) -> dict[str, Any]:
+    if not writing.sends:
+        return one.live
+    body = msgspec.json.encode(patch)
+    return await decoded(session, connection.verbs.patch(one.target, content_type, body, writing.options()))
+
+
+async def _revisions(session: Session, connection: Connection, one: Found) -> dict[int, dict[str, Any]]:
+    """The deployment's replica sets by revision."""
+    from barque.api import resources, selectors
+    from barque.api.decode import convert
+    from barque.cli import rollouts
+
+    deployment: Any = convert(one.live, one.target.resource, "Ignore")
+    where = Target(resources.by_word("replicasets.apps"), one.target.namespace)
+    labels = str(selectors.from_label_selector(deployment.spec.selector))
+    listed = await session.call(connection.verbs.list(where, Selection(labels)))
+    return rollouts.revisions(one.live, [msgspec.json.decode(item) for item in listed.items])
+
+
+async def _history(session: Session, connection: Connection, choice: Choice, revision: int) -> bool:
+    from barque.cli import rollouts, tables
+    from barque.cli.naming import slashed
+
+    found, failed = await find(session, connection, choice)
+    for position, one in enumerate(found):
+        sets = await _revisions(session, connection, one)
+        name = slashed(one.target.resource, one.target.name)
+        if revision:
+            if revision not in sets:
+                raise CliError(f"unable to find the specified revision {revision} of {name}")
+            session.screen.line(f"{name} with revision #{revision}")
+            session.screen.write(_template_page(sets[revision]))
+        else:
+            rows = [(str(number), rollouts.change_cause(each)) for number, each in sets.items()]
+            table = tables.render(("REVISION", "CHANGE-CAUSE"), rows)
+            session.screen.write("\n" * bool(position) + f"{name}\n{table}")
+    return failed
+
+
+def _template_page(replica_set: dict[str, Any]) -> str:
+    from barque.api import codec
+    from barque.api.types.apps_v1 import ReplicaSet
+    from barque.cli import describe_pods
+    from barque.cli.description import Page
+
+    page = Page()
+    describe_pods.template(page, codec.from_document(ReplicaSet, replica_set).spec.template)
+    return page.render()
 
 
 async def _status(
     session: Session, connection: Connection, name: str, watch: bool, timeout_s: float, revision: int
 ) -> None:
-    from barque.cli.output import CliError
-
     told = Teller(session, name, revision)
     try:
         async with asyncio.timeout(timeout_s or None):
@@ -127,18 +295,16 @@ class Teller:
 
     def hear_json(self, present: dict[str, Any] | None) -> bool:
         """`hear` for what a watch brings."""
-        import msgspec
-
+        from barque.api import codec
         from barque.api.types.apps_v1 import Deployment
-        from barque.cli.output import CliError
 
         if present is None:
             raise CliError(f'deployment "{self._name}" was deleted before its rollout was done')
-        return self.hear(msgspec.convert(present, Deployment))
+        return self.hear(codec.from_document(Deployment, present))
 
     def hear(self, deployment: Any) -> bool:
         """Whether the rollout is done. Raises `CliError` where it has failed."""
-        from barque.cli.output import CliError
+        from barque.cli.rollouts import progress_of
 
         progress = progress_of(deployment, self._revision)
         if progress.failed:
@@ -149,24 +315,3 @@ class Teller:
         if not progress.done:
             self._session.screen.waiting(self.waiting)
         return progress.done
-
-
-def progress_of(deployment: Any, revision: int = 0) -> Progress:
-    """How far the rollout is. The counts are believed only once the controller has seen the newest spec."""
-    name, spec, status = deployment.metadata.name, deployment.spec, deployment.status
-    if revision and deployment.metadata.annotations.get("deployment.kubernetes.io/revision") != str(revision):
-        return Progress(f"desired revision ({revision}) is different from the running revision", False, failed=True)
-    if (deployment.metadata.generation or 0) > (status.observedGeneration or 0):
-        return Progress("Waiting for deployment spec update to be observed...", False)
-    if any(c.type == "Progressing" and c.reason == "ProgressDeadlineExceeded" for c in status.conditions):
-        return Progress(f'deployment "{name}" exceeded its progress deadline', False, failed=True)
-    wanted = 1 if spec.replicas is None else spec.replicas
-    updated, total, available = status.updatedReplicas or 0, status.replicas or 0, status.availableReplicas or 0
-    begin = f'Waiting for deployment "{name}" rollout to finish: '
-    if updated < wanted:
-        return Progress(f"{begin}{updated} out of {wanted} new replicas have been updated...", False)
-    if total > updated:
-        return Progress(f"{begin}{total - updated} old replicas are pending termination...", False)
-    if available < updated:
-        return Progress(f"{begin}{available} of {updated} updated replicas are available...", False)
-    return Progress(f'deployment "{name}" successfully rolled out', True)

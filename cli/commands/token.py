@@ -11,8 +11,6 @@ from barque.cli.verb import Verb, with_session
 if TYPE_CHECKING:
     from barque.cli.session import Connection, Session
 
-# Where every master answers joining workers.
-JOIN_PORT = 6443
 _LOOPBACK = ("127.", "localhost", "[::1]")
 
 
@@ -52,15 +50,16 @@ async def _create(session: Session, connection: Connection, ttl_s: int, master: 
     reply = await session.call(connection.cluster.CreateJoinToken(cluster_pb2.CreateJoinTokenRequest(ttl_s=ttl_s)))
     if not master:
         status = await session.call(connection.cluster.Status(cluster_pb2.StatusRequest()))
-        master = join_address(connection.master, [member.address for member in status.members])
+        members = [member.address for member in status.members]
+        master = f"{join_host(connection.master, members)}:{status.https_port}"
     session.screen.line(f"barque worker join --master {master} --token {reply.token} --ca-pin {reply.ca_pin}")
     session.screen.note(f"The token can be used until {reply.expires}.")
 
 
-def join_address(connected: str, members: list[str]) -> str:
+def join_host(connected: str, members: list[str]) -> str:
     """Where another machine finds a master: the address in use here, unless that is this machine's own loopback."""
     host = connected.rpartition(":")[0]
-    if host.startswith(_LOOPBACK):
-        others = (member.rpartition(":")[0] for member in members)
-        host = next((other for other in others if other and not other.startswith(_LOOPBACK)), host)
-    return f"{host}:{JOIN_PORT}"
+    if not host.startswith(_LOOPBACK):
+        return host
+    others = (member.rpartition(":")[0] for member in members)
+    return next((other for other in others if other and not other.startswith(_LOOPBACK)), host)

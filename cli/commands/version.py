@@ -12,22 +12,37 @@ if TYPE_CHECKING:
     from barque.cli.session import Connection, Session
 
 
-@click.command("version", cls=Verb, examples="barque version --client")
+@click.command(
+    "version",
+    cls=Verb,
+    examples="""
+    barque version
+    barque version --client -o json
+    """,
+)
 @click.option("--client", "client_only", is_flag=True, help="Of this command alone; asks no master.")
+@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), help="As a document.")
 @with_session
-def command(session: Session, client_only: bool) -> None:
+def command(session: Session, client_only: bool, output: str | None) -> None:
     """Print the version of this command and that of the cluster's masters."""
     from importlib.metadata import version
 
+    from barque.cli.output import to_json, to_yaml
     from barque.client.profile import default_path
 
-    session.screen.line(f"Client Version: v{version('barque')}")
-    if client_only:
-        return
-    if not session.config and not default_path().exists():
+    found = {"clientVersion": {"gitVersion": f"v{version('barque')}"}}
+    if output is None:
+        session.screen.line(f"Client Version: {found['clientVersion']['gitVersion']}")
+    unknown = not client_only and not session.config and not default_path().exists()
+    if not client_only and not unknown:
+        server = session.run(lambda connection: _server(session, connection))
+        found["serverVersion"] = {"gitVersion": f"v{server}"}
+    if output is not None:
+        session.screen.write(to_yaml(found) if output == "yaml" else to_json(found))
+    elif "serverVersion" in found:
+        session.screen.line(f"Server Version: {found['serverVersion']['gitVersion']}")
+    if unknown:
         session.screen.note("No cluster is set up here yet; `barque up` starts one.")
-        return
-    session.screen.line(f"Server Version: v{session.run(lambda connection: _server(session, connection))}")
 
 
 async def _server(session: Session, connection: Connection) -> str:

@@ -1,23 +1,24 @@
-"""`barque wait`: until objects have a condition, a value, or are gone."""
+"""`barque wait`: until objects have a condition or a value, are there, or are gone."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
-from barque.cli.verb import Verb, with_session
+from barque.cli.verb import Verb, complete_objects, with_session
 
 if TYPE_CHECKING:
-    from barque.cli.arguments import Wanted
+    from collections.abc import Sequence
+
+    from barque.cli.fetching import Asked
     from barque.cli.session import Connection, Session
+    from barque.cli.waiting import Goal
     from barque.client.verbs import Target
 
-Done = Callable[[dict[str, Any] | None], bool]
+# A negative timeout is this long, as kubectl has it.
+WEEK_S = 7 * 24 * 3600.0
 
 
 @click.command(
@@ -28,129 +29,121 @@ Done = Callable[[dict[str, Any] | None], bool]
     barque wait --for=condition=Available deployment/web --timeout=60s
     barque wait --for=delete pod -l app=web
     barque wait --for=jsonpath='{.status.phase}'=Running pod/web-5d9c7-x2x4k
+    barque wait --for=create service/web
     """,
 )
-@click.argument("what", nargs=-1, metavar="TYPE NAME... | TYPE/NAME...")
+@click.argument("what", nargs=-1, metavar="TYPE NAME... | TYPE/NAME...", shell_complete=complete_objects)
 @click.option(
-    "--for", "goal", required=True, metavar="WHAT", help="condition=NAME[=VALUE], delete or jsonpath=PATH=VALUE."
-)
+    "--for", "goal", required=True, metavar="WHAT",
+    help="condition=NAME[=VALUE], jsonpath=PATH[=VALUE], create or delete.",
+)  # fmt: skip
+@click.option("-f", "--filename", "files", multiple=True, metavar="FILE", help="The objects of a file, folder or -.")
+@click.option("-R", "--recursive", is_flag=True, help="Go into folders below.")
 @click.option("-l", "--selector", metavar="LABELS", default="", help="The objects with these labels.")
+@click.option("--field-selector", metavar="FIELDS", default="", help="The objects with these fields.")
 @click.option("--all", "every", is_flag=True, help="All objects of the type in the namespace.")
+@click.option("-A", "--all-namespaces", is_flag=True, help="Of every namespace.")
 @click.option(
-    "--timeout", default="30s", metavar="TIME", help="Wait at most so long for all of them; 0 is for ever [30s]."
-)
+    "--timeout", default="30s", metavar="TIME",
+    help="Wait at most so long for all of them; 0 looks once, a negative time waits for a week [30s].",
+)  # fmt: skip
 @with_session
-def command(session: Session, what: tuple[str, ...], goal: str, selector: str, every: bool, timeout: str) -> None:
-    """Wait until objects have a condition or a value, or are gone. Exits with 1 when the time is up."""
-    from barque.cli.arguments import parse_duration, parse_wanted
+def command(session: Session, what: tuple[str, ...], goal: str, every: bool, timeout: str, **given: Any) -> None:
+    """Wait until objects have a condition or a value, are there, or are gone. Exits with 1 when the time is up."""
+    from barque.cli.arguments import parse_duration
+    from barque.cli.fetching import asked_for
     from barque.cli.output import CliError
+    from barque.cli.waiting import parse_goal
 
-    wanted = parse_wanted(what, verb="wait")
-    if any(w.names for w in wanted) == bool(selector or every):
+    parsed = parse_goal(goal)
+    timeout_s = WEEK_S if timeout.startswith("-") else parse_duration(timeout)
+    chosen = bool(every or given["selector"] or given["field_selector"])
+    asked = asked_for(session, what, {**given, "ignore_not_found": parsed.kind != "state"}, verb="wait")
+    if any(each.names for each in asked) == chosen:
         raise CliError("which of them? Give names, -l LABELS or --all")
-    done = parse_goal(goal)
-    timeout_s = parse_duration(timeout)
-    session.run(lambda connection: _wait(session, connection, wanted, selector, done, goal, timeout_s))
-
-
-def parse_goal(goal: str) -> Done | None:
-    """The test for `--for`; None for `delete`, whose test needs the object's uid. Raises `CliError`."""
-    from barque.cli.output import CliError
-
-    kind, _, rest = goal.partition("=")
-    if goal == "delete":
-        return None
-    if kind == "condition" and rest:
-        name, _, value = rest.partition("=")
-        return lambda present: _condition(present, name) == (value or "True").lower()
-    if kind == "jsonpath":
-        path, _, value = rest.partition("=")
-        steps = _steps(path)
-        return lambda present: _at(present, steps) is not None and (not value or _text(_at(present, steps)) == value)
-    raise CliError(f"{goal!r} cannot be waited for; use condition=NAME[=VALUE], delete or jsonpath=PATH=VALUE")
-
-
-def _condition(present: dict[str, Any] | None, name: str) -> str:
-    """The condition's status in small letters; "" where it is missing or older than the newest spec."""
-    if present is None:
-        return ""
-    status = present.get("status", {})
-    if status.get("observedGeneration", 0) and status["observedGeneration"] < present["metadata"].get("generation", 0):
-        return ""
-    found = [c for c in status.get("conditions", []) if str(c.get("type", "")).lower() == name.lower()]
-    return str(found[0].get("status", "")).lower() if found else ""
-
-
-def _steps(path: str) -> list[str | int]:
-    """`{.status.podIPs[0].ip}` as its steps."""
-    from barque.cli.output import CliError
-
-    inner = path.strip("{}")
-    steps = re.findall(r"\.([A-Za-z0-9_-]+)|\[(\d+)\]", inner)
-    if not steps or "".join(f".{name}" if name else f"[{index}]" for name, index in steps) != inner:
-        raise CliError(f"{path!r} is not a path such as {{.status.phase}} or {{.status.podIPs[0].ip}}")
-    return [name or int(index) for name, index in steps]
-
-
-def _at(value: Any, steps: list[str | int]) -> Any:
-    for step in steps:
-        try:
-            value = value[step]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return value
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    session.run(lambda connection: _wait(session, connection, asked, goal, parsed, timeout_s))
 
 
 async def _wait(
-    session: Session,
-    connection: Connection,
-    wanted: list[Wanted],
-    selector: str,
-    done: Done | None,
-    goal: str,
-    timeout_s: float,
+    session: Session, connection: Connection, asked: Sequence[Asked], words: str, goal: Goal, timeout_s: float
+) -> None:
+    from barque.cli.output import CliError
+
+    subject = _subject(asked)
+    found = 0
+    try:
+        # The first look is never cut short: a timeout of 0 is that look alone.
+        async with asyncio.timeout(timeout_s or session.timeout_s or None):
+            for target, uid in await _targets(session, connection, asked, goal, once=not timeout_s):
+                subject = f"{target.resource.group_resource}/{target.name}"
+                found += 1
+                await _until(session, connection, target, uid, words, goal, once=not timeout_s)
+    except TimeoutError:
+        raise CliError(f"timed out waiting for the condition on {subject}") from None
+    if not found and goal.kind != "delete":
+        raise CliError("no matching resources found")
+
+
+def _subject(asked: Sequence[Asked]) -> str:
+    first = asked[0]
+    return f"{first.resource.group_resource}/{first.names[0]}" if first.names else first.resource.group_resource
+
+
+async def _until(
+    session: Session, connection: Connection, target: Target, uid: str, words: str, goal: Goal, *, once: bool
 ) -> None:
     from barque.cli.following import Following, gone, until
     from barque.cli.naming import slashed
-    from barque.cli.output import CliError
 
-    subject = ""
-    try:
-        async with asyncio.timeout(timeout_s or None):
-            for target, uid in await _targets(session, connection, wanted, selector, missing_is_done=done is None):
-                subject = slashed(target.resource, target.name)
-                following = Following(target, waiting=f"waiting for {goal} of {subject}")
-                await until(connection.verbs, following, done or gone(uid), clock=session.clock, screen=session.screen)
-                session.screen.line(f"{subject} condition met")
-    except TimeoutError:
-        raise CliError(f"timed out waiting for the condition on {subject}") from None
+    named = slashed(target.resource, target.name)
+    following = Following(target, waiting=f"waiting for {words} of {named}")
+    done = gone(uid) if goal.kind == "delete" else goal.met
+
+    def looked(present: dict[str, Any] | None) -> bool:
+        if not done(present):
+            if once:
+                raise TimeoutError
+            return False
+        return True
+
+    await until(connection.verbs, following, looked, clock=session.clock, screen=session.screen)
+    session.screen.line(f"{named} condition met")
 
 
 async def _targets(
-    session: Session, connection: Connection, wanted: list[Wanted], selector: str, *, missing_is_done: bool
+    session: Session, connection: Connection, asked: Sequence[Asked], goal: Goal, *, once: bool
 ) -> list[tuple[Target, str]]:
     """The objects to wait for, with their uids."""
-    from barque.api.errors import ApiError
-    from barque.client.verbs import Selection, Target
+    from barque.cli.fetching import fetch, listed
+    from barque.client.verbs import Target
 
     found: list[tuple[Target, str]] = []
-    for resource, names in wanted:
-        namespace = session.namespace if resource.namespaced else ""
-        if not names:
-            listed = await session.call(connection.verbs.list(Target(resource, namespace), Selection(selector)))
-            metas = [msgspec.json.decode(item)["metadata"] for item in listed.items]
-            found += [(Target(resource, namespace, meta["name"]), meta.get("uid", "")) for meta in metas]
-        for name in names:
-            target = Target(resource, namespace, name)
-            try:
-                meta = msgspec.json.decode(await session.call(connection.verbs.get(target)))["metadata"]
-            except ApiError as error:
-                if error.code != 404 or not missing_is_done:
-                    raise
-                continue
-            found.append((target, meta.get("uid", "")))
+    for each in asked:
+        if each.names and goal.kind == "create":
+            found += [(Target(each.resource, each.namespace, name), "") for name in each.names]
+            continue
+        if each.names:
+            answers, missing = await fetch(session, connection, [each], "Metadata")
+            if missing:
+                raise missing[0]
+        else:
+            answers = [await listed(session, connection, each, "Metadata")]
+            if goal.kind == "create" and not answers[0].items and not once:
+                await _first(session, connection, each)
+                answers = [await listed(session, connection, each, "Metadata")]
+        metas = [item["object"]["metadata"] for answer in answers for item in answer.items]
+        found += [(Target(each.resource, m.get("namespace", ""), m["name"]), m.get("uid", "")) for m in metas]
     return found
+
+
+async def _first(session: Session, connection: Connection, asked: Asked) -> None:
+    """Wait for the first object that is selected."""
+    from contextlib import aclosing
+
+    from barque.cli.following import Following, follow
+
+    following = Following(asked.target, asked.selection, waiting=f"waiting for the first of {asked.resource.plural}")
+    async with aclosing(follow(connection.verbs, following, clock=session.clock, screen=session.screen)) as events:
+        async for event in events:
+            if event.type == "ADDED":
+                return

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from random import Random
 
 from barque.api.errors import ApiError, FieldError, invalid, invalid_object, refused
-from barque.api.types.core_v1 import Service, ServicePort
+from barque.api.types.core_v1 import Service, ServicePort, ServiceSpec
 from barque.master.admission.claims import Claims, Held
 from barque.master.apiserver.settings import ApiSettings
 
@@ -61,6 +61,25 @@ def carry_over(service: Service, old: Service) -> None:
         for port in spec.ports:
             if port.nodePort in former.values():
                 port.nodePort = None
+    _drop_traffic_rules(spec, was)
+
+
+def _drop_traffic_rules(spec: ServiceSpec, was: ServiceSpec) -> None:
+    """Without the rules for traffic from outside that the former type had and the new one cannot."""
+    if spec.externalTrafficPolicy == was.externalTrafficPolicy and not _is_external(spec):
+        spec.externalTrafficPolicy = ""
+    if spec.type == "LoadBalancer":
+        return
+    if spec.allocateLoadBalancerNodePorts == was.allocateLoadBalancerNodePorts:
+        spec.allocateLoadBalancerNodePorts = None
+    if spec.loadBalancerClass == was.loadBalancerClass:
+        spec.loadBalancerClass = None
+    if spec.healthCheckNodePort == was.healthCheckNodePort:
+        spec.healthCheckNodePort = None
+
+
+def _is_external(spec: ServiceSpec) -> bool:
+    return spec.type in _PORT_TYPES or bool(spec.type == "ClusterIP" and spec.externalIPs)
 
 
 def reservations(service: Service) -> frozenset[str]:

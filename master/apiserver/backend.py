@@ -28,7 +28,7 @@ from typing import Protocol
 
 import msgspec
 
-from barque.api.errors import ApiError, expired, unavailable
+from barque.api.errors import expired, too_large_revision, unavailable
 from barque.master.store.port import (
     Filter,
     FutureRevisionError,
@@ -57,8 +57,15 @@ class Backend(Protocol):
         """The object as of now: every write acknowledged before the call is seen."""
         ...
 
-    async def list(self, resource: str, selected: Filter = Filter()) -> Listing:
-        """All selected objects at one revision, ordered by namespace and name; from it a watch can go on."""
+    async def reach(self, revision: int) -> None:
+        """Wait until this revision can be read. Raises 504 where it does not come within 3 s."""
+        ...
+
+    async def list(self, resource: str, selected: Filter = Filter(), revision: int | None = None) -> Listing:
+        """All selected objects at one revision, ordered by namespace and name; from it a watch can go on.
+
+        The newest one, or the one asked for, which must have been reached. Raises 410 where that is gone.
+        """
         ...
 
     def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Sequence[Watched]]:
@@ -90,9 +97,25 @@ class StoreBackend:
         await self._barrier()
         return self._store.get(key)
 
-    async def list(self, resource: str, selected: Filter = Filter()) -> Listing:
+    async def reach(self, revision: int) -> None:
         await self._barrier()
-        return self._store.list(resource, selected)
+        if revision <= self._store.revision:
+            return
+        try:
+            await self._store.wait_for_revision(revision)
+        except FutureRevisionError as future:
+            raise too_large_revision(revision, self._store.revision) from future
+        except StoreUnavailableError as down:
+            raise unavailable(str(down)) from down
+
+    async def list(self, resource: str, selected: Filter = Filter(), revision: int | None = None) -> Listing:
+        await self._barrier()
+        try:
+            return self._store.list(resource, selected, revision)
+        except HistoryGoneError as gone:
+            raise expired(f"too old resource version: {revision} ({gone.oldest})") from gone
+        except FutureRevisionError as future:
+            raise too_large_revision(revision or 0, self._store.revision) from future
 
     async def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Sequence[Watched]]:
         changes = self._store.watch(resource, since, selected)
@@ -100,9 +123,9 @@ class StoreBackend:
             async for batch in changes:
                 yield batch
         except HistoryGoneError as gone:
-            raise expired(f"too old resource version: {since}: {gone}") from gone
+            raise expired(f"too old resource version: {since} ({gone.oldest})") from gone
         except FutureRevisionError as future:
-            raise too_large_revision(since) from future
+            raise too_large_revision(since, self._store.revision) from future
         except SlowWatcherError as slow:
             raise unavailable(f"the watch fell behind and was cut off; resume from its last revision: {slow}") from slow
         except StoreUnavailableError as down:
@@ -124,8 +147,3 @@ class StoreBackend:
             await self._store.barrier()
         except StoreUnavailableError as down:
             raise unavailable(str(down)) from down
-
-
-def too_large_revision(revision: int) -> ApiError:
-    """504 in Kubernetes' words: the revision asked for was not reached in time."""
-    return ApiError(504, "Timeout", f"Too large resource version: {revision}")

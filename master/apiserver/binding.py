@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
+from msgspec.structs import replace
+
+from barque.api import names
 from barque.api.conditions import set_condition
 from barque.api.decode import decode_object
-from barque.api.errors import bad_request, conflict, invalid_object, not_supported, required
+from barque.api.errors import bad_request, conflict, invalid, invalid_object, not_supported, required
 from barque.api.resources import Resource
 from barque.api.types.core_v1 import Binding, Pod, PodCondition
+from barque.api.types.meta_v1 import ManagedFieldsEntry
 from barque.client.clock import Clock, timestamp
-from barque.client.verbs import WriteOptions
 from barque.master.apiserver import metadata
 from barque.master.apiserver.environment import Call
 from barque.master.store.port import Stored
@@ -22,10 +24,12 @@ BINDING = Resource("", "v1", "Binding", "bindings", "binding")
 class Bind:
     """The `Change` of a create at `pods/binding`."""
 
-    def __init__(self, call: Call, body: bytes, clock: Clock, options: WriteOptions) -> None:
-        binding, warnings = decode_object(body, BINDING, options.field_validation or "Strict")
+    owns_unchanged = False
+
+    def __init__(self, call: Call, body: bytes, clock: Clock) -> None:
+        binding, warnings = decode_object(body, BINDING, call.options.field_validation)
         assert isinstance(binding, Binding)
-        call.warnings.extend(warnings)
+        call.warn(warnings)
         self._call = call
         self._clock = clock
         self._uid = binding.metadata.uid
@@ -42,11 +46,21 @@ class Bind:
             raise self._refused(f"pod {old.metadata.name} is being deleted, cannot be assigned to a host")
         if old.spec.nodeName:
             raise self._refused(f'pod {old.metadata.name} is already assigned to node "{old.spec.nodeName}"')
-        pod = copy.deepcopy(old)
-        pod.spec.nodeName = self._node
         now = timestamp(self._clock.wall())
-        set_condition(pod.status.conditions, PodCondition(type="PodScheduled", status="True", lastTransitionTime=now))
+        conditions = list(old.status.conditions)
+        set_condition(conditions, PodCondition(type="PodScheduled", status="True", lastTransitionTime=now))
+        pod = replace(
+            old,
+            metadata=replace(old.metadata),
+            spec=replace(old.spec, nodeName=self._node),
+            status=replace(old.status, conditions=conditions),
+        )
         return pod, self._expected
+
+    def owners(self, old: Any, new: Any, now: str) -> list[ManagedFieldsEntry]:
+        # As in Kubernetes, where a pod runs is nobody's field.
+        owned: list[ManagedFieldsEntry] = old.metadata.managedFields
+        return owned
 
     def answer(self, new: Any, revision: int) -> bytes | None:
         return None
@@ -67,4 +81,7 @@ def _node_of(binding: Binding) -> str:
         raise invalid_object("Binding", "", binding.metadata.name, errors)
     if target is None:
         raise bad_request("a binding needs a target")
+    faults = names.dns1123_subdomain(target.name)
+    if faults:
+        raise invalid_object("Binding", "", binding.metadata.name, [invalid("target.name", target.name, faults[0])])
     return target.name

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable
 from typing import Any
 
+from barque.api.apply import track_update
 from barque.api.decode import decode_object
 from barque.api.defaults import apply_defaults
 from barque.api.errors import ApiError, already_exists, conflict, invalid_object
+from barque.api.types.meta_v1 import ManagedFieldsEntry
 from barque.api.validation import validate
-from barque.client.verbs import WriteOptions
+from barque.client.clock import timestamp
 from barque.master.admission import namespaces
 from barque.master.apiserver import metadata, strategies
 from barque.master.apiserver.backend import Backend
 from barque.master.apiserver.environment import Call, Environment
-from barque.master.apiserver.proposals import Plan, check_size, put
+from barque.master.apiserver.proposals import Plan, put
 from barque.master.store.port import Absent, Compare, Key, Refused
 
 # How often a generated name may already be taken before the user is told, as in Kubernetes.
@@ -22,19 +24,29 @@ MAX_GENERATED_NAMES = 8
 
 
 class Creation:
-    """The `Writer` of one create."""
+    """The `Writer` of one create.
 
-    def __init__(self, environment: Environment, call: Call, body: bytes, options: WriteOptions) -> None:
-        check_size(len(body), environment.settings.max_object_bytes)
+    `read` gives the user's object anew each time: admission fills in numbers that another attempt must not inherit.
+    `owners` says whose its fields are; without it they are the caller's.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        call: Call,
+        read: Callable[[], Any],
+        owners: Callable[[Any], list[ManagedFieldsEntry]] | None = None,
+    ) -> None:
         self._environment = environment
         self._call = call
-        self._options = options
         self._resource = call.target.resource
-        self._object = self._read(body)
-        self._prefix = "" if self._object.metadata.name else self._object.metadata.generateName
+        self._read = read
+        self._owners = owners or self._own_all
         self._names_tried = 0
         self._doubtful = False
-        self._admitted = self._object
+        self._now = timestamp(environment.clock.wall())
+        self._object = self._begin()
+        self._planned = False
 
     @property
     def backend(self) -> Backend:
@@ -49,46 +61,44 @@ class Creation:
         meta = self._object.metadata
         return Key(self._resource.group_resource, meta.namespace, meta.name)
 
-    def _read(self, body: bytes) -> Any:
-        """The object as it will be stored, but for a generated name and what admission hands out."""
+    def _begin(self) -> Any:
+        """The object as it will be stored, but for what admission hands out."""
         target, environment = self._call.target, self._environment
-        obj: Any
-        obj, warnings = decode_object(body, self._resource, self._options.field_validation or "Strict")
-        self._call.warnings.extend(warnings)
+        obj = self._read()
         meta = obj.metadata
         metadata.match_namespace(meta, target)
         metadata.match_name(meta, target)
-        generation = strategies.has_generation(self._resource)
-        metadata.stamp(meta, environment.clock, environment.entropy, generation=generation)
+        metadata.stamp(meta, self._now, environment.entropy, generation=strategies.has_generation(self._resource))
+        if not meta.name and meta.generateName:
+            meta.name = metadata.generated_name(meta.generateName, environment.entropy)
+            self._names_tried += 1
         apply_defaults(obj)
         strategies.begin_status(obj)
         return obj
 
     async def plan(self) -> Plan:
         environment = self._environment
-        if self._prefix:
-            self._object.metadata.name = metadata.generated_name(self._prefix, environment.entropy)
-            self._names_tried += 1
-            apply_defaults(self._object)
+        if self._planned:
+            self._object = self._begin()
+        self._planned = True
+        obj, dry_run = self._object, self._call.options.dry_run
         self._check()
-        if self._options.dry_run or self._doubtful or not self.backend.guards:
+        if dry_run or self._doubtful or not self.backend.guards:
             await self._check_place()
-        # Admission fills in numbers that another attempt must not inherit.
-        obj = copy.deepcopy(self._object) if strategies.claims_numbers(self._resource) else self._object
         claims = strategies.admit(obj, None, self._key, environment)
-        self._admitted = obj
+        obj.metadata.managedFields = self._owners(obj)
         limit = environment.settings.max_object_bytes
         op, slotted = put(self._resource, self._key, obj, self._compares(), claims, limit)
-        if self._options.dry_run:
+        if dry_run:
             return Plan(lambda _: slotted.json)
         return Plan(slotted.at, op, claims=claims)
 
     def handle_refusal(self, plan: Plan, refusal: Refused) -> None:
         if refusal.compare < 0:
             if refusal.reservation not in plan.claims.chosen:
-                raise strategies.reservation_taken(self._admitted, refusal.reservation)
+                raise strategies.reservation_taken(self._object, refusal.reservation)
         elif refusal.compare == 0:
-            if not self._prefix or self._names_tried >= MAX_GENERATED_NAMES:
+            if not 0 < self._names_tried < MAX_GENERATED_NAMES:
                 raise already_exists(self._resource.plural, self._resource.group, self._key.name)
         else:
             self._doubtful = True
@@ -96,6 +106,9 @@ class Creation:
     def give_up(self) -> ApiError:
         why = "others were quicker too often; try again"
         return conflict(self._resource.plural, self._resource.group, self._key.name, why)
+
+    def _own_all(self, obj: Any) -> list[ManagedFieldsEntry]:
+        return track_update(None, obj, self._call.manager(self._now))
 
     def _check(self) -> None:
         """Everything that can be said of the object alone."""
@@ -111,7 +124,7 @@ class Creation:
         if key.namespace:
             namespace = await self._environment.objects.get(namespaces.key(key.namespace))
             namespaces.check_live(namespace, self._resource, key.name, key.namespace)
-        if self._options.dry_run and await self.backend.get(key) is not None:
+        if self._call.options.dry_run and await self.backend.get(key) is not None:
             raise already_exists(self._resource.plural, self._resource.group, key.name)
 
     def _compares(self) -> tuple[Compare, ...]:
@@ -119,3 +132,14 @@ class Creation:
         if key.namespace and self.backend.guards:
             return (Absent(key), namespaces.is_live(key.namespace))
         return (Absent(key),)
+
+
+def reader(call: Call, body: bytes) -> Callable[[], Any]:
+    """What `Creation` reads the body of a create with; raises 400."""
+
+    def read() -> Any:
+        obj, warnings = decode_object(body, call.target.resource, call.options.field_validation)
+        call.warn(warnings)
+        return obj
+
+    return read

@@ -10,47 +10,29 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from barque.api import podstatus, timestamps
-from barque.api.errors import ApiError, bad_request, invalid, invalid_object, not_found, not_supported
+from barque.api.errors import ApiError, not_found
 from barque.api.resources import RESOURCES
 from barque.api.types.core_v1 import Namespace, Pod
 from barque.api.types.meta_v1 import DeleteOptions, ObjectMeta
 from barque.client.clock import timestamp
 from barque.master.admission import namespaces
 from barque.master.admission.claims import NO_CLAIMS
-from barque.master.apiserver import metadata, strategies
+from barque.master.apiserver import metadata
 from barque.master.apiserver.environment import Call, Environment, ExistingObject, decode_stored
-from barque.master.apiserver.proposals import Plan, check_size, encode, put
-from barque.master.store.port import Compare, Filter, Key, Op, Refused, RevisionIs
+from barque.master.apiserver.proposals import Plan, put
+from barque.master.store.port import Compare, Filter, Key, Op, Refused, RevisionIs, Stored
 
 # What a pod gets that does not say how long it needs, as in Kubernetes.
 DEFAULT_GRACE_S = 30
 ORPHAN = "orphan"
 FOREGROUND = "foregroundDeletion"
 _POLICY_FINALIZERS = {"Orphan": [ORPHAN], "Foreground": [FOREGROUND], "Background": []}
-
-
-def read_options(body: bytes) -> DeleteOptions:
-    """metav1.DeleteOptions; empty for the defaults. Raises 400 or 422."""
-    try:
-        options = msgspec.json.decode(body, type=DeleteOptions) if body else DeleteOptions()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as unreadable:
-        raise bad_request(f"the delete options cannot be read: {unreadable}") from None
-    errors = []
-    if options.propagationPolicy and options.orphanDependents is not None:
-        why = "orphanDependents and deletionPropagation cannot be both set"
-        errors.append(invalid("propagationPolicy", options.propagationPolicy, why))
-    if options.propagationPolicy not in ("", *_POLICY_FINALIZERS):
-        errors.append(not_supported("propagationPolicy", options.propagationPolicy, list(_POLICY_FINALIZERS)))
-    if options.dryRun not in ([], ["All"]):
-        errors.append(not_supported("dryRun", options.dryRun, ["All"]))
-    if errors:
-        raise invalid_object("DeleteOptions", "meta.k8s.io", "", errors)
-    return options
 
 
 def is_finished(obj: Any) -> bool:
@@ -77,21 +59,18 @@ async def _check_emptied(obj: Any, environment: Environment) -> None:
         raise namespaces.not_empty(obj.metadata.name, left)
 
 
-async def removal(
-    key: Key, obj: Any, compares: tuple[Compare, ...], environment: Environment
-) -> tuple[Op, Callable[[int], bytes]]:
-    """The op that takes the object out, and its last state as the answer. Raises 409 for a namespace not yet empty."""
+async def removal(key: Key, obj: Any, compares: tuple[Compare, ...], environment: Environment) -> Op:
+    """The op that takes the object out. Raises 409 for a namespace that is not yet empty."""
     await _check_emptied(obj, environment)
-    return Op("delete", key, compares=compares), encode(obj).at
+    return Op("delete", key, compares=compares)
 
 
 class Deletion(ExistingObject):
     """The `Writer` of one delete."""
 
-    def __init__(self, environment: Environment, call: Call, options: bytes) -> None:
-        check_size(len(options), environment.settings.max_object_bytes)
+    def __init__(self, environment: Environment, call: Call, options: DeleteOptions) -> None:
         super().__init__(environment, call)
-        self._options = read_options(options)
+        self._options = options
         if self._resource.kind == "Namespace":
             namespaces.check_deletable(call.target.name)
 
@@ -102,11 +81,13 @@ class Deletion(ExistingObject):
         old = decode_stored(self._resource, stored)
         self._check_preconditions(old, stored.revision)
         self._environment.authorizer.check_write(self._call.user, "delete", self._call.target, old, None)
-        new = strategies.with_status(old, getattr(old, "status", None)) if hasattr(old, "status") else _copy(old)
+        new = msgspec.structs.replace(old, metadata=msgspec.structs.replace(old.metadata))
         self._mark(new)
         compares = (RevisionIs(self._key, stored.revision),)
+        answer: Callable[[int], bytes]
         if is_finished(new):
-            op, answer = await removal(self._key, old, compares, self._environment)
+            op = await removal(self._key, old, compares, self._environment)
+            answer = partial(_at, stored)
         elif new == old:
             return Plan(lambda _: stored.json, revision=stored.revision)
         else:
@@ -138,8 +119,9 @@ class Deletion(ExistingObject):
         """Note on the object that it is to go: when, after what grace, and what the garbage collector must do first."""
         meta: ObjectMeta = obj.metadata
         grace_s = self._grace_s(obj)
+        # A second delete may still say what becomes of the dependents, as in Kubernetes.
+        self._set_policy(meta)
         if not meta.deletionTimestamp:
-            self._set_policy(meta)
             meta.deletionTimestamp = timestamp(self._environment.clock.wall() + datetime.timedelta(seconds=grace_s))
             meta.deletionGracePeriodSeconds = grace_s
             meta.generation = meta.generation + 1 if meta.generation else meta.generation
@@ -171,8 +153,10 @@ class Deletion(ExistingObject):
             meta.finalizers = [*others, *_POLICY_FINALIZERS[policy]]
 
 
-def _copy(obj: Any) -> Any:
-    return msgspec.structs.replace(obj, metadata=msgspec.structs.replace(obj.metadata))
+def _at(stored: Stored, revision: int) -> bytes:
+    """The last state with the revision of its delete in the slot."""
+    json, slot = stored.json, stored.slot
+    return b"%b%d%b" % (json[:slot], revision, json[slot + len(str(stored.revision)) :])
 
 
 def _shorten(meta: ObjectMeta, grace_s: int) -> None:

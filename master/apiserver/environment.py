@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from barque.api import codec
+from barque.api.apply import Manager
 from barque.api.resources import Resource
+from barque.api.types.base import Object
 from barque.client.clock import Clock
-from barque.client.verbs import Target
+from barque.client.verbs import Target, WriteOptions
 from barque.master.admission.claims import Held
 from barque.master.apiserver.backend import Backend
+from barque.master.apiserver.options import manager_name
 from barque.master.apiserver.settings import ApiSettings
 from barque.master.auth.authorizer import Authorizer, key_of
 from barque.master.auth.identity import User
 from barque.master.store.port import Key, Store, Stored
+
+T = TypeVar("T", bound=Object)
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,20 @@ class Environment:
 
 @dataclass(frozen=True)
 class Call:
-    """One caller's write: who, on what, and what the caller is told besides the answer."""
+    """One caller's write: who, on what, how, and what the caller is told besides the answer."""
 
     user: User
     target: Target
     warnings: list[str]
+    options: WriteOptions
+
+    def warn(self, remarks: Sequence[str]) -> None:
+        """Tell the caller; a write that is made anew says the same again and is heard once."""
+        self.warnings.extend(remark for remark in remarks if remark not in self.warnings)
+
+    def manager(self, now: str, operation: Literal["Apply", "Update"] = "Update") -> Manager:
+        """In whose name the written fields are tracked."""
+        return Manager(manager_name(self.options, self.user), operation, self.target.subresource, now)
 
 
 class ExistingObject:
@@ -64,6 +79,11 @@ class ExistingObject:
     @property
     def subject(self) -> tuple[Key, ...]:
         return (self._key,)
+
+
+def duplicate(obj: T) -> T:
+    """A copy that shares nothing with the original, by way of its bytes: that is the fastest."""
+    return codec.decode(type(obj), codec.encode(obj))
 
 
 def decode_stored(resource: Resource, stored: Stored) -> Any:

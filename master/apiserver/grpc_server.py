@@ -17,7 +17,7 @@ from barque.master.apiserver.grpc_calls import Bounds
 from barque.master.apiserver.pods_service import Dial, PodsService
 from barque.master.apiserver.registry import Registry
 from barque.master.apiserver.resources_service import ResourcesService
-from barque.proto import cluster_pb2_grpc, pods_pb2_grpc, resources_pb2_grpc, sessions_pb2_grpc
+from barque.proto import cluster_pb2_grpc, pods_pb2_grpc, sessions_pb2_grpc
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ async def serve(
     """Listen on `host:port` (port 0 picks a free one). Raises `OSError` where the address cannot be had."""
     bounds = bounds or Bounds()
     server = grpc.aio.server(options=wire.SERVER_OPTIONS, maximum_concurrent_rpcs=_MAX_RPCS)
-    resources_pb2_grpc.add_ResourcesServicer_to_server(ResourcesService(registry, bounds), server)
+    ResourcesService(registry, bounds).add_to_server(server)
     pods_pb2_grpc.add_PodsServicer_to_server(PodsService(registry, dial, bounds), server)
     cluster_pb2_grpc.add_ClusterServicer_to_server(cluster, server)
     sessions_pb2_grpc.add_SessionsServicer_to_server(sessions, server)

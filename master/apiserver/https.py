@@ -44,6 +44,8 @@ class HttpsDoor:
         self._join = join
         self._ready = ready
         self._runner: web.AppRunner | None = None
+        # The one it listens on; 0 before that.
+        self.port = 0
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[_answer_in_time, _status_errors], client_max_size=MAX_BODY_BYTES)
@@ -77,8 +79,8 @@ class HttpsDoor:
             await runner.cleanup()
             raise
         self._runner, self._site = runner, site
-        bound: int = site.sockets[0].getsockname()[1]
-        return bound
+        self.port = site.sockets[0].getsockname()[1]
+        return self.port
 
     async def stop(self) -> None:
         """Close the door and the connections."""

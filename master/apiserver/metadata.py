@@ -1,7 +1,7 @@
 """The system's part of an object's metadata: what a create stamps, and what an update may not change.
 
-Follows Kubernetes' `rest.BeforeCreate` and `rest.BeforeUpdate`. Managed fields are not kept: server-side apply is not
-served.
+Follows Kubernetes' `rest.BeforeCreate` and `rest.BeforeUpdate`. Who owns which field is settled last of all, by
+`barque.api.apply`, which also judges the managedFields that a client sends.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from random import Random
 
 from barque.api.errors import ApiError, bad_request, conflict
 from barque.api.types.meta_v1 import ObjectMeta
-from barque.client.clock import Clock, timestamp
 from barque.client.verbs import Target
 
 # Letters and digits that spell no words, as in Kubernetes' generated names.
@@ -40,16 +39,15 @@ def match_name(meta: ObjectMeta, target: Target) -> None:
     meta.name = meta.name or target.name
 
 
-def stamp(meta: ObjectMeta, clock: Clock, entropy: Random, *, generation: bool) -> None:
-    """Make the metadata that of a new object."""
+def stamp(meta: ObjectMeta, now: str, entropy: Random, *, generation: bool) -> None:
+    """Make the metadata that of a new object, born `now` (RFC 3339)."""
     if meta.resourceVersion:
         raise bad_request("resourceVersion should not be set on objects to be created")
     meta.uid = str(uuid.UUID(int=entropy.getrandbits(128), version=4))
-    meta.creationTimestamp = timestamp(clock.wall())
+    meta.creationTimestamp = now
     meta.deletionTimestamp = ""
     meta.deletionGracePeriodSeconds = None
     meta.generation = 1 if generation else None
-    meta.managedFields = []
     meta.selfLink = ""
 
 
@@ -65,12 +63,10 @@ def expected_revision(meta: ObjectMeta) -> int | None:
     return parse_revision(text) if text else None
 
 
-def parse_revision(text: str) -> int:
-    """A resourceVersion as a revision. Raises 400."""
+def parse_revision(text: str, path: str = "metadata.resourceVersion") -> int:
+    """A resourceVersion as a revision; `path` is where it stood. Raises 400."""
     if not (text.isascii() and text.isdigit() and len(text) <= 19):
-        raise bad_request(
-            f"metadata.resourceVersion: Invalid value: {text!r}: must be a resource version of this cluster"
-        )
+        raise bad_request(f"{path}: Invalid value: {text!r}: must be a resource version of this cluster")
     return int(text)
 
 
@@ -84,7 +80,6 @@ def keep_system_fields(meta: ObjectMeta, old: ObjectMeta, target: Target) -> Non
     meta.deletionGracePeriodSeconds = old.deletionGracePeriodSeconds
     meta.generateName = meta.generateName or old.generateName
     meta.generation = old.generation
-    meta.managedFields = []
     meta.selfLink = ""
 
 

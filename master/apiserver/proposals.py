@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from barque.api import codec, fields
-from barque.api.errors import ApiError, outcome_unknown
+from barque.api.errors import ApiError, outcome_unknown, too_large_entity
 from barque.api.resources import Resource
 from barque.master.admission.claims import NO_CLAIMS, Claims
 from barque.master.apiserver.backend import Backend
@@ -90,11 +90,19 @@ async def propose(writers: Sequence[Writer | ApiError]) -> list[bytes | ApiError
 
 
 async def propose_one(writer: Writer) -> bytes:
-    """Carry out one writer. Raises its `ApiError`."""
-    answer = (await propose([writer]))[0]
-    if isinstance(answer, ApiError):
-        raise answer
-    return answer
+    """Carry out one writer, as `propose` would. Raises its `ApiError`."""
+    pending = _Pending(0, writer)
+    while True:
+        plan = await writer.plan()
+        if plan.op is None:
+            return plan.answer(plan.revision)
+        (result,) = await writer.backend.commit([plan.op])
+        answer = _settle(pending, plan, result)
+        if isinstance(answer, bytes):
+            return answer
+        if answer is not None:
+            raise answer
+        pending = pending._replace(attempts=pending.attempts + 1)
 
 
 def _split(waiting: list[_Pending]) -> tuple[list[_Pending], list[_Pending]]:
@@ -175,4 +183,4 @@ def encode(obj: Any) -> codec.Slotted:
 def check_size(size_bytes: int, max_bytes: int) -> None:
     """Raises 413 in Kubernetes' words."""
     if size_bytes > max_bytes:
-        raise ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {max_bytes}")
+        raise too_large_entity(max_bytes)

@@ -1,28 +1,45 @@
 """The registry of verbs: the one way into the cluster's state, whichever door a request came through.
 
 authorise → decode → default → mutate → validate → admit → commit. `Registry.as_user(user)` gives `client.verbs.Verbs`
-with that caller bound in. What each verb does stands in the neighbours: `reads`, `creation`, `modification`, `scale`,
-`binding`, `deletion`; `proposals` brings the writes to the backend. Every refusal is an `ApiError` in Kubernetes'
-words and changes nothing; anything else that is raised is a fault of ours.
+with that caller bound in. What each verb does stands in the neighbours: `reads` (with `paging` and `tables`),
+`creation`, `modification` (with `patching`, `scale` and `binding`), `applying`, `deletion` and `collection`;
+`proposals` brings the writes to the backend. Every refusal is an `ApiError` in Kubernetes' words and changes nothing;
+anything else that is raised is a fault of ours.
 """
 
 from __future__ import annotations
 
 import asyncio
+import builtins
 from collections.abc import AsyncIterator, Sequence
 from random import Random, SystemRandom
 
 from barque.api.errors import ApiError, bad_request, method_not_allowed
+from barque.api.types.autoscaling_v1 import Scale
 from barque.client import verbs
 from barque.client.clock import Clock
-from barque.client.verbs import RawEvent, RawList, Selection, Target, Write, WriteOptions
-from barque.master.apiserver import modification, reads
+from barque.client.verbs import (
+    APPLY_PATCH,
+    IncludeObject,
+    Page,
+    RawEvent,
+    RawList,
+    RawTable,
+    Selection,
+    Target,
+    Write,
+    WriteOptions,
+)
+from barque.master.apiserver import collection, reads, tables
+from barque.master.apiserver.applying import Applying
 from barque.master.apiserver.backend import Backend, StoreBackend
 from barque.master.apiserver.binding import Bind
-from barque.master.apiserver.creation import Creation
+from barque.master.apiserver.creation import Creation, reader
 from barque.master.apiserver.deletion import Deletion
 from barque.master.apiserver.environment import Call, Environment
-from barque.master.apiserver.modification import Change, Modification
+from barque.master.apiserver.modification import Change, Modification, Replace
+from barque.master.apiserver.options import check_apply, check_write, patch_type, read_delete
+from barque.master.apiserver.patching import Merge, read_patch
 from barque.master.apiserver.proposals import SLICE, Writer, check_size, propose, propose_one
 from barque.master.apiserver.scale import MergeScale, ReplaceScale
 from barque.master.apiserver.settings import ApiSettings
@@ -66,18 +83,48 @@ class UserVerbs:
         self._user = user
         self._warnings = warnings
 
-    async def get(self, target: Target) -> bytes:
+    async def get(self, target: Target, resource_version: str = "") -> bytes:
         await self._authorize("get", target)
-        return await reads.get(self._environment.backend(target.resource), target)
+        return await reads.get(self._environment.backend(target.resource), target, resource_version)
+
+    async def list(self, target: Target, selection: Selection = Selection(), page: Page = Page()) -> RawList:
+        await self._authorize("list", target, selection)
+        return await reads.list_objects(self._environment.backend(target.resource), target, selection, page)
+
+    async def table(
+        self,
+        target: Target,
+        selection: Selection = Selection(),
+        page: Page = Page(),
+        include: IncludeObject = "Metadata",
+    ) -> RawTable:
+        tables.check_include(include)
+        environment, backend = self._environment, self._environment.backend(target.resource)
+        await self._authorize("get" if target.name else "list", target, selection)
+        if target.subresource == "scale":
+            raise bad_request(f"{target.resource.plural}/scale has no table")
+        if target.name:
+            stored = await reads.find_one(backend, target, page.resource_version)
+            found = reads.Found([stored], stored.revision)
+        else:
+            found = await reads.find(backend, target, selection, page)
+        return await tables.table_of(found, target.resource, include, environment.clock.wall())
 
     async def watch(
-        self, target: Target, selection: Selection = Selection(), resource_version: str = ""
+        self,
+        target: Target,
+        selection: Selection = Selection(),
+        resource_version: str = "",
+        rows: IncludeObject | None = None,
     ) -> AsyncIterator[Sequence[RawEvent]]:
+        if rows is not None:
+            tables.check_include(rows)
         await self._authorize("watch", target, selection)
+        clock = self._environment.clock
         changes = reads.watch(self._environment.backend(target.resource), target, selection, resource_version)
         try:
             async for batch in changes:
-                yield batch
+                yield batch if rows is None else await tables.with_rows(batch, target.resource, rows, clock.wall())
         finally:
             await changes.aclose()  # type: ignore[attr-defined]  # an async generator
 
@@ -95,27 +142,34 @@ class UserVerbs:
     async def delete(self, target: Target, options: bytes = b"") -> bytes:
         return await propose_one(await self._deletion(target, options))
 
-    async def batch(self, writes: Sequence[Write]) -> list[bytes | ApiError]:
+    async def delete_collection(
+        self, target: Target, selection: Selection = Selection(), options: bytes = b""
+    ) -> RawList:
+        await self._authorize("deletecollection", target, selection)
+        self._check_size(options)
+        call = self._call(target, WriteOptions())
+        return await collection.delete_collection(self._environment, call, selection, read_delete(options))
+
+    async def batch(self, writes: Sequence[Write]) -> builtins.list[bytes | ApiError]:
         most = self._environment.settings.max_batch_writes
         if len(writes) > most:
             raise ApiError(413, "RequestEntityTooLarge", f"a batch holds at most {most} writes, this one {len(writes)}")
-        writers: list[Writer | ApiError] = []
+        writers: builtins.list[Writer | ApiError] = []
         for number, write in enumerate(writes, 1):
             if number % SLICE == 0:
                 await asyncio.sleep(0)
             writers.append(await self._writer(write))
         return await propose(writers)
 
-    async def list(self, target: Target, selection: Selection = Selection()) -> RawList:
-        await self._authorize("list", target, selection)
-        return await reads.list_objects(self._environment.backend(target.resource), target, selection)
-
     async def _authorize(self, verb: str, target: Target, selection: Selection = Selection()) -> None:
         _check_target(verb, target)
         await self._environment.authorizer.authorize(self._user, verb, target, selection)
 
-    def _call(self, target: Target) -> Call:
-        return Call(self._user, target, self._warnings)
+    def _call(self, target: Target, options: WriteOptions) -> Call:
+        return Call(self._user, target, self._warnings, options)
+
+    def _check_size(self, body: bytes) -> None:
+        check_size(len(body), self._environment.settings.max_object_bytes)
 
     async def _writer(self, write: Write) -> Writer | ApiError:
         """The writer of one write of a batch, or why it cannot be."""
@@ -134,32 +188,39 @@ class UserVerbs:
 
     async def _creation(self, target: Target, body: bytes, options: WriteOptions) -> Writer:
         await self._authorize("create", target)
+        check_write("CreateOptions", options)
+        self._check_size(body)
+        environment, call = self._environment, self._call(target, options)
         if target.subresource == "binding":
-            check_size(len(body), self._environment.settings.max_object_bytes)
-            call = self._call(target)
-            change = Bind(call, body, self._environment.clock, options)
-            return Modification(self._environment, call, "create", change, options)
-        return Creation(self._environment, self._call(target), body, options)
+            return Modification(environment, call, "create", Bind(call, body, environment.clock))
+        return Creation(environment, call, reader(call, body))
 
     async def _update(self, target: Target, body: bytes, options: WriteOptions) -> Writer:
         await self._authorize("update", target)
-        check_size(len(body), self._environment.settings.max_object_bytes)
-        call = self._call(target)
-        scale = target.subresource == "scale"
-        change: Change = ReplaceScale(call, body, options) if scale else modification.Replace(call, body, options)
-        return Modification(self._environment, call, "update", change, options)
+        check_write("UpdateOptions", options)
+        self._check_size(body)
+        call = self._call(target, options)
+        change: Change = ReplaceScale(call, body) if target.subresource == "scale" else Replace(call, body)
+        return Modification(self._environment, call, "update", change)
 
     async def _patch(self, target: Target, content_type: str, patch: bytes, options: WriteOptions) -> Writer:
         await self._authorize("patch", target)
-        check_size(len(patch), self._environment.settings.max_object_bytes)
-        call = self._call(target)
+        kind = patch_type(content_type)
+        self._check_size(patch)
+        call = self._call(target, options)
+        if kind == APPLY_PATCH:
+            check_apply(options)
+            return Applying(self._environment, call, patch)
+        check_write("PatchOptions", options)
         scale = target.subresource == "scale"
-        kind = MergeScale if scale else modification.Merge
-        return Modification(self._environment, call, "patch", kind(call, content_type, patch, options), options)
+        patched = read_patch(kind, patch, Scale if scale else target.resource.type)
+        change: Change = MergeScale(call, patched) if scale else Merge(call, patched)
+        return Modification(self._environment, call, "patch", change)
 
     async def _deletion(self, target: Target, options: bytes) -> Writer:
         await self._authorize("delete", target)
-        return Deletion(self._environment, self._call(target), options)
+        self._check_size(options)
+        return Deletion(self._environment, self._call(target, WriteOptions()), read_delete(options))
 
 
 def _check_target(verb: str, target: Target) -> None:
@@ -175,7 +236,7 @@ def _check_target(verb: str, target: Target) -> None:
         raise method_not_allowed(verb, plural)
     if target.namespace and not resource.namespaced:
         raise bad_request(f"{resource.plural} are not namespaced")
-    if verb in ("list", "watch"):
+    if verb in ("list", "watch", "deletecollection"):
         return
     if resource.namespaced and not target.namespace:
         raise bad_request("an empty namespace may not be set when a resource name may be provided")

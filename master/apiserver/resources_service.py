@@ -2,62 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Literal, cast
 
+import grpc
+import grpc.aio
 import msgspec
 
 from barque.api import resources
 from barque.api.errors import ApiError, bad_request
 from barque.client import verbs
-from barque.client.verbs import RawEvent, Selection, Target, WriteOptions
+from barque.client.verbs import IncludeObject, Page, RawEvent, RawList, Selection, Target, WriteOptions
+from barque.master.apiserver.framing import list_chunks, watch_batches
 from barque.master.apiserver.grpc_calls import Bounds, Context, Handled
+from barque.master.apiserver.reads import memo_of
 from barque.master.apiserver.registry import Registry
 from barque.proto import resources_pb2 as pb
 from barque.proto import resources_pb2_grpc
 
-# One chunk of a list or batch of a watch; an object larger than this travels alone.
-CHUNK_BYTES = 1024 * 1024
-
-T = TypeVar("T")
-
-_EVENT_TYPES = {
-    "ADDED": pb.WatchEvent.ADDED,
-    "MODIFIED": pb.WatchEvent.MODIFIED,
-    "DELETED": pb.WatchEvent.DELETED,
-    "BOOKMARK": pb.WatchEvent.BOOKMARK,
-}
-
 
 class ResourcesService(resources_pb2_grpc.ResourcesServicer):
-    """Serves every verb on every kind, each call in the name of its certificate."""
+    """Serves every verb on every kind, each call in the name of its certificate.
+
+    List, Watch and DeleteCollection answer with protobuf bytes: register it with `add_to_server`.
+    """
 
     def __init__(self, registry: Registry, bounds: Bounds) -> None:
         self._registry = registry
         self._bounds = bounds
 
+    def add_to_server(self, server: grpc.aio.Server) -> None:
+        """Serve this at a door."""
+        resources_pb2_grpc.add_ResourcesServicer_to_server(self, _Registrar(server))
+
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.Object:
         async with Handled(context, self._bounds) as user:
-            return pb.Object(json=await self._registry.as_user(user).get(target_of(request.target)))
+            as_user = self._registry.as_user(user)
+            return pb.Object(json=await as_user.get(target_of(request.target), request.resource_version))
 
-    async def List(self, request: pb.ListRequest, context: Context) -> AsyncIterator[pb.ListChunk]:
+    async def List(self, request: pb.ListRequest, context: Context) -> AsyncIterator[bytes]:
         async with Handled(context, self._bounds) as user:
-            selection = Selection(request.label_selector, request.field_selector)
-            listed = await self._registry.as_user(user).list(target_of(request.target), selection)
-            chunks = list(chunked((item, len(item)) for item in listed.items)) or [[]]
-            for chunk in chunks[:-1]:
-                yield pb.ListChunk(items=chunk)
-            yield pb.ListChunk(items=chunks[-1], resource_version=listed.resource_version)
+            as_user, target = self._registry.as_user(user), target_of(request.target)
+            selection, page = Selection(request.label_selector, request.field_selector), _page(request)
+            columns = b""
+            if request.rows:
+                table = await as_user.table(target, selection, page, _include(request.rows))
+                columns, listed = table.columns, RawList(table.rows, *table[2:])
+            else:
+                listed = await as_user.list(target, selection, page)
+            for chunk in list_chunks(listed.items, _tail(listed, columns)):
+                yield chunk
 
-    async def Watch(self, request: pb.WatchRequest, context: Context) -> AsyncIterator[pb.WatchBatch]:
+    async def Watch(self, request: pb.WatchRequest, context: Context) -> AsyncIterator[bytes]:
         async with Handled(context, self._bounds, "streams") as user:
             selection = Selection(request.label_selector, request.field_selector)
-            target = target_of(request.target)
-            changes = self._registry.as_user(user).watch(target, selection, request.resource_version)
+            rows = _include(request.rows) if request.rows else None
+            as_user, target = self._registry.as_user(user), target_of(request.target)
+            changes = as_user.watch(target, selection, request.resource_version, rows)
             try:
                 async for events in changes:
-                    for batch in _batches(events, request.bookmarks):
-                        yield batch
+                    for message in _messages(events, request.bookmarks):
+                        yield message
             finally:
                 await changes.aclose()  # type: ignore[attr-defined]  # an async generator
 
@@ -87,6 +92,14 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
         async with Handled(context, self._bounds) as user:
             return pb.Object(json=await self._registry.as_user(user).delete(target_of(request.target), request.options))
 
+    async def DeleteCollection(self, request: pb.DeleteCollectionRequest, context: Context) -> AsyncIterator[bytes]:
+        async with Handled(context, self._bounds) as user:
+            selection = Selection(request.label_selector, request.field_selector)
+            as_user, target = self._registry.as_user(user), target_of(request.target)
+            deleted = await as_user.delete_collection(target, selection, request.options)
+            for chunk in list_chunks(deleted.items, _tail(deleted)):
+                yield chunk
+
     async def Batch(self, request: pb.BatchRequest, context: Context) -> pb.BatchReply:
         async with Handled(context, self._bounds) as user:
             # A write whose target is not served must not spoil the others.
@@ -106,33 +119,61 @@ def target_of(target: pb.Target) -> Target:
     return Target(resource, target.namespace, target.name, target.subresource)
 
 
-def chunked(sized: Iterable[tuple[T, int]], limit_bytes: int = CHUNK_BYTES) -> Iterator[list[T]]:
-    """Items in order, together at most `limit_bytes`; a larger one alone."""
-    chunk: list[T] = []
-    size = 0
-    for item, item_bytes in sized:
-        if chunk and size + item_bytes > limit_bytes:
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(item)
-        size += item_bytes
-    if chunk:
-        yield chunk
+class _Registrar:
+    """A server as the generated code sees it, that takes the answers of streams for the bytes they are already."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    def add_generic_rpc_handlers(self, generic: object) -> None:
+        """Generated code registers the same handlers twice; the ones by name are the ones that count."""
+
+    def add_registered_method_handlers(
+        self, service: str, handlers: dict[str, grpc.RpcMethodHandler[Any, Any]]
+    ) -> None:
+        encoded = {
+            name: grpc.unary_stream_rpc_method_handler(handler.unary_stream, handler.request_deserializer)
+            if handler.response_streaming
+            else handler
+            for name, handler in handlers.items()
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, encoded),))
 
 
-def _batches(events: Sequence[RawEvent], bookmarks: bool) -> Iterator[pb.WatchBatch]:
-    wanted = ((event, len(event.json)) for event in events if bookmarks or event.type != "BOOKMARK")
-    for chunk in chunked(wanted):
-        yield pb.WatchBatch(
-            events=[pb.WatchEvent(type=_EVENT_TYPES[e.type], json=e.json, revision=e.revision) for e in chunk]
-        )
+def _page(request: pb.ListRequest) -> Page:
+    match = cast(Literal["", "Exact", "NotOlderThan"], request.resource_version_match)  # the registry checks it
+    return Page(request.limit, request.continue_token, request.resource_version, match)
+
+
+def _include(rows: str) -> IncludeObject:
+    return cast(IncludeObject, rows)  # the registry checks it
+
+
+def _tail(listed: RawList, columns: bytes = b"") -> pb.ListChunk:
+    """What the last chunk says of the list."""
+    return pb.ListChunk(
+        resource_version=listed.resource_version,
+        continue_token=listed.continue_,
+        remaining=listed.remaining,
+        columns=columns,
+    )
+
+
+def _messages(events: Sequence[RawEvent], bookmarks: bool) -> list[bytes]:
+    """The messages of a batch; watchers who are handed the same batch send the same bytes."""
+    memo = memo_of(events)
+    form = "gRPC" if bookmarks else "gRPC without bookmarks"
+    messages: list[bytes] | None = memo.get(form)
+    if messages is None:
+        wanted = events if bookmarks else [event for event in events if event.type != "BOOKMARK"]
+        messages = memo[form] = list(watch_batches(wanted))
+    return messages
 
 
 def _options(options: pb.WriteOptions) -> WriteOptions:
-    validation = options.field_validation
-    if validation not in ("", "Ignore", "Warn", "Strict"):
-        raise bad_request(f"fieldValidation: Unsupported value: {validation!r}: supported values: Ignore, Warn, Strict")
-    return WriteOptions(options.dry_run, options.field_manager, validation)  # type: ignore[arg-type]  # just checked
+    validation = cast(Literal["", "Ignore", "Warn", "Strict"], options.field_validation)  # the registry checks it
+    return WriteOptions(options.dry_run, options.field_manager, validation, options.force)
 
 
 def _write(write: pb.Write) -> verbs.Write | ApiError:
@@ -155,7 +196,7 @@ def _write(write: pb.Write) -> verbs.Write | ApiError:
 
 def _plain_target(request: pb.CreateRequest | pb.UpdateRequest | pb.PatchRequest) -> Target:
     """The target of a write in a batch, where options have no place."""
-    if request.options.dry_run or request.options.field_validation not in ("", "Strict"):
+    if _options(request.options) not in (WriteOptions(), WriteOptions(field_validation="Strict")):
         raise bad_request("writes of a batch take no options")
     return target_of(request.target)
 

@@ -16,7 +16,7 @@ from barque.master.apiserver.environment import Environment
 from barque.master.store.port import Key
 
 # Kinds that count the changes of their spec, as in Kubernetes.
-_WITH_GENERATION = ("Pod", "Deployment", "ReplicaSet", "EndpointSlice")
+_WITH_GENERATION = ("Pod", "PodTemplate", "Deployment", "ReplicaSet", "EndpointSlice")
 
 
 def has_generation(resource: Resource) -> bool:
@@ -44,11 +44,12 @@ def with_status(old: Any, status: Any) -> Any:
     return msgspec.structs.replace(old, metadata=metadata, status=status)
 
 
-def desired_state(obj: Any) -> Any:
-    """What a generation counts changes of: the spec, or, where there is none, all but the metadata."""
-    if hasattr(obj, "spec"):
-        return obj.spec
-    return [getattr(obj, name) for name in obj.__struct_fields__ if name not in ("metadata", "status")]
+def is_redesigned(new: Any, old: Any) -> bool:
+    """Whether an update counts for the generation: it changes the spec or, without one, all but the metadata."""
+    if hasattr(new, "spec"):
+        return bool(new.spec != old.spec)
+    fields = (name for name in new.__struct_fields__ if name not in ("metadata", "status"))
+    return any(getattr(new, name) != getattr(old, name) for name in fields)
 
 
 def carry_over(new: Object, old: Object) -> None:
@@ -57,11 +58,6 @@ def carry_over(new: Object, old: Object) -> None:
         services.carry_over(new, old)
     elif isinstance(new, Node) and isinstance(old, Node):
         nodes.carry_over(new, old)
-
-
-def claims_numbers(resource: Resource) -> bool:
-    """Whether `admit` fills in something of this kind and reserves it."""
-    return resource.kind in ("Service", "Node")
 
 
 def admit(obj: Object, old: Object | None, key: Key, environment: Environment) -> Claims:

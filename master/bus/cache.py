@@ -7,7 +7,7 @@ revision from which the changes kept are whole: a watch from before it must list
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -51,13 +51,21 @@ class Entry(NamedTuple):
         return self.json[: self.slot] + str(revision).encode() + self.json[self.slot :]
 
     def stored(self) -> Stored:
-        return Stored(self.key, self.bytes_at(self.revision), self.revision, self.labels, self.fields)
+        return Stored(self.key, self.bytes_at(self.revision), self.revision, self.labels, self.fields, self.slot)
 
 
 class Change(NamedTuple):
+    """`before` is None for a new object, `after` for one that went; never both."""
+
     revision: int
     before: Entry | None
     after: Entry | None
+
+    @property
+    def key(self) -> Key:
+        entry = self.after or self.before
+        assert entry is not None
+        return entry.key
 
 
 class EventCache:
@@ -100,8 +108,14 @@ class EventCache:
         return self._entries.get(key)
 
     def select(self, selected: Filter) -> list[Stored]:
-        found = [entry for entry in self._entries.values() if selects(selected, entry)]
-        return [entry.stored() for entry in sorted(found, key=lambda entry: entry.key)]
+        return _ordered(self._entries.values(), selected)
+
+    def select_at(self, revision: int, selected: Filter) -> list[Stored]:
+        """As `select`, of the state at `revision`, which lies between the horizon and now."""
+        then: dict[Key, Entry | None] = dict(self._entries)
+        for change in reversed(self.changes_after(revision, len(self._changes))):
+            then[change.key] = change.before
+        return _ordered((entry for entry in then.values() if entry is not None), selected)
 
     def overdue(self, expired_before: float, at_most: int) -> list[Entry]:
         """The oldest objects that have had their time, or that stand above the bound of memory."""
@@ -125,6 +139,11 @@ class EventCache:
             # Cut in one go, so that each change is moved once.
             self.horizon = self._changes[-MAX_CHANGES - 1].revision
             del self._changes[:-MAX_CHANGES]
+
+
+def _ordered(entries: Iterable[Entry], selected: Filter) -> list[Stored]:
+    found = [entry for entry in entries if selects(selected, entry)]
+    return [entry.stored() for entry in sorted(found, key=lambda entry: entry.key)]
 
 
 def selects(selected: Filter, entry: Entry) -> bool:

@@ -23,9 +23,8 @@ import msgspec
 from nats.js import api
 from nats.js.errors import APIError
 
-from barque.api.errors import expired, unavailable
+from barque.api.errors import expired, too_large_revision, unavailable
 from barque.client.clock import Clock
-from barque.master.apiserver.backend import too_large_revision
 from barque.master.bus.cache import EventCache, Record, watched
 from barque.master.bus.link import BusAwayError, Link, Session
 from barque.master.bus.subjects import EVENT_STREAM, event_subject, event_subjects
@@ -88,18 +87,28 @@ class EventBackend:
         entry = self._cache.get(key)
         return entry.stored() if entry is not None else None
 
-    async def list(self, resource: str, selected: Filter = Filter()) -> Listing:
+    async def reach(self, revision: int) -> None:
         self._require_cache()
-        return Listing(self._cache.select(selected), self._cache.revision)
+        if not await self._reached(revision, FUTURE_S):
+            raise too_large_revision(revision, self._cache.revision)
+
+    async def list(self, resource: str, selected: Filter = Filter(), revision: int | None = None) -> Listing:
+        self._require_cache()
+        if revision is None:
+            return Listing(self._cache.select(selected), self._cache.revision)
+        if revision < self._cache.horizon:
+            raise expired(f"too old resource version: {revision} ({self._cache.horizon})")
+        if revision > self._cache.revision:
+            raise too_large_revision(revision, self._cache.revision)
+        return Listing(self._cache.select_at(revision, selected), revision)
 
     async def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Sequence[Watched]]:
         self._require_cache()
         epoch, told = self._epoch, self._bookmarks
-        if not await self._reached(since, FUTURE_S):
-            raise too_large_revision(since)
+        await self.reach(since)
         while True:
             if epoch != self._epoch or since < self._cache.horizon:
-                raise expired(f"too old resource version: {since}")
+                raise expired(f"too old resource version: {since} ({self._cache.horizon})")
             changes = self._cache.changes_after(since, WATCH_BATCH)
             batch = list(watched(changes, selected))
             since = changes[-1].revision if len(changes) == WATCH_BATCH else self._cache.revision

@@ -11,10 +11,9 @@ Of Secrets only the metadata travels, without annotations: those may hold what w
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -22,16 +21,20 @@ from nats.js import api
 from nats.js.errors import APIError, NotFoundError
 
 from barque.client.clock import Clock
-from barque.master.bus.link import BusAwayError, Link, Session
+from barque.master.bus.link import BusAwayError, Link, Outgoing, Session
 from barque.master.bus.subjects import CHANGE_STREAM, change_subject, change_subjects, resync_subject
 from barque.master.store.port import Change, HistoryGoneError, Key, SlowWatcherError, Store, StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
 STREAM_BYTES = 256 * 1024 * 1024
-# Messages under way at once; each names its predecessor, so they stand or fall together.
-IN_FLIGHT = 64
+# Messages under way at once; each names its predecessor, so they stand or fall together and share one answer.
+IN_FLIGHT = 256
+IN_FLIGHT_BYTES = 1024 * 1024
 _PAUSE_S = 0.5
+# After each batch changes gather for this long: a lone change goes out at once, a stream of them in few chains, each of
+# which costs the master an answer to wait for.
+GATHER_S = 0.05
 SECRETS = "secrets"
 
 
@@ -54,13 +57,10 @@ class Position(NamedTuple):
     last_id: str = ""
 
 
-class Outgoing(NamedTuple):
-    """A message to be sent after `previous_id`."""
+class Step(NamedTuple):
+    """A message to be sent, and where the feed stands once it is taken."""
 
-    subject: str
-    payload: bytes
-    id: str
-    previous_id: str
+    message: Outgoing
     position: Position
 
 
@@ -118,11 +118,11 @@ class ChangeFeed:
             changes = self._store.changes(position.revision)
             try:
                 async for batch in changes:
-                    for part in range(0, len(batch), IN_FLIGHT):
-                        outgoing = list(self._messages(position, batch[part : part + IN_FLIGHT]))
-                        await self._send(session, outgoing)
-                        position = outgoing[-1].position
+                    for chain in _chains(self._steps(position, batch)):
+                        await session.publish_chain([step.message for step in chain])
+                        position = chain[-1].position
                         self._at = position.revision
+                    await self._clock.sleep(GATHER_S)
             except HistoryGoneError:
                 position = await self._resync(session, position)
             finally:
@@ -130,34 +130,20 @@ class ChangeFeed:
                 if close is not None:
                     await close()
 
-    def _messages(self, position: Position, changes: Sequence[Change]) -> Iterator[Outgoing]:
+    def _steps(self, position: Position, changes: Sequence[Change]) -> Iterator[Step]:
         for change in changes:
             message = message_of(change, self._store.cluster_id, position.generation)
-            subject = change_subject(self._cluster, change.key)
-            outgoing = _outgoing(subject, message, position.last_id)
-            position = outgoing.position
-            yield outgoing
+            step = _step(change_subject(self._cluster, change.key), message, position.last_id)
+            position = step.position
+            yield step
 
     async def _resync(self, session: Session, position: Position) -> Position:
         revision, generation = self._store.revision, position.generation + 1
         log.warning("the change feed has a gap: %d to %d; it says RESYNC", position.revision, revision)
         marker = FeedMessage(revision, "RESYNC", self._store.cluster_id, generation, msgspec.Raw(b"null"))
-        outgoing = _outgoing(resync_subject(self._cluster), marker, position.last_id)
-        await self._send(session, [outgoing])
-        return outgoing.position
-
-    async def _send(self, session: Session, messages: Sequence[Outgoing]) -> None:
-        """Send them in order and wait for all. Raises where one is not taken; then none after it is."""
-        sending = []
-        for message in messages:
-            headers = {api.Header.MSG_ID.value: message.id}
-            if message.previous_id:
-                headers[api.Header.EXPECTED_LAST_MSG_ID.value] = message.previous_id
-            sending.append(session.publish(message.subject, message.payload, headers))
-        outcomes = await asyncio.gather(*sending, return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
+        step = _step(resync_subject(self._cluster), marker, position.last_id)
+        await session.publish_chain([step.message])
+        return step.position
 
 
 def message_of(change: Change, cluster_id: str, generation: int) -> FeedMessage:
@@ -192,10 +178,27 @@ def read_position(data: bytes, message_id: str) -> Position:
     return Position(last.revision, last.generation, last.cluster, message_id)
 
 
-def _outgoing(subject: str, message: FeedMessage, previous_id: str) -> Outgoing:
+def _step(subject: str, message: FeedMessage, previous_id: str) -> Step:
     message_id = f"{message.cluster}.{message.generation}.{message.revision}"
+    headers = {api.Header.MSG_ID.value: message_id}
+    if previous_id:
+        headers[api.Header.EXPECTED_LAST_MSG_ID.value] = previous_id
     position = Position(message.revision, message.generation, message.cluster, message_id)
-    return Outgoing(subject, msgspec.json.encode(message), message_id, previous_id, position)
+    return Step(Outgoing(subject, msgspec.json.encode(message), headers), position)
+
+
+def _chains(steps: Iterable[Step]) -> Iterator[list[Step]]:
+    """Steps in order, as many together as may be under way at once."""
+    chain: list[Step] = []
+    size = 0
+    for step in steps:
+        chain.append(step)
+        size += len(step.message.payload)
+        if len(chain) >= IN_FLIGHT or size >= IN_FLIGHT_BYTES:
+            yield chain
+            chain, size = [], 0
+    if chain:
+        yield chain
 
 
 class _Secret(msgspec.Struct):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import nats
@@ -60,6 +60,14 @@ class Message(NamedTuple):
     sequence: int
     at: float
     data: bytes
+
+
+class Outgoing(NamedTuple):
+    """One message to be published."""
+
+    subject: str
+    payload: bytes
+    headers: dict[str, str]
 
 
 class Link:
@@ -184,6 +192,18 @@ class Session:
     async def publish(self, subject: str, payload: bytes, headers: dict[str, Any]) -> api.PubAck:
         """Append to the subject's stream; the answer comes after the fsync."""
         return await self.ask(self.jetstream.publish(subject, payload, headers=headers, timeout=REQUEST_TIMEOUT_S))
+
+    async def publish_chain(self, messages: Sequence[Outgoing]) -> api.PubAck:
+        """Append messages each of which expects the one before it as the stream's last: so the last one's answer
+        stands for all, and where one is refused none after it is taken.
+        """
+        *unanswered, last = messages
+        await self.ask(self._publish_unanswered(unanswered))
+        return await self.publish(last.subject, last.payload, last.headers)
+
+    async def _publish_unanswered(self, messages: Sequence[Outgoing]) -> None:
+        for message in messages:
+            await self._connection.publish(message.subject, message.payload, headers=message.headers)
 
     async def ensure_stream(self, wanted: api.StreamConfig, first_sequence: int) -> api.StreamInfo:
         """The stream as it is to be: made, starting at `first_sequence`, where there is none; else adapted."""

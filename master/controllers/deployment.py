@@ -15,15 +15,16 @@ import msgspec
 from barque.api import codec, selectors
 from barque.api.errors import ApiError
 from barque.api.types.apps_v1 import Deployment, ReplicaSet
-from barque.api.types.core_v1 import Pod
+from barque.api.views import PodView
 from barque.client.client import Client, target_of, target_of_object
 from barque.client.clock import Clock
+from barque.client.informers import Informers
 from barque.client.queue import WorkQueue
 from barque.client.recorder import EventRecorder
 from barque.client.verbs import MERGE_PATCH, Delete, Update, Write
 from barque.master.controllers import revisions, rollout, rollout_status
 from barque.master.controllers.owners import claim, controller_of, controller_uid, key_of, split_key
-from barque.master.controllers.shared import BY_CONTROLLER, BY_ORPHANAGE, Informers
+from barque.master.controllers.shared import BY_CONTROLLER, BY_ORPHANAGE
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class DeploymentController:
         self._clock = clock
         self._deployments = informers.of(Deployment)
         self._sets = informers.of(ReplicaSet)
-        self._pods = informers.of(Pod)
+        self._pods = informers.of(PodView)
         self._deployments.add_handler(self._handle_deployment)
         self._sets.add_handler(self._handle_set)
         self._pods.add_handler(self._handle_pod)
@@ -59,7 +60,7 @@ class DeploymentController:
                     if not selector.empty and selector.matches(new.metadata.labels):
                         self.queue.add(key_of(deployment))
 
-    def _handle_pod(self, old: Pod | None, new: Pod | None) -> None:
+    def _handle_pod(self, old: PodView | None, new: PodView | None) -> None:
         """A pod gone, or ended, may be the last that a Recreate waits for."""
         if old is None or (new is not None and new.status.phase == old.status.phase):
             return

@@ -15,9 +15,10 @@ from typing import NamedTuple
 import msgspec
 
 from barque.api import podstatus
-from barque.api.types.core_v1 import ObjectReference, Pod, Service, ServicePort
+from barque.api.types.core_v1 import ObjectReference, Service, ServicePort
 from barque.api.types.discovery_v1 import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from barque.api.types.meta_v1 import ObjectMeta
+from barque.api.views import PodView
 from barque.master.controllers.owners import controller_reference
 from barque.master.controllers.shared import SERVICE_NAME_LABEL
 
@@ -41,7 +42,7 @@ class _Group(NamedTuple):
 
 
 def plan_slices(
-    service: Service, pods: Iterable[Pod], existing: Sequence[EndpointSlice], is_taken: Callable[[str], bool]
+    service: Service, pods: Iterable[PodView], existing: Sequence[EndpointSlice], is_taken: Callable[[str], bool]
 ) -> SlicePlan:
     """How the service's slices must change. `existing` are this controller's; `is_taken(name)` tells of any slice."""
     plan = SlicePlan([], [], [])
@@ -65,7 +66,7 @@ def has_endpoints(service: Service) -> bool:
     return bool(service.spec.selector) and service.spec.type != "ExternalName"
 
 
-def _group(service: Service, pods: Iterable[Pod]) -> dict[bytes, _Group]:
+def _group(service: Service, pods: Iterable[PodView]) -> dict[bytes, _Group]:
     groups: dict[bytes, _Group] = {}
     for pod in pods:
         if podstatus.is_terminal(pod) or not pod.status.podIP:
@@ -76,7 +77,7 @@ def _group(service: Service, pods: Iterable[Pod]) -> dict[bytes, _Group]:
     return groups
 
 
-def _resolve_ports(service: Service, pod: Pod) -> list[EndpointPort]:
+def _resolve_ports(service: Service, pod: PodView) -> list[EndpointPort]:
     found = []
     for port in service.spec.ports:
         number = _target_port(port, pod)
@@ -87,7 +88,7 @@ def _resolve_ports(service: Service, pod: Pod) -> list[EndpointPort]:
     return found
 
 
-def _target_port(port: ServicePort, pod: Pod) -> int | None:
+def _target_port(port: ServicePort, pod: PodView) -> int | None:
     """The number of the pod's port that the service port leads to; None where the pod has no port of that name."""
     target = port.targetPort
     if isinstance(target, int) and target > 0:
@@ -101,7 +102,7 @@ def _target_port(port: ServicePort, pod: Pod) -> int | None:
     return None
 
 
-def _endpoint(service: Service, pod: Pod) -> Endpoint:
+def _endpoint(service: Service, pod: PodView) -> Endpoint:
     serving = podstatus.is_ready(pod)
     terminating = bool(pod.metadata.deletionTimestamp)
     is_named = bool(pod.spec.hostname) and pod.spec.subdomain == service.metadata.name

@@ -12,16 +12,18 @@ import msgspec
 
 from barque.api import codec
 from barque.api.errors import ApiError
-from barque.api.types.core_v1 import Pod, Service
+from barque.api.types.core_v1 import Service
 from barque.api.types.discovery_v1 import EndpointSlice
+from barque.api.views import PodView
 from barque.client.client import Client, target_of_object
 from barque.client.clock import Clock
+from barque.client.informers import Informers
 from barque.client.queue import WorkQueue
 from barque.client.recorder import EventRecorder
 from barque.client.verbs import Create, Delete, Update, Write
 from barque.master.controllers import endpoints
 from barque.master.controllers.owners import key_of, split_key
-from barque.master.controllers.shared import BY_NAMESPACE, BY_SERVICE, SERVICE_NAME_LABEL, Informers
+from barque.master.controllers.shared import BY_NAMESPACE, BY_SERVICE, SERVICE_NAME_LABEL
 
 
 class EndpointSliceController:
@@ -34,7 +36,7 @@ class EndpointSliceController:
         self._client = client
         self._recorder = recorder
         self._services = informers.of(Service)
-        self._pods = informers.of(Pod)
+        self._pods = informers.of(PodView)
         self._slices = informers.of(EndpointSlice)
         self._services.add_handler(self._handle_service)
         self._pods.add_handler(self._handle_pod)
@@ -45,7 +47,7 @@ class EndpointSliceController:
         assert service is not None
         self.queue.add(key_of(service))
 
-    def _handle_pod(self, old: Pod | None, new: Pod | None) -> None:
+    def _handle_pod(self, old: PodView | None, new: PodView | None) -> None:
         if old is not None and new is not None and _visible(old) == _visible(new):
             return
         pod = new or old
@@ -66,7 +68,7 @@ class EndpointSliceController:
         if service is None or service.metadata.deletionTimestamp or not service.spec.selector:
             return None
         existing = [s for s in self._slices.by_index(BY_SERVICE, key) if _is_managed(s, service)]
-        pods: Iterable[Pod] = ()
+        pods: Iterable[PodView] = ()
         if endpoints.has_endpoints(service):
             pods = [p for p in self._pods.by_index(BY_NAMESPACE, namespace) if _selects(service, p)]
             plan = endpoints.plan_slices(
@@ -94,7 +96,7 @@ class EndpointSliceController:
             raise answer
 
 
-def _selects(service: Service, pod: Pod) -> bool:
+def _selects(service: Service, pod: PodView) -> bool:
     selector = service.spec.selector
     return bool(selector) and selector.items() <= pod.metadata.labels.items()
 
@@ -105,7 +107,7 @@ def _is_managed(held: EndpointSlice, service: Service) -> bool:
     return is_ours and any(r.uid == service.metadata.uid for r in held.metadata.ownerReferences)
 
 
-def _visible(pod: Pod) -> tuple[object, ...]:
+def _visible(pod: PodView) -> tuple[object, ...]:
     """All of a pod that an endpoint shows, or that decides whether there is one."""
     ready = next((c.status for c in pod.status.conditions if c.type == "Ready"), "")
     meta, spec, status = pod.metadata, pod.spec, pod.status

@@ -1,7 +1,8 @@
 """`ControllerManager`: wires the controllers to shared informers and runs them on the leader.
 
-In: a client, the heartbeats of nodes, a clock, settings. Out: `run()`, which ends only by cancellation or with
-`UnexpectedEndError` naming the controller that failed. Refused writes are retried by the work queues and logged.
+In: a client, informers that whoever made them runs, the heartbeats of nodes, a clock, settings. Out: `run()`, which
+ends only by cancellation or with `UnexpectedEndError` naming the controller that failed. Refused writes are retried by
+the work queues and logged.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Protocol
 
 from barque.client.client import Client
 from barque.client.clock import Clock
+from barque.client.informers import Informers
 from barque.client.queue import WorkQueue, run_workers
 from barque.client.recorder import EventRecorder
 from barque.client.supervise import run_all
@@ -23,7 +25,7 @@ from barque.master.controllers.node import NodeController
 from barque.master.controllers.podgc import PodGarbageController
 from barque.master.controllers.replicaset import ReplicaSetController
 from barque.master.controllers.settings import ControllerSettings
-from barque.master.controllers.shared import Informers
+from barque.master.controllers.shared import add_indexes
 
 
 class Keyed(Protocol):
@@ -41,34 +43,37 @@ class ControllerManager:
     def __init__(
         self,
         client: Client,
+        informers: Informers,
         heartbeats: Callable[[str], float | None],
         clock: Clock,
         settings: ControllerSettings = ControllerSettings(),
     ) -> None:
         self._settings = settings
-        self.informers = Informers(client, clock)
+        self._informers = informers
+        add_indexes(informers)
         host = platform.node()
         self._recorders = {
             name: EventRecorder(client, f"{name}-controller", host, clock)
             for name in ("deployment", "replicaset", "endpoint-slice", "node", "pod-garbage-collector")
         }
-        recorders, informers = self._recorders, self.informers
+        recorders = self._recorders
         self.keyed: tuple[Keyed, ...] = (
             DeploymentController(client, informers, recorders["deployment"], clock),
             ReplicaSetController(client, informers, recorders["replicaset"], clock),
             EndpointSliceController(client, informers, recorders["endpoint-slice"], clock),
             NamespaceController(client, informers, clock),
-            GarbageController(client, informers, clock),
         )
+        self.garbage = GarbageController(client, clock)
         self.node = NodeController(client, informers, recorders["node"], clock, heartbeats, settings)
         self.podgc = PodGarbageController(client, informers, recorders["pod-garbage-collector"], clock, settings)
 
     async def run(self) -> None:
         """Run every controller; each begins once all caches hold their first complete list."""
-        tasks = self.informers.runs()
-        tasks |= {f"events of {name}": recorder.run() for name, recorder in self._recorders.items()}
+        tasks = {f"events of {name}": recorder.run() for name, recorder in self._recorders.items()}
         for controller in self.keyed:
             tasks[controller.name] = self._when_synced(self._work(controller))
+        tasks["metadata"] = self.garbage.follow()
+        tasks[self.garbage.name] = self._collect()
         tasks["node"] = self._when_synced(self.node.run)
         tasks["podgc"] = self._when_synced(self.podgc.run)
         await run_all(tasks)
@@ -80,6 +85,10 @@ class ControllerManager:
 
         return start
 
+    async def _collect(self) -> None:
+        await self.garbage.wait_synced()
+        await self._work(self.garbage)()
+
     async def _when_synced(self, start: Callable[[], Awaitable[None]]) -> None:
-        await self.informers.wait_synced()
+        await self._informers.wait_synced()
         await start()

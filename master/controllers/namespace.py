@@ -15,13 +15,14 @@ import msgspec
 
 from barque.api import conditions, resources
 from barque.api.errors import ApiError
-from barque.api.types.core_v1 import Namespace, NamespaceCondition, Pod
+from barque.api.types.core_v1 import Namespace, NamespaceCondition
 from barque.api.types.meta_v1 import ObjectMeta
+from barque.api.views import PodView
 from barque.client.client import Client
 from barque.client.clock import Clock, timestamp
+from barque.client.informers import Informers
 from barque.client.queue import WorkQueue
 from barque.client.verbs import Delete, Target
-from barque.master.controllers.shared import Informers
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +50,13 @@ class NamespaceController:
         self._clock = clock
         self._namespaces = informers.of(Namespace)
         self._namespaces.add_handler(self._handle_namespace)
-        informers.of(Pod).add_handler(self._handle_pod)
+        informers.of(PodView).add_handler(self._handle_pod)
 
     def _handle_namespace(self, old: Namespace | None, new: Namespace | None) -> None:
         if new is not None and new.metadata.deletionTimestamp:
             self.queue.add(new.metadata.name)
 
-    def _handle_pod(self, old: Pod | None, new: Pod | None) -> None:
+    def _handle_pod(self, old: PodView | None, new: PodView | None) -> None:
         if new is None and old is not None:
             namespace = self._namespaces.get(old.metadata.namespace)
             if namespace is not None and namespace.metadata.deletionTimestamp:

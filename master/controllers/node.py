@@ -13,19 +13,20 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
-from barque.api import codec, conditions
+from barque.api import conditions
 from barque.api.errors import ApiError
-from barque.api.types.core_v1 import Node, NodeCondition, Pod, PodCondition
-from barque.client.client import Client, target_of_object
+from barque.api.types.core_v1 import Node, NodeCondition, PodCondition
+from barque.api.views import PodView
+from barque.client.client import Client
 from barque.client.clock import Clock, timestamp
+from barque.client.informers import Informers
+from barque.client.patches import condition_patch
 from barque.client.recorder import EventRecorder
-from barque.client.verbs import Update, Write
+from barque.client.verbs import Patch
 from barque.master.controllers.settings import ControllerSettings
-from barque.master.controllers.shared import BY_NODE, Informers
-
-T = TypeVar("T", Node, Pod)
+from barque.master.controllers.shared import BY_NODE
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class NodeController:
         self._heartbeats = heartbeats
         self._settings = settings
         self._nodes = informers.of(Node)
-        self._pods = informers.of(Pod)
+        self._pods = informers.of(PodView)
         self._listening_since: dict[str, float] = {}
 
     async def run(self) -> None:
@@ -121,7 +122,7 @@ class NodeController:
         lost = [(p, c) for p in self._pods.by_index(BY_NODE, name) if (c := lost_pod(p, name, stamp)) is not None]
         for start in range(0, len(lost), BATCH):
             part = lost[start : start + BATCH]
-            writes: list[Write] = [Update(target_of_object(c, "status"), codec.encode(c)) for _, c in part]
+            writes = [patch for _, patch in part]
             for (pod, _), answer in zip(part, await self._client.batch(writes), strict=True):
                 if not isinstance(answer, ApiError):
                     self._recorder.event(pod, "Warning", "NodeNotReady", "Node is not ready")
@@ -135,8 +136,9 @@ def lost_node(node: Node, stamp: str) -> Node | None:
     reason, message = ("NodeStatusUnknown", "The worker stopped posting node status.")
     if held is None:
         reason, message = ("NodeStatusNeverUpdated", "The worker never posted node status.")
-    return _with_condition(
-        node,
+    changed = copy.deepcopy(node)
+    conditions.set_condition(
+        changed.status.conditions,
         NodeCondition(
             type="Ready",
             status="Unknown",
@@ -146,20 +148,15 @@ def lost_node(node: Node, stamp: str) -> Node | None:
             lastTransitionTime=stamp,
         ),
     )
+    return changed
 
 
-def lost_pod(pod: Pod, node: str, stamp: str) -> Pod | None:
-    """The pod no longer ready; None where it is not ready already."""
+def lost_pod(pod: PodView, node: str, stamp: str) -> Patch | None:
+    """The pod no longer ready, as a patch of what was seen; None where it is not ready already."""
     if not conditions.is_true(pod.status.conditions, "Ready"):
         return None
     message = f"Node {node} sends no heartbeats"
-    return _with_condition(
+    return condition_patch(
         pod,
         PodCondition(type="Ready", status="False", reason="NodeNotReady", message=message, lastTransitionTime=stamp),
     )
-
-
-def _with_condition(obj: T, condition: NodeCondition | PodCondition) -> T:
-    changed: Any = copy.deepcopy(obj)
-    conditions.set_condition(changed.status.conditions, condition)
-    return cast(T, changed)

@@ -6,7 +6,6 @@ and match its selector, releases those that no longer match, and adopts matching
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,8 +14,9 @@ from barque.api.errors import ApiError
 from barque.api.selectors import Labels
 from barque.api.types.base import Object
 from barque.api.types.meta_v1 import OwnerReference
-from barque.client.client import Client, target_of_object
-from barque.client.verbs import Update
+from barque.client.client import Client
+from barque.client.patches import seen_patch
+from barque.client.verbs import Patch
 
 T = TypeVar("T", bound=Object)
 
@@ -59,7 +59,7 @@ def controller_reference(owner: Any) -> OwnerReference:
 
 
 class Claims(NamedTuple):
-    """`kept` are the owner's already; `adopted` and `released` are copies, changed as they are to be written."""
+    """Objects as they were seen: `kept` are the owner's already, `adopted` are to be, `released` no longer."""
 
     kept: list[Any]
     adopted: list[Any]
@@ -74,18 +74,12 @@ def plan_claims(owner: Any, selector: Labels, candidates: Iterable[Any]) -> Clai
         matches = selector.matches(obj.metadata.labels)
         if reference is None:
             if matches and not owner.metadata.deletionTimestamp and not obj.metadata.deletionTimestamp:
-                changed = copy.deepcopy(obj)
-                changed.metadata.ownerReferences.append(controller_reference(owner))
-                claims.adopted.append(changed)
+                claims.adopted.append(obj)
         elif reference.uid == owner.metadata.uid:
             if matches:
                 claims.kept.append(obj)
             elif not owner.metadata.deletionTimestamp and not obj.metadata.deletionTimestamp:
-                changed = copy.deepcopy(obj)
-                changed.metadata.ownerReferences = [
-                    r for r in changed.metadata.ownerReferences if r.uid != owner.metadata.uid
-                ]
-                claims.released.append(changed)
+                claims.released.append(obj)
     return claims
 
 
@@ -100,7 +94,9 @@ async def claim(client: Client, owner: Any, selector: Labels, candidates: Iterab
     changed = [*claims.adopted, *claims.released][:BATCH]
     if not changed:
         return claims.kept
-    answers = await client.batch([Update(target_of_object(o), codec.encode(o)) for o in changed])
+    own = controller_reference(owner)
+    writes = [_adoption(obj, own) for obj in claims.adopted] + [_release(obj, own) for obj in claims.released]
+    answers = await client.batch(writes[:BATCH])
     adopted: list[T] = []
     for position, (obj, answer) in enumerate(zip(changed, answers, strict=True)):
         if isinstance(answer, ApiError):
@@ -109,3 +105,12 @@ async def claim(client: Client, owner: Any, selector: Labels, candidates: Iterab
         elif position < len(claims.adopted):
             adopted.append(codec.decode(type(obj), answer))
     return [*claims.kept, *adopted]
+
+
+def _adoption(obj: Any, own: OwnerReference) -> Patch:
+    return seen_patch(obj, {"metadata": {"ownerReferences": [*obj.metadata.ownerReferences, own]}})
+
+
+def _release(obj: Any, own: OwnerReference) -> Patch:
+    kept = [reference for reference in obj.metadata.ownerReferences if reference.uid != own.uid]
+    return seen_patch(obj, {"metadata": {"ownerReferences": kept}})

@@ -14,12 +14,14 @@ import msgspec
 
 from barque.api.errors import ApiError
 from barque.api.types.core_v1 import Node, Pod
+from barque.api.views import PodView
 from barque.client.client import Client, target_of
 from barque.client.clock import Clock
+from barque.client.informers import Informers
 from barque.client.recorder import EventRecorder
 from barque.client.verbs import Delete
 from barque.master.controllers.settings import ControllerSettings
-from barque.master.controllers.shared import BY_NODE, Informers
+from barque.master.controllers.shared import BY_NODE
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ class PodGarbageController:
         self._clock = clock
         self._settings = settings
         self._nodes = informers.of(Node)
-        self._pods = informers.of(Pod)
+        self._pods = informers.of(PodView)
         self._missing_since: dict[str, float] = {}
 
     async def run(self) -> None:
@@ -59,7 +61,7 @@ class PodGarbageController:
 
     async def sweep(self) -> None:
         now = self._clock.monotonic()
-        bound_to = (p.spec.nodeName for p in self._pods.list() if p.spec.nodeName)
+        bound_to = self._pods.index_values(BY_NODE)
         present = (n.metadata.name for n in self._nodes.list())
         self._missing_since = plan_missing(bound_to, present, self._missing_since, now)
         for node, since in sorted(self._missing_since.items()):
@@ -86,6 +88,6 @@ class PodGarbageController:
                     raise answer
 
 
-def _force(pod: Pod) -> Delete:
+def _force(pod: PodView) -> Delete:
     options = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod.metadata.uid}}
     return Delete(target_of(Pod, pod.metadata.name, pod.metadata.namespace), msgspec.json.encode(options))

@@ -14,6 +14,7 @@ from barque.api import conditions, podstatus
 from barque.api.types.apps_v1 import ReplicaSet, ReplicaSetCondition, ReplicaSetStatus
 from barque.api.types.core_v1 import Pod, PodSpec
 from barque.api.types.meta_v1 import ObjectMeta
+from barque.api.views import PodView
 from barque.client.clock import timestamp
 from barque.master.controllers.owners import controller_reference
 
@@ -29,10 +30,10 @@ _NEVER = "9999"
 
 class ReplicaPlan(NamedTuple):
     create: int
-    delete: list[Pod]
+    delete: list[PodView]
 
 
-def plan_replicas(rs: ReplicaSet, active: Sequence[Pod], related_on_node: Mapping[str, int]) -> ReplicaPlan:
+def plan_replicas(rs: ReplicaSet, active: Sequence[PodView], related_on_node: Mapping[str, int]) -> ReplicaPlan:
     """How many pods to create, or which to delete, so that `active` becomes the wished count.
 
     `related_on_node` counts, by node, the active pods of the same owner's ReplicaSets: crowded nodes are thinned first.
@@ -48,7 +49,7 @@ def wanted(rs: ReplicaSet) -> int:
     return 1 if rs.spec.replicas is None else rs.spec.replicas
 
 
-def deletion_rank(pod: Pod, related: int) -> tuple[object, ...]:
+def deletion_rank(pod: PodView, related: int) -> tuple[object, ...]:
     """Sort key: first go the unscheduled, pending, unready, cheap, crowded, lately ready, often restarted, young."""
     ready = conditions.find(pod.status.conditions, "Ready")
     is_ready = ready is not None and ready.status == "True"
@@ -76,7 +77,7 @@ class _Newest(str):
         return str.__gt__(self, other)
 
 
-def _deletion_cost(pod: Pod) -> int:
+def _deletion_cost(pod: PodView) -> int:
     try:
         return int(pod.metadata.annotations.get(DELETION_COST, "0"))
     except ValueError:
@@ -105,7 +106,7 @@ def new_pod(rs: ReplicaSet, random: Callable[[], float]) -> Pod:
 
 
 def plan_status(
-    rs: ReplicaSet, active: Sequence[Pod], failure: ReplicaSetCondition | None, now: datetime.datetime
+    rs: ReplicaSet, active: Sequence[PodView], failure: ReplicaSetCondition | None, now: datetime.datetime
 ) -> ReplicaSetStatus:
     """The status that follows from the active pods; `failure` is the ReplicaFailure condition of this step, if any."""
     template = rs.spec.template
@@ -126,7 +127,7 @@ def plan_status(
     )
 
 
-def next_availability_s(rs: ReplicaSet, active: Sequence[Pod], now: datetime.datetime) -> float | None:
+def next_availability_s(rs: ReplicaSet, active: Sequence[PodView], now: datetime.datetime) -> float | None:
     """When the next ready pod becomes available, or None where none is waiting."""
     min_ready_s = rs.spec.minReadySeconds or 0
     waits = (podstatus.available_in(p, min_ready_s, now) for p in active)

@@ -19,15 +19,17 @@ from barque.api import codec, podstatus, selectors
 from barque.api.errors import ApiError
 from barque.api.types.apps_v1 import ReplicaSet, ReplicaSetCondition
 from barque.api.types.core_v1 import Pod
+from barque.api.views import PodView
 from barque.client.client import Client, target_of, target_of_object
 from barque.client.clock import Clock
+from barque.client.informers import Informers
 from barque.client.queue import WorkQueue
 from barque.client.recorder import EventRecorder
 from barque.client.verbs import Create, Delete
 from barque.master.controllers import replicas
 from barque.master.controllers.expectations import Expectations
 from barque.master.controllers.owners import claim, controller_of, controller_uid, key_of, split_key
-from barque.master.controllers.shared import BY_CONTROLLER, BY_ORPHANAGE, Informers
+from barque.master.controllers.shared import BY_CONTROLLER, BY_ORPHANAGE
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ class ReplicaSetController:
         self._clock = clock
         self._random = random
         self._sets = informers.of(ReplicaSet)
-        self._pods = informers.of(Pod)
+        self._pods = informers.of(PodView)
         # Writes of which nobody knows whether they took effect.
         self._unsettled: dict[str, list[PodWrite]] = {}
         self._sets.add_handler(self._handle_set)
@@ -74,7 +76,7 @@ class ReplicaSetController:
             self._unsettled.pop(key_of(known), None)
         self.queue.add(key_of(known))
 
-    def _handle_pod(self, old: Pod | None, new: Pod | None) -> None:
+    def _handle_pod(self, old: PodView | None, new: PodView | None) -> None:
         if new is not None and old is None:
             self.expectations.observe(_creation(new.metadata.namespace, new.metadata.name))
         if old is not None and (new is None or new.metadata.deletionTimestamp):
@@ -85,12 +87,12 @@ class ReplicaSetController:
         if new is not None and controller_of(new) is None and not new.metadata.deletionTimestamp:
             self._wake_adopters(old, new)
 
-    def _wake_owner(self, pod: Pod) -> None:
+    def _wake_owner(self, pod: PodView) -> None:
         reference = controller_of(pod)
         if reference is not None and reference.kind == "ReplicaSet":
             self.queue.add(f"{pod.metadata.namespace}/{reference.name}")
 
-    def _wake_adopters(self, old: Pod | None, new: Pod) -> None:
+    def _wake_adopters(self, old: PodView | None, new: PodView) -> None:
         if old is not None and old.metadata.labels == new.metadata.labels and controller_of(old) is None:
             return
         for rs in self._sets.list():
@@ -117,12 +119,12 @@ class ReplicaSetController:
             raise failure
         return replicas.next_availability_s(rs, pods, self._clock.wall())
 
-    def _candidates(self, rs: ReplicaSet) -> list[Pod]:
+    def _candidates(self, rs: ReplicaSet) -> list[PodView]:
         own = self._pods.by_index(BY_CONTROLLER, rs.metadata.uid)
         orphans = self._pods.by_index(BY_ORPHANAGE, rs.metadata.namespace)
         return [*own, *(p for p in orphans if podstatus.is_active(p))]
 
-    async def _manage(self, rs: ReplicaSet, pods: Sequence[Pod]) -> ApiError | None:
+    async def _manage(self, rs: ReplicaSet, pods: Sequence[PodView]) -> ApiError | None:
         """Create or delete pods; returns the first refusal."""
         plan = replicas.plan_replicas(rs, pods, self._related_on_node(rs) if len(pods) > replicas.wanted(rs) else {})
         writes = [_create(replicas.new_pod(rs, self._random)) for _ in range(plan.create)]
@@ -198,7 +200,7 @@ class ReplicaSetController:
             elif held is None or held.metadata.deletionTimestamp or _deletion(held.metadata.uid) != write.expected:
                 self.expectations.observe(write.expected)
 
-    async def _write_status(self, rs: ReplicaSet, pods: Sequence[Pod], failure: ApiError | None) -> None:
+    async def _write_status(self, rs: ReplicaSet, pods: Sequence[PodView], failure: ApiError | None) -> None:
         condition = None
         if failure is not None:
             reason = "FailedCreate" if len(pods) < replicas.wanted(rs) else "FailedDelete"
@@ -224,7 +226,7 @@ def _create(pod: Pod) -> PodWrite:
     return PodWrite(write, _creation(meta.namespace, meta.name), meta.name)
 
 
-def _delete(pod: Pod) -> PodWrite:
+def _delete(pod: PodView) -> PodWrite:
     meta = pod.metadata
     options = msgspec.json.encode({"preconditions": {"uid": meta.uid}, "propagationPolicy": "Background"})
     return PodWrite(Delete(target_of(Pod, meta.name, meta.namespace), options), _deletion(meta.uid), meta.name)

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from barque.api import podstatus
 from barque.api.types.apps_v1 import Deployment, DeploymentStatus, ReplicaSet
-from barque.api.types.core_v1 import Pod
+from barque.api.views import PodView
 from barque.master.controllers import revisions, rollout_sizes, rollout_status
 from barque.master.controllers.rollout_sizes import Sizes, desired, is_rolling, max_surge, size
 
@@ -43,7 +43,7 @@ class _Seen(NamedTuple):
     deployment: Deployment
     new: ReplicaSet | None
     old: list[ReplicaSet]
-    pods_of_old: Sequence[Pod]
+    pods_of_old: Sequence[PodView]
     now: datetime.datetime
 
     @property
@@ -52,7 +52,7 @@ class _Seen(NamedTuple):
 
 
 def plan_rollout(
-    deployment: Deployment, sets: Sequence[ReplicaSet], pods: Sequence[Pod], now: datetime.datetime
+    deployment: Deployment, sets: Sequence[ReplicaSet], pods: Sequence[PodView], now: datetime.datetime
 ) -> Plan:
     """The next step. `pods` are those of all `sets`, which all belong to the Deployment."""
     new = revisions.find_current(deployment, sets)

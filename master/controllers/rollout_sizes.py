@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from barque.api import intorstring
 from barque.api.types.apps_v1 import Deployment, ReplicaSet
 from barque.api.types.base import IntOrString
 from barque.master.controllers import revisions
@@ -37,10 +38,7 @@ def available(rs: ReplicaSet) -> int:
 
 def resolve(value: IntOrString | None, total: int, *, round_up: bool) -> int:
     """An absolute number, or a percentage of `total`."""
-    if isinstance(value, str):
-        share = int(value.rstrip("%")) * total
-        return -(-share // 100) if round_up else share // 100
-    return value or 0
+    return 0 if value is None else intorstring.scaled(value, total, round_up=round_up)
 
 
 def fenceposts(deployment: Deployment) -> tuple[int, int]:

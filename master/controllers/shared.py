@@ -1,24 +1,18 @@
-"""The controllers' informers: one per kind, shared, with the indexes that the controllers ask for."""
+"""The indexes of the controllers' shared informers: by which values objects are found, and under which names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from barque.api import resources
 from barque.api.types.apps_v1 import ReplicaSet
 from barque.api.types.base import Object
-from barque.api.types.core_v1 import Pod, Service
+from barque.api.types.core_v1 import Service
 from barque.api.types.discovery_v1 import EndpointSlice
-from barque.client.client import Client
-from barque.client.clock import Clock
-from barque.client.informer import Informer
+from barque.api.views import PodView
+from barque.client.informers import Informers
 from barque.master.controllers.owners import controller_uid
 
-T = TypeVar("T", bound=Object)
-
-# The index of every kind: uids of its owners.
-BY_OWNER = "owner"
 # Of pods and replica sets: the uid of the controller; "" in "orphan", by namespace, where there is none.
 BY_CONTROLLER = "controller"
 BY_ORPHANAGE = "orphan"
@@ -30,10 +24,6 @@ BY_NODE = "node"
 BY_SERVICE = "service"
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
-
-
-def _owners(obj: Any) -> Iterable[str]:
-    return [r.uid for r in obj.metadata.ownerReferences]
 
 
 def _controller(obj: Any) -> Iterable[str]:
@@ -59,7 +49,7 @@ def _service(obj: Any) -> Iterable[str]:
 
 
 _INDEXES: dict[type[Object], dict[str, Callable[[Any], Iterable[str]]]] = {
-    Pod: {
+    PodView: {
         BY_CONTROLLER: _controller,
         BY_ORPHANAGE: _orphanage,
         BY_NAMESPACE: _namespace,
@@ -71,31 +61,8 @@ _INDEXES: dict[type[Object], dict[str, Callable[[Any], Iterable[str]]]] = {
 }
 
 
-class Informers:
-    """An informer for each replicated kind; made on first request, before `runs()`."""
-
-    def __init__(self, client: Client, clock: Clock) -> None:
-        self._client = client
-        self._clock = clock
-        self._informers: dict[type[Object], Informer[Any]] = {}
-
-    def of(self, kind: type[T]) -> Informer[T]:
-        found = self._informers.get(kind)
-        if found is None:
-            found = self._informers[kind] = Informer(self._client, kind, clock=self._clock)
-            found.add_index(BY_OWNER, _owners)
-            for name, key in _INDEXES.get(kind, {}).items():
-                found.add_index(name, key)
-        return found
-
-    def all(self) -> list[Informer[Any]]:
-        """Informers of every kind that is kept in the store."""
-        return [self.of(r.type) for r in resources.RESOURCES if r.storage == "store"]
-
-    async def wait_synced(self) -> None:
-        for informer in self._informers.values():
-            await informer.wait_synced()
-
-    def runs(self) -> dict[str, Coroutine[Any, Any, None]]:
-        """The tasks that keep them, by name."""
-        return {f"informer of {kind.__name__}": informer.run() for kind, informer in self._informers.items()}
+def add_indexes(informers: Informers) -> None:
+    """Give the informers the indexes that controllers ask for."""
+    for kind, indexes in _INDEXES.items():
+        for name, key in indexes.items():
+            informers.of(kind).add_index(name, key)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from barque.api import quantity
 from barque.api.types.base import Quantity
-from barque.api.types.core_v1 import Container, Pod, Taint, Toleration
+from barque.api.types.core_v1 import Taint, Toleration
+from barque.api.views import ContainerView, PodView
 
 # What a pod without a request counts for in scores (never in fits), so that such pods spread: Kubernetes' figures.
 NONZERO_CPU_MILLI = 100
@@ -36,7 +37,7 @@ class Demand(NamedTuple):
         return any(_matches(toleration, taint) for toleration in self.tolerations)
 
 
-def demand_of(pod: Pod) -> Demand:
+def demand_of(pod: PodView) -> Demand:
     """The demand of a pod: the sum of its containers, or its largest init container where that is more."""
     spec = pod.spec
     totals: dict[str, int] = {}
@@ -58,7 +59,7 @@ def demand_of(pod: Pod) -> Demand:
     )
 
 
-def _requests(container: Container) -> Mapping[str, int]:
+def _requests(container: ContainerView) -> Mapping[str, int]:
     if container.resources is None:
         return {}
     return {name: _amount(name, amount) for name, amount in container.resources.requests.items()}

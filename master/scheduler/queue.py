@@ -12,7 +12,7 @@ import itertools
 
 import msgspec
 
-from barque.api.types.core_v1 import Pod
+from barque.api.views import PodView
 
 # Kubernetes starts at 1 s. A try costs microseconds here, so a pod refused because its node is just joining waits less.
 FIRST_BACKOFF_S = 0.1
@@ -22,7 +22,7 @@ UNSCHEDULABLE_S = 300.0
 
 
 class _Waiting(msgspec.Struct):
-    pod: Pod
+    pod: PodView
     place: str  # "active", "backoff" or "unschedulable"
     attempts: int = 0
     until: float = 0.0
@@ -47,7 +47,7 @@ class SchedulingQueue:
     def has_active(self) -> bool:
         return bool(self._active)
 
-    def add(self, pod: Pod) -> None:
+    def add(self, pod: PodView) -> None:
         """A pod that needs a node; where it is known already, its newer state."""
         uid = pod.metadata.uid
         known = self._pods.get(uid)
@@ -62,9 +62,9 @@ class SchedulingQueue:
         if self._pods.pop(uid, None) is not None:
             self._unschedulable.pop(uid, None)
 
-    def take(self, limit: int) -> list[Pod]:
+    def take(self, limit: int) -> list[PodView]:
         """Up to `limit` active pods, out of the queue."""
-        taken: list[Pod] = []
+        taken: list[PodView] = []
         while self._active and len(taken) < limit:
             _, _, uid = heapq.heappop(self._active)
             waiting = self._pods.get(uid)
@@ -74,14 +74,14 @@ class SchedulingQueue:
                 taken.append(waiting.pod)
         return taken
 
-    def refuse(self, pod: Pod, now: float) -> None:
+    def refuse(self, pod: PodView, now: float) -> None:
         """No node can take it: wait for a change."""
         waiting = self._returned(pod, "unschedulable", now)
         self._unschedulable[pod.metadata.uid] = None
         heapq.heappush(self._timed, (now + UNSCHEDULABLE_S, pod.metadata.uid))
         self._pods[pod.metadata.uid] = waiting
 
-    def retry(self, pod: Pod, now: float) -> None:
+    def retry(self, pod: PodView, now: float) -> None:
         """It could not be bound: try again after a back-off."""
         waiting = self._returned(pod, "backoff", now)
         self._pods[pod.metadata.uid] = waiting
@@ -116,7 +116,7 @@ class SchedulingQueue:
         """When `flush` next has something to do."""
         return self._timed[0][0] if self._timed else None
 
-    def _returned(self, pod: Pod, place: str, now: float) -> _Waiting:
+    def _returned(self, pod: PodView, place: str, now: float) -> _Waiting:
         attempts = self._attempts.pop(pod.metadata.uid, 1)
         backoff_s = min(FIRST_BACKOFF_S * 2 ** min(attempts - 1, 32), LONGEST_BACKOFF_S)
         return _Waiting(pod, place, attempts, now + backoff_s)

@@ -1,9 +1,9 @@
 """`Scheduler`: binds waiting pods to nodes.
 
-In: informers of Pods and Nodes. Out: bindings, all pods of one round in one batch; for a pod that no node can take, the
-condition PodScheduled=False with one sentence, and an event. It reacts to each change at once; while a batch is being
-written the next round is planned, and pods count where they were placed before the watch shows them there. Only pods
-whose `schedulerName` is `default-scheduler` are looked at.
+In: shared informers of Pods and Nodes, which whoever made them runs. Out: bindings, all pods of one round in one batch;
+for a pod that no node can take, the condition PodScheduled=False with one sentence, and an event. It reacts to each
+change at once; while a batch is being written the next round is planned, and pods count where they were placed before
+the watch shows them there. Only pods whose `schedulerName` is `default-scheduler` are looked at.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import msgspec
-
-from barque.api import codec, conditions, podstatus, resources
+from barque.api import codec, podstatus, resources
 from barque.api.errors import ApiError
 from barque.api.types.core_v1 import Binding, Node, ObjectReference, Pod, PodCondition
 from barque.api.types.meta_v1 import ObjectMeta
-from barque.client.client import Client, target_of_object
+from barque.api.views import PodView
+from barque.client.client import Client
 from barque.client.clock import Clock, timestamp
-from barque.client.informer import Informer
+from barque.client.informers import Informers
+from barque.client.patches import condition_patch
 from barque.client.recorder import EventRecorder
 from barque.client.supervise import run_all
-from barque.client.verbs import Create, Target, Update, Write
+from barque.client.verbs import Create, Patch, Target, Write
 from barque.master.scheduler.demand import demand_of
 from barque.master.scheduler.queue import SchedulingQueue
 from barque.master.scheduler.ranking import Rankings
@@ -44,11 +44,11 @@ _PODS = resources.by_type(Pod)
 class Plan(NamedTuple):
     """One round's decisions: (pod, node) and (pod, why not)."""
 
-    placements: list[tuple[Pod, str]]
-    refusals: list[tuple[Pod, str]]
+    placements: list[tuple[PodView, str]]
+    refusals: list[tuple[PodView, str]]
 
 
-def plan_round(rankings: Rankings, pods: Iterable[Pod]) -> Plan:
+def plan_round(rankings: Rankings, pods: Iterable[PodView]) -> Plan:
     """Decide for each pod in turn; each placement counts for the next."""
     plan = Plan([], [])
     for pod in pods:
@@ -61,7 +61,7 @@ def plan_round(rankings: Rankings, pods: Iterable[Pod]) -> Plan:
     return plan
 
 
-def owner_of(pod: Pod) -> str:
+def owner_of(pod: PodView) -> str:
     """Whose pods are spread: the controller's uid, "" for a pod on its own."""
     return next((r.uid for r in pod.metadata.ownerReferences if r.controller), "")
 
@@ -69,15 +69,15 @@ def owner_of(pod: Pod) -> str:
 class Scheduler:
     """One term of leadership: made anew by each new leader."""
 
-    def __init__(self, client: Client, clock: Clock) -> None:
+    def __init__(self, client: Client, informers: Informers, clock: Clock) -> None:
         self.snapshot = Snapshot()
         self.queue = SchedulingQueue()
         self._client = client
         self._clock = clock
         self._rankings = Rankings(self.snapshot)
         self._recorder = EventRecorder(client, NAME, "", clock)
-        self._pods = Informer(client, Pod, clock=clock)
-        self._nodes = Informer(client, Node, clock=clock)
+        self._pods = informers.of(PodView)
+        self._nodes = informers.of(Node)
         self._pods.add_handler(self._handle_pod)
         self._nodes.add_handler(self._handle_node)
         self._wake = asyncio.Event()
@@ -86,14 +86,7 @@ class Scheduler:
 
     async def run(self) -> None:
         """Schedule until cancelled."""
-        await run_all(
-            {
-                "informer of Pod": self._pods.run(),
-                "informer of Node": self._nodes.run(),
-                "events": self._recorder.run(),
-                "rounds": self._run_rounds(),
-            }
-        )
+        await run_all({"events": self._recorder.run(), "rounds": self._run_rounds()})
 
     def _handle_node(self, old: Node | None, new: Node | None) -> None:
         if new is not None:
@@ -105,7 +98,7 @@ class Scheduler:
         if self._room_grew:
             self._wake.set()
 
-    def _handle_pod(self, old: Pod | None, new: Pod | None) -> None:
+    def _handle_pod(self, old: PodView | None, new: PodView | None) -> None:
         pod = new or old
         assert pod is not None
         uid = pod.metadata.uid
@@ -162,8 +155,7 @@ class Scheduler:
     async def _write(self, plan: Plan) -> None:
         try:
             writes: list[Write] = [_binding(pod, node) for pod, node in plan.placements]
-            refused = [(pod, why, changed) for pod, why in plan.refusals if (changed := self._refused(pod, why))]
-            writes += [Update(target_of_object(c, "status"), codec.encode(c)) for _, _, c in refused]
+            writes += [patch for pod, why in plan.refusals if (patch := self._refused(pod, why)) is not None]
             answers: Sequence[bytes | ApiError] = []
             if writes:
                 try:
@@ -177,7 +169,7 @@ class Scheduler:
         finally:
             self._in_flight.release()
 
-    def _note_bound(self, pod: Pod, node: str, answer: bytes | ApiError) -> None:
+    def _note_bound(self, pod: PodView, node: str, answer: bytes | ApiError) -> None:
         meta = pod.metadata
         if not isinstance(answer, ApiError):
             self.queue.forget(meta.uid)
@@ -195,10 +187,9 @@ class Scheduler:
             self.queue.retry(current, self._clock.monotonic())
         self._wake.set()
 
-    def _refused(self, pod: Pod, why: str) -> Pod | None:
+    def _refused(self, pod: PodView, why: str) -> Patch | None:
         """The pod with its refusal in the status; None where it says so already."""
         current = self._pods.get(pod.metadata.name, pod.metadata.namespace) or pod
-        listed = list(current.status.conditions)
         condition = PodCondition(
             type="PodScheduled",
             status="False",
@@ -206,18 +197,15 @@ class Scheduler:
             message=why,
             lastTransitionTime=timestamp(self._clock.wall()),
         )
-        if not conditions.set_condition(listed, condition):
-            return None
-        status = msgspec.structs.replace(current.status, conditions=listed)
-        return msgspec.structs.replace(current, status=status)
+        return condition_patch(current, condition)
 
 
-def _is_ours(pod: Pod) -> bool:
+def _is_ours(pod: PodView) -> bool:
     is_gated = bool(pod.spec.schedulingGates)
     return pod.spec.schedulerName == NAME and not pod.metadata.deletionTimestamp and not is_gated
 
 
-def _binding(pod: Pod, node: str) -> Create:
+def _binding(pod: PodView, node: str) -> Create:
     meta = pod.metadata
     binding = Binding(
         metadata=ObjectMeta(name=meta.name, namespace=meta.namespace, uid=meta.uid),

@@ -20,6 +20,21 @@ class CorruptFileError(StoreStartError):
         super().__init__(f"{path} is damaged at offset {offset}: {why}; {remedy}")
         self.path = path
         self.offset = offset
+        self.why = why
+
+
+class KeyMissingError(StoreStartError):
+    """A Secret on disk is sealed with a key that is not in the key ring."""
+
+    def __init__(self, path: Path, offset: int, what: str, key_id: str, ring: Path) -> None:
+        why = (
+            f"{what} is sealed with key {key_id}, which is not in {ring}: put the ring file that holds it there from a "
+            "backup, or beside it under another name ending in .json; without it these Secrets cannot be read"
+        )
+        super().__init__(f"{path} at offset {offset}: {why}")
+        self.path = path
+        self.offset = offset
+        self.why = why
 
 
 class NewerFormatError(StoreStartError):

@@ -25,6 +25,7 @@ from barque.master.store.port import (
     Stored,
 )
 from barque.master.store.results import Kept, Results
+from barque.master.store.rows import Rows
 
 
 class Applied(NamedTuple):
@@ -38,7 +39,7 @@ class View(NamedTuple):
     """The whole state at one revision, as references: cheap to take, unchanged by what is applied later."""
 
     revision: int
-    objects: list[Stored]
+    objects: Rows
     reserved: list[tuple[str, Key]]
     results: list[tuple[str, int, dict[int, Kept]]]
 
@@ -83,7 +84,7 @@ class StateMachine:
     def load_objects(self, objects: Iterable[Stored]) -> None:
         """Take over objects of a snapshot; only before the first `apply`."""
         for stored in objects:
-            key, labels, fields = self._objects.compact(stored.key, stored.labels, stored.fields, None)
+            key, labels, fields = self._objects.compact(stored.key, stored.labels, stored.other_fields, None)
             self._objects.put(Stored(key, stored.json, stored.revision, labels, fields, stored.slot), None)
 
     def load_reserved(self, reserved: Iterable[tuple[str, Key]]) -> None:
@@ -94,6 +95,10 @@ class StateMachine:
 
     def load_results(self, boot_id: str, floor: int, kept: Iterable[tuple[int, Kept]]) -> None:
         self._results.load(boot_id, floor, kept)
+
+    def take_results(self, other: StateMachine) -> None:
+        """Remember the results that `other` remembers, and no others; `other` is not used again."""
+        self._results = other._results
 
     def _refusal(self, op: Op) -> Refused | None:
         for number, compare in enumerate(op.compares):
@@ -118,12 +123,12 @@ class StateMachine:
         before = self._objects.get(op.key)
         moved = self._reserve(op) if op.reserve or op.release else False
         slot = op.slot
+        key, labels, fields = self._objects.compact(op.key, op.labels, op.fields, before)
         if before is not None and not moved and len(op.json) < len(before.json) and slot == before.slot:
             same = b"%b%d%b" % (op.json[:slot], before.revision, op.json[slot:])
-            if same == before.json and op.labels == before.labels and op.fields == before.fields:
+            if same == before.json and labels is before.labels and fields is before.other_fields:
                 return Committed(before.revision, changed=False)
         self.revision = revision = self.revision + 1
-        key, labels, fields = self._objects.compact(op.key, op.labels, op.fields, before)
         json = b"%b%d%b" % (op.json[:slot], revision, op.json[slot:])
         after = Stored(key, json, revision, labels, fields, slot)
         self._objects.put(after, before)
@@ -164,3 +169,7 @@ class StateMachine:
 
     def list(self, resource: str, selected: Filter = Filter()) -> Listing:
         return Listing(self._objects.select(resource, selected), self.revision)
+
+    def list_at(self, resource: str, selected: Filter, revision: int, superseded: Iterable[Stored]) -> Listing:
+        """As `list` at an older revision; `superseded` of the resource stood then and does no longer."""
+        return Listing(self._objects.select_at(resource, selected, revision, superseded), revision)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from barque.master.store.port import Change
+from barque.master.store.port import Change, Stored
 
 # A change costs the state that it superseded (the newer one is in memory anyway), and this much for the tuples around
 # it.
@@ -53,6 +53,18 @@ class History:
             newer.append(change)
         newer.reverse()
         return newer
+
+    def superseded(self, revision: int, resource: str) -> list[Stored]:
+        """The objects of `resource` that stood at `revision`, at least `floor`, and have changed or gone since."""
+        found: list[Stored] = []
+        for change in reversed(self._resources.get(resource, ())):
+            if change.revision <= revision:
+                break
+            before = change.before
+            # Of the changes of one object only the first after `revision` superseded a state from before it.
+            if before is not None and before.revision <= revision:
+                found.append(before)
+        return found
 
     def _forget(self) -> None:
         oldest = self._all.popleft()

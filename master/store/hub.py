@@ -1,12 +1,16 @@
 """The watch hub: every applied change to those who watch for it, in order and without a gap.
 
-In: `publish` after each apply (never waits, costs O(interested watchers) per change), `reset` at start. Out: `watch`
-and `changes`, which begin with the history after a revision and go on with what comes. A watcher belongs to one group
-(its node, its object's name, its namespace, or the whole resource), and a change looks up only its own groups;
-selectors are evaluated in the watcher's own task. What waits for one watcher is bounded; one that falls behind, or is
-not read for half a minute, is cut off with `SlowWatcherError` and may resume from its last revision.
+In: `publish` after each apply (never waits, costs O(interested watchers) per change), `reset` at start, `restart` after
+a restore. Out: `watch` and `changes`, which begin with the history after a revision and go on with what comes.
 
-`run` is a task of the owner: without it there are no bookmarks.
+Watchers of one resource with equal filters share a `_Feed`. A feed belongs to one group (its node, its object's name,
+its namespace, or the whole resource), and a change looks up only its own groups. What a publish has for a feed is one
+`_Lot`, translated into events once, by the first watcher that takes it, in that watcher's own task: a selector never
+runs on the way of a commit.
+
+What waits for one watcher is bounded in changes and in bytes; one that falls behind, or is not read for half a minute,
+is cut off with `SlowWatcherError` and may resume from its last revision. `run` is a task of the owner: without it there
+are no bookmarks.
 """
 
 from __future__ import annotations
@@ -20,8 +24,9 @@ from typing import NamedTuple
 
 from barque.client.clock import Clock
 from barque.master.store.history import History
-from barque.master.store.objects import NODE_FIELD
+from barque.master.store.objects import NODE_FIELD, selects
 from barque.master.store.port import (
+    Batch,
     Change,
     Filter,
     FutureRevisionError,
@@ -39,66 +44,110 @@ FUTURE_WAIT_S = 3.0
 _BOOKMARK_SLOTS = 30
 _TICK_S = 1.0
 
-# Events translated and handed over at once: about a millisecond of the loop.
+# Changes of the history translated and handed over at once: about a millisecond of the loop.
 _BATCH = 500
-# DELETED bodies carry a revision written anew; the many watchers of one change share the bytes of these few.
+# DELETED bodies carry a revision written anew; the feeds of one change share the bytes of these few.
 _TOMBSTONES = 64
 _TOMBSTONE_BYTES = 32 * 1024
 
 
 class HubSettings(NamedTuple):
-    """Bounds. `watcher_changes` is what may wait for one watcher before it is cut off."""
+    """Bounds. `watcher_*` is what may wait for one watcher before it is cut off."""
 
     history_changes: int = 65_536
     history_bytes: int = 24 * 1024 * 1024
     watcher_changes: int = 10_000
+    watcher_bytes: int = 32 * 1024 * 1024
+
+
+class _Lot:
+    """Changes for one feed, in order; `batch` once the first watcher has translated them."""
+
+    __slots__ = ("batch", "bytes", "changes")
+
+    def __init__(self, changes: list[Change]) -> None:
+        self.changes = changes
+        self.bytes = sum(map(_size, changes))
+        self.batch: Batch | None = None
 
 
 class _Watcher:
     """One watch: what waits for it, and how it is woken."""
 
-    __slots__ = ("bookmark_due", "cut", "limit", "pending", "resource", "selected", "wakeup")
+    __slots__ = ("_waiting_bytes", "_waiting_changes", "_wakeup", "bookmark_due", "cut", "feed", "pending")
 
-    def __init__(self, resource: str, selected: Filter, backlog: list[Change], limit: int) -> None:
-        self.resource = resource
-        self.selected = selected
-        self.pending = deque(backlog)
-        # A long backlog is in the history anyway; it must not get a watcher cut off before it has read it.
-        self.limit = limit + len(backlog)
+    def __init__(self, feed: _Feed, backlog: list[Change]) -> None:
+        self.feed = feed
+        self.pending = deque(_Lot(backlog[at : at + _BATCH]) for at in range(0, len(backlog), _BATCH))
+        # The backlog is in the history anyway; it does not count, lest a watcher be cut off before it has read it.
+        self._waiting_changes = 0
+        self._waiting_bytes = 0
         self.bookmark_due = False
         self.cut: Exception | None = None
-        self.wakeup: asyncio.Future[None] | None = None
+        self._wakeup: asyncio.Future[None] | None = None
+
+    def push(self, lot: _Lot, settings: HubSettings) -> None:
+        if self.cut is not None:
+            return
+        self._waiting_changes += len(lot.changes)
+        self._waiting_bytes += lot.bytes
+        if self._waiting_changes > settings.watcher_changes:
+            self.end(SlowWatcherError(f"the watch is more than {settings.watcher_changes} changes behind"))
+            return
+        if self._waiting_bytes > settings.watcher_bytes:
+            self.end(SlowWatcherError(f"the watch is more than {settings.watcher_bytes} bytes behind"))
+            return
+        self.pending.append(lot)
+        self.wake()
+
+    def take(self) -> _Lot:
+        lot = self.pending.popleft()
+        if self.pending:
+            self._waiting_changes = max(0, self._waiting_changes - len(lot.changes))
+            self._waiting_bytes = max(0, self._waiting_bytes - lot.bytes)
+        else:
+            self._waiting_changes = self._waiting_bytes = 0
+        return lot
+
+    def end(self, why: Exception) -> None:
+        self.cut = why
+        self.pending.clear()
+        self.wake()
 
     def wake(self) -> None:
-        if self.wakeup is not None and not self.wakeup.done():
-            self.wakeup.set_result(None)
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
 
     async def wait(self) -> None:
         """Until there is something to take. Raises what cut the watcher off."""
         while not self.pending and not self.bookmark_due and self.cut is None:
-            self.wakeup = asyncio.get_running_loop().create_future()
+            self._wakeup = asyncio.get_running_loop().create_future()
             try:
-                await self.wakeup
+                await self._wakeup
             finally:
-                self.wakeup = None
+                self._wakeup = None
         if self.cut is not None:
             raise self.cut
 
-    def take(self, limit: int) -> list[Change]:
-        pending = self.pending
-        if len(pending) > _BATCH:
-            return [pending.popleft() for _ in range(_BATCH)]
-        taken = list(pending)
-        pending.clear()
-        self.limit = limit
-        return taken
+
+class _Feed:
+    """The watchers of one resource with one filter."""
+
+    __slots__ = ("resource", "selected", "watchers")
+
+    def __init__(self, resource: str, selected: Filter) -> None:
+        self.resource = resource
+        self.selected = selected
+        self.watchers: dict[int, _Watcher] = {}
 
 
-_Group = dict[int, _Watcher]
+_Group = dict[Filter, _Feed]
+_NOBODY: _Group = {}
+_EVERYTHING = ""
 
 
 class _Interest:
-    """The watchers of one resource by group."""
+    """The feeds of one resource by group."""
 
     __slots__ = ("all", "names", "namespaces", "nodes")
 
@@ -108,8 +157,8 @@ class _Interest:
         self.names: dict[str, _Group] = {}
         self.namespaces: dict[str, _Group] = {}
 
-    def of(self, change: Change) -> Iterator[_Watcher]:
-        """Who may see the change: a superset, each watcher once."""
+    def of(self, change: Change) -> Iterator[_Feed]:
+        """Who may see the change: a superset, each feed once."""
         yield from self.all.values()
         key = change.key
         if self.namespaces:
@@ -123,21 +172,21 @@ class _Interest:
             if before is not None and before != after:
                 yield from self.nodes.get(before, _NOBODY).values()
 
-    def add(self, number: int, watcher: _Watcher) -> None:
-        groups, value = self._place(watcher.selected)
-        if groups is None:
-            self.all[number] = watcher
-        else:
-            groups.setdefault(value, {})[number] = watcher
-
-    def remove(self, number: int, selected: Filter) -> None:
+    def feed(self, resource: str, selected: Filter) -> _Feed:
+        """The feed of this filter, made where there is none."""
         groups, value = self._place(selected)
-        if groups is None:
-            self.all.pop(number, None)
-        elif value in groups:
-            groups[value].pop(number, None)
-            if not groups[value]:
-                del groups[value]
+        group = self.all if groups is None else groups.setdefault(value, {})
+        feed = group.get(selected)
+        if feed is None:
+            feed = group[selected] = _Feed(resource, selected)
+        return feed
+
+    def forget(self, selected: Filter) -> None:
+        groups, value = self._place(selected)
+        group = self.all if groups is None else groups[value]
+        del group[selected]
+        if groups is not None and not group:
+            del groups[value]
 
     @property
     def empty(self) -> bool:
@@ -153,10 +202,6 @@ class _Interest:
         return None, ""
 
 
-_NOBODY: _Group = {}
-_EVERYTHING = ""
-
-
 class Hub:
     def __init__(self, clock: Clock, settings: HubSettings = HubSettings()) -> None:
         self.revision = 0
@@ -165,7 +210,7 @@ class Hub:
         self._history = History(max_changes=settings.history_changes, max_bytes=settings.history_bytes)
         self._interests: dict[str, _Interest] = {}
         self._numbers = itertools.count()
-        self._slots: list[_Group] = [{} for _ in range(_BOOKMARK_SLOTS)]
+        self._slots: list[dict[int, _Watcher]] = [{} for _ in range(_BOOKMARK_SLOTS)]
         self._tick = 0
         self._closed: Exception | None = None
         # Futures of those who wait for a revision, nearest first.
@@ -175,45 +220,68 @@ class Hub:
     def reset(self, revision: int) -> None:
         """The state is that of a snapshot at `revision`; what was before is not known."""
         self._history.reset(revision)
-        self.revision = revision
+        self._reached(revision)
+
+    def restart(self, revision: int) -> None:
+        """Another state has taken the place of the old one: every watch ends, and none resumes from before."""
+        gone = HistoryGoneError(f"the state was replaced by a restored one at revision {revision}", revision)
+        for watcher in self._all_watchers():
+            watcher.end(gone)
+        self._tombstones.clear()
+        self.reset(revision)
 
     def publish(self, changes: Sequence[Change], revision: int) -> None:
-        """Hand over what an entry changed; `revision` is the store's after it."""
+        """Hand over what was changed; `revision` is the store's after it."""
         append, interests = self._history.append, self._interests
         every = interests.get(_EVERYTHING)
+        news: dict[_Feed, list[Change]] = {}
         for change in changes:
             resource = change.key.resource
             append(change, resource)
             interest = interests.get(resource)
             if interest is not None:
-                for watcher in interest.of(change):
-                    self._push(watcher, change)
+                for feed in interest.of(change):
+                    news.setdefault(feed, []).append(change)
             if every is not None:
-                for watcher in every.all.values():
-                    self._push(watcher, change)
-        self.revision = revision
-        while self._awaited and self._awaited[0][0] <= revision:
-            reached = heapq.heappop(self._awaited)[2]
-            if not reached.done():
-                reached.set_result(None)
+                for feed in every.all.values():
+                    news.setdefault(feed, []).append(change)
+        for feed, of_feed in news.items():
+            lot = _Lot(of_feed)
+            for watcher in feed.watchers.values():
+                watcher.push(lot, self._settings)
+        self._reached(revision)
 
-    async def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[list[Watched]]:
+    def superseded(self, resource: str, revision: int) -> list[Stored]:
+        """What stood of `resource` at `revision` and does no longer. Raises `HistoryGoneError` and
+        `FutureRevisionError`.
+        """
+        self._check_floor(revision)
+        if revision > self.revision:
+            raise _future(revision, self.revision)
+        return self._history.superseded(revision, resource)
+
+    async def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Batch]:
         """As `Store.watch`."""
         await self.wait_for_revision(since)
         number, watcher = self._attach(resource, since, selected)
         try:
             while True:
                 await watcher.wait()
-                taken = watcher.take(self._settings.watcher_changes)
-                events = [event for event in (self._event(change, selected) for change in taken) if event is not None]
-                if watcher.bookmark_due:
+                reached = None
+                if watcher.pending:
+                    lot = watcher.take()
+                    if lot.batch is None:
+                        lot.batch = self._translate(lot.changes, selected)
+                    reached = lot.changes[-1].revision
+                    if lot.batch:
+                        yield lot.batch
+                    elif watcher.pending:
+                        await asyncio.sleep(0)  # a long backlog of which nothing is selected must not hold the loop
+                if watcher.bookmark_due and watcher.cut is None:
                     watcher.bookmark_due = False
-                    reached = taken[-1].revision if watcher.pending else self.revision
-                    events.append(Watched("BOOKMARK", b"", reached))
-                if events:
-                    yield events
-                else:
-                    await asyncio.sleep(0)  # a long backlog of which nothing is selected must not hold the loop
+                    # `take` has left nothing behind, or what it took was the newest that this watcher has seen.
+                    newest = self.revision if reached is None or not watcher.pending else reached
+                    yield Batch([Watched("BOOKMARK", b"", newest)])
         finally:
             self._detach(number, watcher)
 
@@ -225,9 +293,8 @@ class Hub:
             while True:
                 await watcher.wait()
                 watcher.bookmark_due = False
-                taken = watcher.take(self._settings.watcher_changes)
-                if taken:
-                    yield taken
+                if watcher.pending:
+                    yield watcher.take().changes
         finally:
             self._detach(number, watcher)
 
@@ -251,7 +318,7 @@ class Hub:
         if self._closed is not None:
             raise self._closed
         if revision > self.revision:
-            raise FutureRevisionError(f"revision {revision} is not reached yet, the newest is {self.revision}")
+            raise _future(revision, self.revision)
 
     async def run(self) -> None:
         """Bookmarks, until cancelled."""
@@ -260,7 +327,7 @@ class Hub:
             self._tick += 1
             for watcher in list(self._slots[self._tick % _BOOKMARK_SLOTS].values()):
                 if watcher.bookmark_due:
-                    self._cut(watcher, SlowWatcherError("the watch was not read for half a minute"))
+                    watcher.end(SlowWatcherError("the watch was not read for half a minute"))
                 else:
                     watcher.bookmark_due = True
                     watcher.wake()
@@ -268,9 +335,8 @@ class Hub:
     def close(self, why: Exception) -> None:
         """End every watch with `why`."""
         self._closed = why
-        for slot in self._slots:
-            for watcher in list(slot.values()):
-                self._cut(watcher, why)
+        for watcher in self._all_watchers():
+            watcher.end(why)
         for _, _, reached in self._awaited:
             if not reached.done():
                 reached.set_result(None)
@@ -281,44 +347,49 @@ class Hub:
         """How many watches are served."""
         return sum(map(len, self._slots))
 
+    def _all_watchers(self) -> list[_Watcher]:
+        return [watcher for slot in self._slots for watcher in slot.values()]
+
+    def _reached(self, revision: int) -> None:
+        self.revision = revision
+        while self._awaited and self._awaited[0][0] <= revision:
+            reached = heapq.heappop(self._awaited)[2]
+            if not reached.done():
+                reached.set_result(None)
+
+    def _check_floor(self, revision: int) -> None:
+        if revision < self._history.floor:
+            floor = self._history.floor
+            raise HistoryGoneError(f"revision {revision} is too old, the history begins after {floor}", floor)
+
     def _attach(self, resource: str, since: int, selected: Filter) -> tuple[int, _Watcher]:
-        if since < self._history.floor:
-            raise HistoryGoneError(f"revision {since} is too old, the history begins after {self._history.floor}")
+        self._check_floor(since)
         backlog = self._history.since(since, resource)
-        watcher = _Watcher(resource, selected, backlog, self._settings.watcher_changes)
+        feed = self._interests.setdefault(resource, _Interest()).feed(resource, selected)
+        watcher = _Watcher(feed, backlog)
         number = next(self._numbers)
-        self._interests.setdefault(resource, _Interest()).add(number, watcher)
+        feed.watchers[number] = watcher
         self._slots[number % _BOOKMARK_SLOTS][number] = watcher
         return number, watcher
 
     def _detach(self, number: int, watcher: _Watcher) -> None:
         self._slots[number % _BOOKMARK_SLOTS].pop(number, None)
-        interest = self._interests.get(watcher.resource)
-        if interest is not None:
-            interest.remove(number, watcher.selected)
-            if interest.empty:
-                del self._interests[watcher.resource]
-
-    def _push(self, watcher: _Watcher, change: Change) -> None:
-        if watcher.cut is not None:
+        feed = watcher.feed
+        if feed.watchers.pop(number, None) is None or feed.watchers:
             return
-        pending = watcher.pending
-        if len(pending) >= watcher.limit:
-            self._cut(watcher, SlowWatcherError(f"the watch is more than {len(pending)} changes behind"))
-            return
-        pending.append(change)
-        watcher.wake()
+        interest = self._interests[feed.resource]
+        interest.forget(feed.selected)
+        if interest.empty:
+            del self._interests[feed.resource]
 
-    def _cut(self, watcher: _Watcher, why: Exception) -> None:
-        watcher.cut = why
-        watcher.pending.clear()
-        watcher.wake()
+    def _translate(self, changes: list[Change], selected: Filter) -> Batch:
+        return Batch(event for event in (self._event(change, selected) for change in changes) if event is not None)
 
     def _event(self, change: Change, selected: Filter) -> Watched | None:
-        """What the change is to this watcher; None where it sees neither the old state nor the new."""
+        """What the change is to this filter; None where it selects neither the old state nor the new."""
         before, after = change.before, change.after
-        saw = before is not None and _selects(selected, before)
-        if after is not None and _selects(selected, after):
+        saw = before is not None and selects(selected, before)
+        if after is not None and selects(selected, after):
             return Watched("MODIFIED" if saw else "ADDED", after.json, change.revision)
         if not saw or before is None:
             return None
@@ -337,15 +408,14 @@ class Hub:
         return found
 
 
-def _selects(selected: Filter, stored: Stored) -> bool:
-    key = stored.key
-    return (
-        selected.namespace in ("", key.namespace)
-        and selected.name in ("", key.name)
-        and (selected.node is None or selected.node == stored.fields.get(NODE_FIELD, ""))
-        and (selected.matches is None or selected.matches(stored.labels, stored.fields))
-    )
+def _size(change: Change) -> int:
+    stored = change.after or change.before
+    return 0 if stored is None else len(stored.json)
 
 
 def _node(stored: Stored | None) -> str | None:
-    return None if stored is None else stored.fields.get(NODE_FIELD, "")
+    return None if stored is None else stored.other_fields.get(NODE_FIELD, "")
+
+
+def _future(revision: int, newest: int) -> FutureRevisionError:
+    return FutureRevisionError(f"revision {revision} is not reached yet, the newest is {newest}")

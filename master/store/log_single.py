@@ -4,50 +4,59 @@ A commit is encoded, waits with all others of its moment, is appended and synced
 applied on the loop, published to the hub and answered. While one group is being synced the group before it is applied
 and the next one gathers. Reads see what is applied, thus durable.
 
-Files (see `segment`, `snapshot`, `directory`): everything a start needs is on the medium before a commit is answered,
-so SIGKILL at any instruction loses nothing and `close` writes nothing.
+Files (see `segment`, `snapshot`, `keyring`, `directory`): everything a start needs is on the medium before a commit is
+answered, so SIGKILL at any instruction loses nothing and `close` writes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from barque.client.clock import Clock
+from barque.client.clock import Clock, timestamp
 from barque.master.store.directory import Directory, open_directory
 from barque.master.store.disk import Disk
+from barque.master.store.fsm import StateMachine
 from barque.master.store.hub import Hub, HubSettings
+from barque.master.store.keyring import KeyRing, open_ring
+from barque.master.store.log_writer import Entry, LogWriter
 from barque.master.store.port import (
+    Batch,
     Change,
     Filter,
     Key,
+    KeyRotated,
     Listing,
     Op,
+    Restored,
     Result,
     Stored,
+    StoreFigures,
     StoreUnavailableError,
     Unknown,
-    Watched,
 )
-from barque.master.store.records import encode_entry
-from barque.master.store.recovery import Recovered, discard_old, recover
-from barque.master.store.snapshot import SnapshotFile, SnapshotWriter, encode_sections
+from barque.master.store.records import encode_entry, holds_secrets
+from barque.master.store.recovery import Recovered, recover
+from barque.master.store.upkeep import Kept, Upkeep
 from barque.master.store.wal import SEGMENT_BYTES, LogWriteError
 
 log = logging.getLogger(__name__)
 
-# A commit of more ops is several entries, so that one entry applies in a few milliseconds.
+T = TypeVar("T")
+
+# A commit of more ops is several entries; this many are applied in one turn of the loop, a few milliseconds.
 _ENTRY_OPS = 256
 # A sync that takes longer is named in the log: the disk, not Barque, is what a user waits for.
 _SLOW_SYNC_S = 1.0
-# After a snapshot failed (disk full), the next is not tried at every commit.
-_SNAPSHOT_RETRY_S = 30.0
+# The key ring's directory, beside the store's.
+_KEYS = "keys"
 
 
 class Settings(NamedTuple):
@@ -60,17 +69,22 @@ class Settings(NamedTuple):
     hub: HubSettings = HubSettings()
 
 
-class _Proposal(NamedTuple):
-    """One call of `commit`: its entries as bytes and as ops."""
+class _Proposal:
+    """One call of `commit`: its entries, and the results of those that are applied."""
 
-    payloads: list[bytes]
-    entries: list[list[Op]]
-    size: int
-    answer: asyncio.Future[list[Result]]
+    __slots__ = ("answer", "applied", "entries", "results", "size")
 
-    def settle(self, results: list[Result]) -> None:
+    def __init__(self, entries: list[Entry], size: int) -> None:
+        self.entries = entries
+        self.size = size
+        # How many of the entries are applied.
+        self.applied = 0
+        self.results: list[Result] = []
+        self.answer: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
+
+    def settle(self) -> None:
         if not self.answer.done():
-            self.answer.set_result(results)
+            self.answer.set_result(self.results)
 
     def refuse(self, why: str) -> None:
         """Nothing of it was written, and nothing will be."""
@@ -79,46 +93,51 @@ class _Proposal(NamedTuple):
 
     def leave_open(self, why: str) -> None:
         """It may hold."""
-        self.settle([Unknown(why) for ops in self.entries for _ in ops])
+        if not self.answer.done():
+            self.answer.set_result([Unknown(why) for entry in self.entries for _ in entry.ops])
 
 
 class LogSingle:
-    """Implements `port.Store`; made by `open_store`."""
+    """Implements `port.Store`, and `upkeep.Host`; made by `open_store`."""
 
     def __init__(
-        self, directory: Directory, recovered: Recovered, hub: Hub, clock: Clock, settings: Settings, disk: Disk
+        self,
+        directory: Directory,
+        recovered: Recovered,
+        ring: KeyRing,
+        hub: Hub,
+        clock: Clock,
+        settings: Settings,
+        disk: Disk,
     ) -> None:
-        self._directory = directory
-        # `_unsaved_bytes`: log written since the newest snapshot was begun.
-        self._machine, self._wal, self._snapshots, self._unsaved_bytes = recovered
-        self._hub = hub
-        self._clock = clock
-        self._settings = settings
-        self._disk = disk
-        self._applied_index = self._wal.last_index
-        self._waiting: deque[_Proposal] = deque()
-        self._waiting_bytes = 0
-        # Taken out of `_waiting`, not answered yet.
-        self._in_hand: list[_Proposal] = []
-        self._arrived = asyncio.Event()
-        self._stopping = ""
+        self.machine, self._wal, snapshots, unsaved_bytes = recovered
+        self.applied_index = self._wal.last_index
         # Why the newest write was refused by the disk; "" once one succeeds.
         self.fault = ""
-        self._snapshot_not_before = 0.0
-        self._saving: asyncio.Task[None] | None = None
-        self._log_thread = ThreadPoolExecutor(1, thread_name_prefix="store-log")
-        self._snapshot_thread = ThreadPoolExecutor(1, thread_name_prefix="store-snapshot")
+        self._directory = directory
+        self._ring = ring
+        self._hub = hub
+        self._settings = settings
+        self._waiting: deque[_Proposal] = deque()
+        self._waiting_bytes = 0
+        # What the log's thread has in hand, and what it has written but is not applied yet.
+        self._appending: list[_Proposal] = []
+        self._durable: deque[_Proposal] = deque()
+        # Set while neither has anything; `_pauses` keeps more from being handed over.
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._pauses = 0
+        self._stopping = ""
+        self._writer = LogWriter(self._wal, ring, clock)
+        kept = Kept(directory.path, disk, self._wal, ring, snapshots, unsaved_bytes)
+        self._upkeep = Upkeep(self, kept, clock, settings.snapshot_log_bytes)
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._tasks = [
-            asyncio.create_task(self._write(), name="store-write"),
-            asyncio.create_task(hub.run(), name="store-bookmarks"),
-        ]
-        for task in self._tasks:
-            task.add_done_callback(self._task_ended)
+        self._bookmarks = asyncio.create_task(hub.run(), name="store-bookmarks")
+        self._bookmarks.add_done_callback(self._bookmarks_ended)
 
     @property
     def revision(self) -> int:
-        return self._machine.revision
+        return self.machine.revision
 
     @property
     def cluster_id(self) -> str:
@@ -130,24 +149,29 @@ class LogSingle:
             return []
         if self._stopping:
             raise StoreUnavailableError(self._stopping)
-        encoded = [encode_entry(ops[start : start + _ENTRY_OPS]) for start in range(0, len(ops), _ENTRY_OPS)]
-        payloads = [payload for payload, _ in encoded]
-        size = sum(map(len, payloads))
+        entries: list[Entry] = []
+        size = 0
+        for start in range(0, len(ops), _ENTRY_OPS):
+            payload, decoded = encode_entry(ops[start : start + _ENTRY_OPS])
+            size += len(payload)
+            entries.append(Entry(decoded, b"" if holds_secrets(decoded) else payload))
         if self._waiting and self._waiting_bytes + size > self._settings.waiting_bytes:
             raise StoreUnavailableError(f"{self._waiting_bytes} bytes already wait for the disk")
-        answer: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Proposal(payloads, [entry for _, entry in encoded], size, answer))
+        proposal = _Proposal(entries, size)
+        if not self._waiting and not self._appending:
+            # In the loop's next turn, with whatever else comes in this one.
+            asyncio.get_running_loop().call_soon(self._hand_over)
+        self._waiting.append(proposal)
         self._waiting_bytes += size
-        self._arrived.set()
-        return await answer
+        return await proposal.answer
 
     def get(self, key: Key) -> Stored | None:
-        return self._machine.get(key)
+        return self.machine.get(key)
 
     def reserved(self, prefix: str) -> dict[str, Key]:
-        return self._machine.reserved(prefix)
+        return self.machine.reserved(prefix)
 
-    def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[list[Watched]]:
+    def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Batch]:
         return self._hub.watch(resource, since, selected)
 
     def changes(self, since: int) -> AsyncIterator[list[Change]]:
@@ -155,7 +179,30 @@ class LogSingle:
 
     async def barrier(self) -> int:
         """Of one member: what was acknowledged is applied already."""
-        return self._machine.revision
+        return self.machine.revision
+
+    async def wait_for_revision(self, revision: int) -> None:
+        await self._hub.wait_for_revision(revision)
+
+    def figures(self) -> StoreFigures:
+        return StoreFigures(
+            objects=len(self.machine),
+            log_bytes=self._wal.size_bytes,
+            snapshot_bytes=self._upkeep.snapshot_bytes,
+            fsync_p50_ms=self._writer.percentile_ms(50),
+            fsync_p99_ms=self._writer.percentile_ms(99),
+            key_id=self._ring.key_id,
+            key_created=self._ring.created,
+        )
+
+    def save_snapshot(self) -> AsyncIterator[bytes]:
+        return self._upkeep.save()
+
+    async def restore_snapshot(self, chunks: AsyncIterator[bytes]) -> Restored:
+        return await self._upkeep.restore(chunks)
+
+    async def rotate_key(self) -> KeyRotated:
+        return await self._upkeep.rotate_key()
 
     async def run(self) -> None:
         """Wait until the store is closed; raises what broke it. For the daemon to supervise."""
@@ -164,45 +211,57 @@ class LogSingle:
     async def close(self) -> None:
         """Answer what waits, end the watches, let go of the directory."""
         self._stopping = self._stopping or "the store is stopping"
-        self._arrived.set()
-        writer, bookmarks = self._tasks
-        await asyncio.wait([writer])
-        others = [task for task in (bookmarks, self._saving) if task is not None]
-        for task in others:
-            task.cancel()
-        await asyncio.wait(others)
+        await self._upkeep.close(self._stopping)
+        while self._waiting or not self._idle.is_set():
+            self._hand_over()
+            await self._idle.wait()
+        self._bookmarks.cancel()
+        await asyncio.wait([self._bookmarks])
         self._hub.close(StoreUnavailableError(self._stopping))
-        self._snapshot_thread.shutdown()
-        self._log_thread.shutdown()
+        self._writer.close()
         self._wal.close()
         self._directory.release()
         if not self._ended.done():
             self._ended.set_result(None)
 
-    async def _write(self) -> None:
-        """Group after group: append and sync in the thread while the group before is applied."""
-        durable: list[_Proposal] = []
-        while True:
-            group = self._next_group()
-            self._in_hand = durable + group
-            if group:
-                appending = asyncio.ensure_future(self._append(group))
-                try:
-                    await self._apply(durable)
-                finally:
-                    await asyncio.wait([appending])
-                durable = group if appending.result() else []
-                continue
-            await self._apply(durable)
-            durable = []
-            if self._waiting:
-                continue
-            if self._stopping:
-                return
-            self._arrived.clear()
-            await self._arrived.wait()
+    async def in_log(self, job: Callable[[], T]) -> T:
+        return await self._writer.run(job)
 
-    def _next_group(self) -> list[_Proposal]:
+    @contextlib.asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        self._pauses += 1
+        try:
+            await self._idle.wait()
+            yield
+        finally:
+            self._pauses -= 1
+            self._hand_over()
+
+    def replace(self, machine: StateMachine, index: int) -> None:
+        self.machine, self.applied_index = machine, index
+        self._hub.restart(machine.revision)
+
+    def failed(self, failure: BaseException) -> None:
+        """A fault of ours that must not be worked around: the store stops."""
+        log.critical("the store stops: %r", failure)
+        self._stopping = f"the store has stopped: {failure!r}"
+        for proposal in (*self._appending, *self._durable):
+            proposal.leave_open(self._stopping)
+        for proposal in self._waiting:
+            proposal.refuse(self._stopping)
+        self._waiting.clear()
+        self._durable.clear()
+        self._appending = []
+        self._idle.set()
+        self._hub.close(StoreUnavailableError(self._stopping))
+        if not self._ended.done():
+            self._ended.set_exception(failure)
+            self._ended.exception()  # It is in the log already, should nobody await `run`.
+
+    def _hand_over(self) -> None:
+        """Give the log's thread what waits, unless it has work or must have none."""
+        if self._appending or self._pauses or not self._waiting:
+            return
         group: list[_Proposal] = []
         size = 0
         while self._waiting and (not group or size + self._waiting[0].size <= self._settings.group_bytes):
@@ -210,102 +269,88 @@ class LogSingle:
             size += proposal.size
             group.append(proposal)
         self._waiting_bytes -= size
-        return group
+        self._appending = group
+        self._idle.clear()
+        self._writer.append([entry for proposal in group for entry in proposal.entries], self._appended)
 
-    async def _append(self, group: list[_Proposal]) -> bool:
-        """One append and one sync for the group; False where the disk refused and the commits have been told so."""
-        payloads = [payload for proposal in group for payload in proposal.payloads]
-        began = self._clock.monotonic()
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._log_thread, self._wal.append, payloads)
-        except LogWriteError as e:
-            self.fault = str(e)
-            log.error("%s: %s; %d commits refused", self._directory.path, e, len(group))
-            for proposal in group:
-                if e.undone:
-                    proposal.refuse(f"{e}; nothing was written")
-                else:
-                    proposal.leave_open(f"{e}; whether the write holds is known once the disk works again")
-            return False
-        self.fault = ""
-        took = self._clock.monotonic() - began
-        if took > _SLOW_SYNC_S:
-            log.warning("the disk of %s took %.1f s to sync %d entries", self._directory.path, took, len(payloads))
-        return True
-
-    async def _apply(self, group: list[_Proposal]) -> None:
-        """Apply, publish and answer, in slices of a few milliseconds."""
-        ops_since_pause = 0
-        for proposal in group:
-            results: list[Result] = []
-            for ops in proposal.entries:
-                applied = self._machine.apply(ops)
-                self._applied_index += 1
-                self._hub.publish(applied.changes, self._machine.revision)
-                results += applied.results
-                ops_since_pause += len(ops)
-                if ops_since_pause >= _ENTRY_OPS:
-                    ops_since_pause = 0
-                    await asyncio.sleep(0)
-            proposal.settle(results)
-            self._unsaved_bytes += proposal.size
-        if group and self._unsaved_bytes >= self._settings.snapshot_log_bytes:
-            self._save()
-
-    def _save(self) -> None:
-        """Begin a snapshot, unless one is being taken, one just failed, or the store is stopping."""
-        if self._saving is None and not self._stopping and self._clock.monotonic() >= self._snapshot_not_before:
-            self._saving = asyncio.create_task(self._take_snapshot(), name="store-snapshot")
-            self._saving.add_done_callback(self._task_ended)
-
-    async def _take_snapshot(self) -> None:
-        index, unsaved_bytes = self._applied_index, self._unsaved_bytes
-        self._unsaved_bytes = 0
-        sections = encode_sections(self._machine.view(), index, 0, self.cluster_id)
-        loop = asyncio.get_running_loop()
-        try:
-            self._snapshots.append(await self._write_snapshot(sections, index))
-            unsaved_bytes = 0
-            await loop.run_in_executor(self._log_thread, discard_old, self._wal, self._snapshots, self._disk)
-        except OSError as e:
-            self._unsaved_bytes += unsaved_bytes
-            self._snapshot_not_before = self._clock.monotonic() + _SNAPSHOT_RETRY_S
-            log.error("%s: snapshot at entry %d: %s; the log grows until one succeeds", self._directory.path, index, e)
-        finally:
-            self._saving = None
-
-    async def _write_snapshot(self, sections: Iterator[bytes], index: int) -> SnapshotFile:
-        """Encode on the loop, compress and write in the thread, section by section."""
-        loop, thread = asyncio.get_running_loop(), self._snapshot_thread
-        writer = await loop.run_in_executor(thread, SnapshotWriter, self._directory.path, self._disk, index)
-        try:
-            for section in sections:
-                await loop.run_in_executor(thread, writer.add, section)
-            await loop.run_in_executor(thread, writer.finish)
-        except BaseException:
-            thread.submit(writer.abort)
-            raise
-        return SnapshotFile(writer.path, index)
-
-    def _task_ended(self, task: asyncio.Task[None]) -> None:
-        """An exception in a task of ours is a fault that must not be worked around: the store stops."""
-        failure = None if task.cancelled() else task.exception()
-        if failure is None:
+    def _appended(self, failure: BaseException | None, took: float) -> None:
+        """The group is durable, or not; keep the thread busy with the next one, then see to this one."""
+        group, self._appending = self._appending, []
+        if not group:  # The store has stopped meanwhile.
             return
-        log.critical("the store stops: %s: %r", task.get_name(), failure)
-        self._stopping = f"the store has stopped: {failure!r}"
-        for proposal in self._in_hand:
-            proposal.leave_open(self._stopping)
-        for proposal in self._waiting:
-            proposal.refuse(self._stopping)
-        self._waiting.clear()
-        self._arrived.set()
-        self._hub.close(StoreUnavailableError(self._stopping))
-        if not self._ended.done():
-            self._ended.set_exception(failure)
+        if took > _SLOW_SYNC_S:
+            log.warning("the disk of %s took %.1f s to sync %d commits", self._directory.path, took, len(group))
+        if failure is None:
+            self.fault = ""
+        elif not isinstance(failure, LogWriteError):
+            self._appending = group
+            self.failed(failure)
+            return
+        self._hand_over()
+        if failure is None:
+            self._durable.extend(group)
+            if len(self._durable) == len(group):
+                self._apply()
+        else:
+            self._refuse(group, failure)
+            self._settle_down()
 
-    def list(self, resource: str, selected: Filter = Filter()) -> Listing:
-        return self._machine.list(resource, selected)
+    def _refuse(self, group: list[_Proposal], failure: LogWriteError) -> None:
+        """Tell the commits what the disk said."""
+        self.fault = str(failure)
+        log.error("%s: %s; %d commits refused", self._directory.path, failure, len(group))
+        for proposal in group:
+            if failure.undone:
+                proposal.refuse(f"{failure}; nothing was written")
+            else:
+                proposal.leave_open(f"{failure}; whether the write holds is known once the disk works again")
+
+    def _apply(self) -> None:
+        """Apply what is durable, publish and answer; a few milliseconds of it, the rest in the loop's next turn."""
+        changes: list[Change] = []
+        ops = complete = 0
+        try:
+            for proposal in self._durable:
+                for entry in proposal.entries[proposal.applied :]:
+                    if ops >= _ENTRY_OPS:
+                        break
+                    results, changed = self.machine.apply(entry.ops)
+                    self.applied_index += 1
+                    proposal.applied += 1
+                    proposal.results += results
+                    changes += changed
+                    ops += len(entry.ops)
+                if proposal.applied < len(proposal.entries):
+                    break
+                complete += 1
+            self._hub.publish(changes, self.machine.revision)
+        except Exception as e:
+            self.failed(e)
+            return
+        size = 0
+        for _ in range(complete):
+            proposal = self._durable.popleft()
+            proposal.settle()
+            size += proposal.size
+        self._upkeep.wrote(size)
+        if self._durable:
+            asyncio.get_running_loop().call_soon(self._apply)
+        else:
+            self._settle_down()
+
+    def _settle_down(self) -> None:
+        if not self._appending and not self._durable:
+            self._idle.set()
+
+    def _bookmarks_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            self.failed(task.exception() or RuntimeError("bookmarks ended"))
+
+    def list(self, resource: str, selected: Filter = Filter(), revision: int | None = None) -> Listing:
+        if revision is None or revision == self.machine.revision:
+            return self.machine.list(resource, selected)
+        superseded = self._hub.superseded(resource, revision)
+        return self.machine.list_at(resource, selected, revision, superseded)
 
 
 async def open_store(
@@ -315,19 +360,35 @@ async def open_store(
     *,
     disk: Disk | None = None,
     new_cluster_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+    entropy: Callable[[int], bytes] = os.urandom,
 ) -> LogSingle:
-    """Open the store in the directory `path`, creating it at the first start.
+    """Open the store in the directory `path`, creating it at the first start; its keys are kept in `keys` beside it.
 
-    Raises `StoreStartError` (in use, damaged, written by a newer release) with one line that says what to do, and
-    `OSError` where the disk does not work.
+    Raises `StoreStartError` (in use, damaged, a key missing, written by a newer release) with one line that says what
+    to do, and `OSError` where the disk does not work.
     """
     disk = disk or Disk()
     hub = Hub(clock, settings.hub)
+
+    def start(directory: Directory) -> tuple[Recovered, KeyRing]:
+        ring = open_ring(path.with_name(_KEYS), disk, entropy)
+        recovered = recover(directory, disk, hub, ring, settings.segment_bytes)
+        try:
+            if ring.empty:
+                # A log that is older than its ring may hold Secrets as they are: they are sealed soon.
+                ring.add_key(timestamp(clock.wall()), settled=directory.first_start)
+            if directory.first_start:
+                directory.keep_identity()
+        except BaseException:
+            recovered.wal.close()
+            raise
+        return recovered, ring
+
     loop = asyncio.get_running_loop()
     directory = await loop.run_in_executor(None, open_directory, path, disk, new_cluster_id)
     try:
-        recovered = await loop.run_in_executor(None, recover, directory, disk, hub, settings.segment_bytes)
+        recovered, ring = await loop.run_in_executor(None, start, directory)
     except BaseException:
         directory.release()
         raise
-    return LogSingle(directory, recovered, hub, clock, settings, disk)
+    return LogSingle(directory, recovered, ring, hub, clock, settings, disk)

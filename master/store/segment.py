@@ -35,11 +35,12 @@ _SECTOR_BYTES = 512
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One entry of the log. `term` is 0 in a log without elections."""
+    """One entry of the log, `offset` bytes into its segment. `term` is 0 in a log without elections."""
 
     index: int
     term: int
     data: bytes
+    offset: int
 
 
 class BadRecordError(Exception):
@@ -96,8 +97,8 @@ def read_records(data: bytes, first_index: int, offset: int = HEADER_BYTES) -> I
         payload = data[start : start + length]
         if len(payload) < length or google_crc32c.value(payload) != crc:
             raise _bad(data, offset, start + length, index, f"the checksum of entry {index} is wrong")
-        offset = start + length
-        yield Record(index, term, payload), offset
+        record, offset = Record(index, term, payload, offset), start + length
+        yield record, offset
         index += 1
 
 

@@ -2,11 +2,11 @@
 
 Taking one never stops writes: `fsm.view()` holds references, `encode_sections` turns them into bytes slice by slice on
 the event loop (objects are immutable), and `SnapshotWriter` compresses and writes each slice in a thread. The file
-appears under its name only when it is complete and durable.
+appears under its name only when it is complete and durable. A snapshot saved for a user has the same bytes.
 
 File: magic, format number, their CRC32C; then frames, each length, CRC32C, zlib-compressed msgpack of one section. The
 first section is the `Head`, the last is `End` with the number of objects, so that a file cut between two frames is
-noticed.
+noticed. Secrets stand in sections of their own, the JSON of each sealed; format 1, which had none, is still read.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ import logging
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import google_crc32c
 import msgspec
 
 from barque.master.store.disk import TEMPORARY, Disk
-from barque.master.store.errors import CorruptFileError, NewerFormatError
+from barque.master.store.errors import CorruptFileError, KeyMissingError, NewerFormatError
 from barque.master.store.fsm import StateMachine, View
+from barque.master.store.keyring import KeyRing, SealError, UnknownKeyError, state_context
 from barque.master.store.port import Key, Refused, Stored
+from barque.master.store.records import SEALED_RESOURCES
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 
 _MAGIC = b"BARQUESN"
 _HEADER = struct.Struct("<8sI")
@@ -37,21 +39,35 @@ _HEADER_BYTES = _HEADER.size + _CRC.size
 _FRAME = struct.Struct("<II")
 _PREFIX, _SUFFIX = "state-", ".snap"
 
-# About a millisecond of encoding per slice.
+# A millisecond or two of encoding per slice; sealing a value costs as much as encoding ten.
 _SLICE_BYTES = 256 * 1024
-_SLICE_ROWS = 2000
+_SLICE_ROWS = 1000
+_SLICE_SECRETS = 250
+# More than a slice and the largest object in it: a file from elsewhere must not unpack without bound.
+_SECTION_BYTES = 64 * 1024 * 1024
 
 
 class Head(msgspec.Struct, frozen=True, tag="head", array_like=True):
-    """`index` and `term` of the last entry in the state; `revision` after it."""
+    """`index` and `term` of the last entry in the state; `revision` after it.
+
+    `restored`: this state took the place of the one before it. It stands for entry `index` itself, and nothing before
+    it may be replayed.
+    """
 
     index: int
     term: int
     revision: int
     cluster_id: str
+    restored: bool = False
 
 
 class Objects(msgspec.Struct, frozen=True, tag="objects", array_like=True):
+    rows: list[Stored]
+
+
+class Secrets(msgspec.Struct, frozen=True, tag="secrets", array_like=True):
+    """As `Objects`, the JSON of each row sealed."""
+
     rows: list[Stored]
 
 
@@ -69,7 +85,7 @@ class End(msgspec.Struct, frozen=True, tag="end", array_like=True):
     objects: int
 
 
-Section = Head | Objects | Reserved | Results | End
+Section = Head | Objects | Secrets | Reserved | Results | End
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Section)
@@ -81,6 +97,7 @@ class SnapshotFile:
 
     path: Path
     index: int
+    size_bytes: int = field(default=0, compare=False)
 
 
 def find_snapshots(directory: Path, disk: Disk) -> list[SnapshotFile]:
@@ -92,16 +109,29 @@ def find_snapshots(directory: Path, disk: Disk) -> list[SnapshotFile]:
         elif name.startswith(_PREFIX) and name.endswith(_SUFFIX):
             digits = name[len(_PREFIX) : -len(_SUFFIX)]
             if digits.isdigit():
-                found.append(SnapshotFile(directory / name, int(digits)))
+                found.append(SnapshotFile(directory / name, int(digits), disk.size(directory / name)))
     return sorted(found, key=lambda s: s.index)
 
 
-def encode_sections(view: View, index: int, term: int, cluster_id: str) -> Iterator[bytes]:
-    """The sections of a snapshot, encoded one per step, each step about a millisecond."""
-    yield _encoder.encode(Head(index, term, view.revision, cluster_id))
+def snapshot_path(directory: Path, index: int) -> Path:
+    return directory / f"{_PREFIX}{index:020d}{_SUFFIX}"
+
+
+def spool_path(directory: Path) -> Path:
+    """Where a snapshot from elsewhere is kept while it is read; a start removes it."""
+    return directory / f"{_PREFIX}restore{TEMPORARY}"
+
+
+def encode_sections(view: View, head: Head, ring: KeyRing) -> Iterator[bytes]:
+    """The sections of a snapshot; each costs a millisecond or two."""
+    yield _encoder.encode(head)
     rows: list[Stored] = []
+    secrets: list[Stored] = []
     size = 0
     for stored in view.objects:
+        if stored.key.resource in SEALED_RESOURCES:
+            secrets.append(stored)
+            continue
         rows.append(stored)
         size += len(stored.json)
         if size >= _SLICE_BYTES or len(rows) >= _SLICE_ROWS:
@@ -109,6 +139,8 @@ def encode_sections(view: View, index: int, term: int, cluster_id: str) -> Itera
             rows, size = [], 0
     if rows:
         yield _encoder.encode(Objects(rows))
+    for start in range(0, len(secrets), _SLICE_SECRETS):
+        yield _encoder.encode(Secrets([_sealed(stored, ring) for stored in secrets[start : start + _SLICE_SECRETS]]))
     for start in range(0, len(view.reserved), _SLICE_ROWS):
         yield _encoder.encode(Reserved(view.reserved[start : start + _SLICE_ROWS]))
     for boot_id, floor, kept in view.results:
@@ -116,11 +148,24 @@ def encode_sections(view: View, index: int, term: int, cluster_id: str) -> Itera
     yield _encoder.encode(End(len(view.objects)))
 
 
+def pack_header() -> bytes:
+    header = _HEADER.pack(_MAGIC, FORMAT)
+    return header + _CRC.pack(google_crc32c.value(header))
+
+
+def pack_frame(section: bytes) -> bytes:
+    """The section compressed, with its length and checksum before it."""
+    # Level 1: JSON shrinks some sixfold, and the CPU is shared with the writes going on.
+    packed = zlib.compress(section, 1)
+    return _FRAME.pack(len(packed), google_crc32c.value(packed)) + packed
+
+
 class SnapshotWriter:
     """Writes one snapshot file. All methods block and raise `OSError`; after one, call `abort`."""
 
     def __init__(self, directory: Path, disk: Disk, index: int) -> None:
-        self.path = directory / f"{_PREFIX}{index:020d}{_SUFFIX}"
+        self.path = snapshot_path(directory, index)
+        self._index = index
         self._temporary = self.path.with_name(self.path.name + TEMPORARY)
         self._disk = disk
         self._fd = disk.create(self._temporary)
@@ -128,16 +173,15 @@ class SnapshotWriter:
 
     def add(self, section: bytes) -> None:
         if self._offset == 0:
-            header = _HEADER.pack(_MAGIC, FORMAT)
-            self._write(header + _CRC.pack(google_crc32c.value(header)))
-        # Level 1: JSON shrinks some sixfold, and the CPU is shared with the writes going on.
-        packed = zlib.compress(section, 1)
-        self._write(_FRAME.pack(len(packed), google_crc32c.value(packed)) + packed)
+            self._write(pack_header())
+        self._write(pack_frame(section))
 
-    def finish(self) -> None:
+    def finish(self) -> SnapshotFile:
+        """Put the file under its name, complete and durable."""
         self._disk.sync(self._fd)
         self._close()
         self._disk.rename(self._temporary, self.path)
+        return SnapshotFile(self.path, self._index, self._offset)
 
     def abort(self) -> None:
         """Give up; what cannot be removed now is removed at the next start."""
@@ -157,17 +201,11 @@ class SnapshotWriter:
         self._offset += len(data)
 
 
-def read_sections(file: SnapshotFile, disk: Disk) -> Iterator[Section]:
-    """The sections of a snapshot, the last one an `End` that agrees with the objects seen. Raises `StoreStartError`."""
-    path = file.path
-    data = disk.read(path)
-    header, crc = data[: _HEADER.size], data[_HEADER.size : _HEADER_BYTES]
-    if not data.startswith(_MAGIC) or crc != _CRC.pack(google_crc32c.value(header)):
-        raise _damaged(path, 0, "its header does not read")
-    found = _HEADER.unpack(header)[1]
-    if found > FORMAT:
-        raise NewerFormatError(str(path), found, FORMAT)
-    offset, objects = _HEADER_BYTES, 0
+def read_sections(path: Path, data: bytes, ring: KeyRing) -> Iterator[Section]:
+    """The sections of a snapshot, `data` of the file `path`, with its Secrets opened; the last one is an `End` that
+    agrees with the objects seen. Raises `StoreStartError`.
+    """
+    offset, objects = _read_header(path, data), 0
     section: Section | None = None
     while offset < len(data):
         start = offset + _FRAME.size
@@ -175,13 +213,28 @@ def read_sections(file: SnapshotFile, disk: Disk) -> Iterator[Section]:
         packed = data[start : start + length]
         if len(packed) < length or google_crc32c.value(packed) != frame_crc:
             raise _damaged(path, offset, "the checksum of a frame is wrong")
-        section = _decoder.decode(zlib.decompress(packed))
+        before, section = section, _decode_section(packed)
+        if section is None or isinstance(section, Head) != (before is None):
+            raise _damaged(path, offset, "a frame holds what does not belong there")
+        if isinstance(section, Secrets):
+            section = Objects([_opened(stored, ring, path, offset) for stored in section.rows])
         if isinstance(section, Objects):
             objects += len(section.rows)
         yield section
         offset = start + length
     if not isinstance(section, End) or section.objects != objects:
         raise _damaged(path, offset, "its end is missing")
+
+
+def read_head(file: SnapshotFile, disk: Disk) -> Head | None:
+    """The head alone; None where it does not read, which `read_sections` would say."""
+    data = disk.read(file.path, _HEADER_BYTES + _FRAME.size + 4096)
+    if len(data) < _HEADER_BYTES + _FRAME.size:
+        return None
+    length, crc = _FRAME.unpack_from(data, _HEADER_BYTES)
+    packed = data[_HEADER_BYTES + _FRAME.size :][:length]
+    section = _decode_section(packed) if google_crc32c.value(packed) == crc else None
+    return section if isinstance(section, Head) else None
 
 
 def load_section(machine: StateMachine, section: Section) -> None:
@@ -194,6 +247,42 @@ def load_section(machine: StateMachine, section: Section) -> None:
         machine.load_results(section.boot_id, section.floor, section.rows)
     elif isinstance(section, Head):
         machine.revision = section.revision
+
+
+def _sealed(stored: Stored, ring: KeyRing) -> Stored:
+    context = state_context(stored.revision, stored.key, stored.slot)
+    return msgspec.structs.replace(stored, json=ring.seal(stored.json, context))
+
+
+def _opened(stored: Stored, ring: KeyRing, path: Path, offset: int) -> Stored:
+    try:
+        json = ring.open(stored.json, state_context(stored.revision, stored.key, stored.slot))
+    except UnknownKeyError as e:
+        raise KeyMissingError(path, offset, str(stored.key), e.key_id, ring.path) from e
+    except SealError as e:
+        raise _damaged(path, offset, f"{stored.key} {e}") from e
+    return msgspec.structs.replace(stored, json=json)
+
+
+def _decode_section(packed: bytes) -> Section | None:
+    """None where it is none, or one larger than any that is written."""
+    unpacker = zlib.decompressobj()
+    try:
+        data = unpacker.decompress(packed, _SECTION_BYTES)
+        return _decoder.decode(data) if unpacker.eof else None
+    except (zlib.error, msgspec.DecodeError):
+        return None
+
+
+def _read_header(path: Path, data: bytes) -> int:
+    """The offset after it."""
+    header, crc = data[: _HEADER.size], data[_HEADER.size : _HEADER_BYTES]
+    if not data.startswith(_MAGIC) or crc != _CRC.pack(google_crc32c.value(header)):
+        raise _damaged(path, 0, "its header does not read")
+    found = _HEADER.unpack(header)[1]
+    if found > FORMAT:
+        raise NewerFormatError(str(path), found, FORMAT)
+    return _HEADER_BYTES
 
 
 def _damaged(path: Path, offset: int, why: str) -> CorruptFileError:

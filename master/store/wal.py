@@ -111,6 +111,20 @@ class Wal:
             if end > after:
                 yield from (record for record in self._read(segment, end) if record.index > after)
 
+    def segment_of(self, index: int) -> Path:
+        """The file that holds entry `index`."""
+        return next(segment.path for segment in reversed(self._segments) if segment.first_index <= index)
+
+    def roll(self) -> None:
+        """Make the next entry begin a segment of its own. Raises `OSError`; may be called again."""
+        if self._abandoned or self._durable > HEADER_BYTES:
+            self._begin_segment()
+
+    def skip_to(self, index: int) -> None:
+        """The next entry is `index` + 1, and all up to `index` is void: a snapshot has taken its place."""
+        self.last_index = index
+        self._abandoned = True
+
     def release(self, through: int) -> None:
         """Remove the segments that hold no entry after index `through`. Raises `OSError`; may be called again."""
         while len(self._segments) > 1 and self._segments[1].first_index <= through + 1:

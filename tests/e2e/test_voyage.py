@@ -181,7 +181,7 @@ def test_faults_of_pods_are_told(cluster: Host) -> None:
     [
         ("kind: [", "standard input:2:1: "),
         (WEB.replace("replicas: 3", "replicsa: 3"), 'unknown field "spec.replicsa"'),
-        ("apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\n", "barque does not serve kind Job"),
+        ("apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\n", "barque does not serve Job of batch/v1 yet"),
         (WEB.replace("name: web-page", "name: Web_Page"), "Invalid value"),
         ("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: []}\n", "spec.containers: Required value"),
         (

@@ -24,7 +24,7 @@ import asyncio, sys
 from barque.cli.main import cli
 from barque.proto import pods_pb2
 from tests.support.builders import DeploymentBuilder, PodBuilder
-from tests.unit.cli.fake_cluster import FakeCluster, a_session
+from tests.support.registry_cluster import ClusterVerbs, RegistryCluster, a_session
 
 class Echo:
     async def Exec(self, inputs):
@@ -37,11 +37,12 @@ class Echo:
             yield pods_pb2.ExecOutput(stdout=b"<" + each.stdin + b">" if each.stdin else resized)
         yield pods_pb2.ExecOutput(exit_code=7)
 
-class Slow(FakeCluster):
-    async def list(self, *_):
-        await asyncio.get_running_loop().create_future()
+async def never(*_, **options):
+    await asyncio.get_running_loop().create_future()
 
-cluster = (Slow if "pods" in sys.argv else FakeCluster)(PodBuilder("web-1", "default").on("n1").running().build())
+if "pods" in sys.argv:
+    ClusterVerbs.list = ClusterVerbs.table = never
+cluster = RegistryCluster(PodBuilder("web-1", "default").on("n1").running().build())
 cluster.pods = Echo()
 cli(obj=a_session(cluster), prog_name="barque")
 """

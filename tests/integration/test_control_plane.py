@@ -19,6 +19,7 @@ from barque.api.types.meta_v1 import ObjectMeta
 from barque.client.client import Client
 from barque.client.clock import SystemClock, timestamp
 from barque.client.informer import Informer
+from barque.client.informers import Informers
 from barque.client.pki import MASTERS_GROUP
 from barque.client.supervise import run_all
 from barque.master.apiserver.bootstrap import ensure_namespaces
@@ -116,9 +117,11 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     await ensure_namespaces(client)
     cluster = Cluster(client)
     settings = ControllerSettings(lost_after_s=0.5)
+    informers = Informers(client, clock)
     tasks = {
-        "controllers": ControllerManager(client, cluster.beats, clock, settings).run(),
-        "scheduler": Scheduler(client, clock).run(),
+        "controllers": ControllerManager(client, informers, cluster.beats, clock, settings).run(),
+        "scheduler": Scheduler(client, informers, clock).run(),
+        "informers": informers.run(),
         "worker": StandInWorker(client).run(),
     }
     running = asyncio.create_task(run_all(tasks))

@@ -36,6 +36,7 @@ from barque.master.apiserver.sessions import Sessions
 from barque.master.apiserver.settings import ApiSettings
 from barque.master.auth.ca import MasterPki
 from barque.master.auth.tokens import JoinTokens
+from barque.master.stalls import StallMonitor
 from barque.master.store.log_single import LogSingle, open_store
 from barque.proto import cluster_pb2, pods_pb2, pods_pb2_grpc, resources_pb2, resources_pb2_grpc
 from tests.support.clock import FakeClock
@@ -99,21 +100,20 @@ class Harbour:
         events = MemoryEvents(MemoryStore(FakeClock()), "bus")
         self.registry = Registry(store, events, ApiSettings(), SystemClock(), random.Random(1))
         self.admin = Client(self.registry.as_user(ADMIN))
+        self.stalls = StallMonitor(SystemClock())
         self.connections: list[Connection] = []
         self.workers: list[FakeWorker] = []
         self.door: GrpcServer
 
     async def open(self, bounds: Bounds | None = None) -> None:
         clock = SystemClock()
-        state = ClusterState(
-            self.store.cluster_id, "1.2.3", lambda: [cluster_pb2.Member(name="m1")], lambda: self.store.revision, list
-        )
+        state = ClusterState("1.2.3", lambda: [cluster_pb2.Member(name="m1")], list, lambda: 6443, self.stalls.figures)
         self.door = await serve(
             self.registry,
             address="127.0.0.1:0",
             credentials=self.pki.master.server_credentials(),
             sessions=Sessions(clock),
-            cluster=ClusterService(state, JoinTokens(self.admin, clock), self.pki, clock),
+            cluster=ClusterService(state, self.store, JoinTokens(self.admin, clock), self.pki, clock),
             dial=dialer(lambda: self.pki.master),
             bounds=bounds,
         )
@@ -281,7 +281,7 @@ async def test_a_watch_follows_and_resumes(harbour: Harbour) -> None:
         assert msgspec.json.decode(event.json)["metadata"]["name"] == "b"
     late = verbs.watch(target, Selection(), "999999")
     refused = await refusal(anext(late))
-    assert (refused.code, refused.message) == (504, "Too large resource version: 999999")
+    assert (refused.code, refused.message) == (504, "Timeout: Too large resource version: 999999, current: 6")
 
 
 async def test_a_worker_s_certificate_opens_its_own_pods_only(harbour: Harbour) -> None:
@@ -479,7 +479,8 @@ async def test_a_taken_port_is_an_error(harbour: Harbour) -> None:
             credentials=harbour.pki.master.server_credentials(),
             sessions=Sessions(SystemClock()),
             cluster=ClusterService(
-                ClusterState("c", "1", list, lambda: 0, list),
+                ClusterState("1", list, list, lambda: 0, harbour.stalls.figures),
+                harbour.store,
                 JoinTokens(harbour.admin, SystemClock()),
                 harbour.pki,
                 SystemClock(),

@@ -18,6 +18,12 @@ from tests.support.store import a_pod
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """A directory with room beside it for the key ring."""
+    return tmp_path / "store"
+
+
 async def writer(*arguments: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.support.store_writer", *arguments, stdout=asyncio.subprocess.PIPE, cwd=ROOT

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from barque.api import podstatus
 from barque.api.types.core_v1 import Event, Pod
 from barque.client.clock import timestamp
+from barque.client.informers import Informers
+from barque.client.supervise import run_all
 from barque.master.controllers.manager import ControllerManager
 from barque.master.controllers.settings import ControllerSettings
 from tests.support.clock import FakeClock, settle
@@ -23,11 +25,15 @@ class ControlPlane:
         self.clock = FakeClock()
         self.verbs = FakeVerbs(self.clock)
         self.beats: dict[str, float] = {}
-        self.manager = ControllerManager(self.verbs.client, self.beats.get, self.clock, settings)
+        self.informers = Informers(self.verbs.client, self.clock)
+        self.manager = ControllerManager(self.verbs.client, self.informers, self.beats.get, self.clock, settings)
+
+    async def run(self) -> None:
+        await run_all({"informers": self.informers.run(), "controllers": self.manager.run()})
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self.manager.run())
+        task = asyncio.create_task(self.run())
         await self.settle()
         try:
             yield

@@ -23,15 +23,19 @@ from barque.client.verbs import (
     Create,
     Delete,
     EventType,
+    IncludeObject,
+    Page,
     Patch,
     RawEvent,
     RawList,
+    RawTable,
     Selection,
     Target,
     Update,
     Write,
     WriteOptions,
 )
+from barque.master.apiserver import tables
 
 Key = tuple[str, str, str]
 
@@ -112,18 +116,40 @@ class FakeVerbs:
 
     # The verbs.
 
-    async def get(self, target: Target) -> bytes:
+    async def get(self, target: Target, resource_version: str = "") -> bytes:
         self._check_up()
         return codec.encode(self._get(target))
 
-    async def list(self, target: Target, selection: Selection = Selection()) -> RawList:
+    async def list(self, target: Target, selection: Selection = Selection(), page: Page = Page()) -> RawList:
         self._check_up()
         self.lists += 1
-        keys = sorted(key for key, obj in self.objects.items() if _is_selected(key, obj, target, selection))
-        return RawList([codec.encode(self.objects[key]) for key in keys], str(self.revision))
+        return RawList([codec.encode(obj) for obj in self._selected(target, selection)], str(self.revision))
+
+    async def table(
+        self,
+        target: Target,
+        selection: Selection = Selection(),
+        page: Page = Page(),
+        include: IncludeObject = "Metadata",
+    ) -> RawTable:
+        self._check_up()
+        shown, now = self._selected(target, selection), self.clock.wall()
+        rows = [tables.row_of(codec.encode(obj), target.resource, include, now) for obj in shown]
+        return RawTable(tables.definitions(target.resource), rows, str(self.revision))
+
+    async def delete_collection(
+        self, target: Target, selection: Selection = Selection(), options: bytes = b""
+    ) -> RawList:
+        self._check_up()
+        gone = [self._one(Delete(target_of_object(obj), options)) for obj in self._selected(target, selection)]
+        return RawList(gone, str(self.revision))
 
     async def watch(
-        self, target: Target, selection: Selection = Selection(), resource_version: str = ""
+        self,
+        target: Target,
+        selection: Selection = Selection(),
+        resource_version: str = "",
+        rows: IncludeObject | None = None,
     ) -> AsyncIterator[Sequence[RawEvent]]:
         self._check_up()
         self.watches += 1
@@ -197,6 +223,10 @@ class FakeVerbs:
             raise ApiError(504, "Timeout", "outcome unknown: the answer was lost")
         return codec.encode(done)
 
+    def _selected(self, target: Target, selection: Selection) -> Any:
+        keys = sorted(key for key, obj in self.objects.items() if _is_selected(key, obj, target, selection))
+        return [self.objects[key] for key in keys]
+
     def _get(self, target: Target) -> Any:
         held = self.objects.get(_key(target))
         if held is None:
@@ -233,10 +263,13 @@ class FakeVerbs:
     def _update(self, write: Update) -> Any:
         held = self._get(write.target)
         new: Any = codec.decode(write.target.resource.type, write.json)
-        if new.metadata.resourceVersion and new.metadata.resourceVersion != held.metadata.resourceVersion:
-            why = "the object has been modified; please apply your changes to the latest version and try again"
-            raise conflict(write.target.resource.plural, write.target.resource.group, write.target.name, why)
+        self._check_revision(write.target, held, new.metadata.resourceVersion)
         return self._replace(write.target, held, new)
+
+    def _check_revision(self, target: Target, held: Any, seen: str) -> None:
+        if seen and seen != held.metadata.resourceVersion:
+            why = "the object has been modified; please apply your changes to the latest version and try again"
+            raise conflict(target.resource.plural, target.resource.group, target.name, why)
 
     def _patch(self, write: Patch) -> Any:
         held = self._get(write.target)
@@ -244,6 +277,7 @@ class FakeVerbs:
         change = msgspec.json.decode(write.patch)
         if change.get("metadata", {}).get("uid", held.metadata.uid) != held.metadata.uid:
             raise conflict(write.target.resource.plural, "", write.target.name, "the UID in the patch does not match")
+        self._check_revision(write.target, held, change.get("metadata", {}).get("resourceVersion", ""))
         merged = patch.merge_patch(document, change)
         new = codec.decode(write.target.resource.type, msgspec.json.encode(merged))
         return self._replace(write.target, held, new)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import pytest
 
-from barque.api import resources
+from barque.api import codec, resources
 from barque.api.errors import ApiError
 from barque.client.client import Client
 from barque.client.verbs import STRATEGIC_MERGE_PATCH, Selection, Target, WriteOptions
@@ -22,10 +23,27 @@ from barque.master.apiserver.bootstrap import ensure_namespaces
 from barque.master.apiserver.registry import Registry, UserVerbs
 from barque.master.apiserver.settings import ApiSettings
 from barque.master.auth.identity import User
+from barque.master.store.errors import StoreStartError
 from barque.master.store.fsm import StateMachine
 from barque.master.store.hub import Hub
-from barque.master.store.port import Change, Filter, Key, Listing, Op, Result, Stored, StoreUnavailableError, Watched
+from barque.master.store.port import (
+    Batch,
+    Change,
+    Filter,
+    Key,
+    KeyRotated,
+    Listing,
+    Op,
+    Restored,
+    Result,
+    SnapshotRefusedError,
+    Stored,
+    StoreFigures,
+    StoreUnavailableError,
+)
+from barque.master.store.snapshot import Head, encode_sections, load_section, pack_frame, pack_header, read_sections
 from tests.support.clock import FakeClock
+from tests.support.store import a_ring_in_memory
 
 T = TypeVar("T")
 
@@ -46,6 +64,7 @@ class MemoryStore:
     def __init__(self, clock: FakeClock) -> None:
         self._machine = StateMachine()
         self._hub = Hub(clock)
+        self._ring = a_ring_in_memory()
         self.commits = 0
         self.ops: list[Op] = []
         self.before_commit: Callable[[], Awaitable[object]] | None = None
@@ -73,7 +92,7 @@ class MemoryStore:
     def get(self, key: Key) -> Stored | None:
         return self._machine.get(key)
 
-    def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[list[Watched]]:
+    def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Batch]:
         return self._hub.watch(resource, since, selected)
 
     def changes(self, since: int) -> AsyncIterator[list[Change]]:
@@ -87,8 +106,42 @@ class MemoryStore:
     def reserved(self, prefix: str) -> dict[str, Key]:
         return self._machine.reserved(prefix)
 
-    def list(self, resource: str, selected: Filter = Filter()) -> Listing:
-        return self._machine.list(resource, selected)
+    async def wait_for_revision(self, revision: int) -> None:
+        await self._hub.wait_for_revision(revision)
+
+    def list(self, resource: str, selected: Filter = Filter(), revision: int | None = None) -> Listing:
+        if revision is None:
+            return self._machine.list(resource, selected)
+        superseded = self._hub.superseded(resource, revision)
+        return self._machine.list_at(resource, selected, revision, superseded)
+
+    def figures(self) -> StoreFigures:
+        return StoreFigures(len(self._machine), 0, 0, 0.0, 0.0, self._ring.key_id, self._ring.created)
+
+    async def save_snapshot(self) -> AsyncIterator[bytes]:
+        yield pack_header()
+        head = Head(0, 0, self.revision, self.cluster_id)
+        for section in encode_sections(self._machine.view(), head, self._ring):
+            yield pack_frame(section)
+
+    async def restore_snapshot(self, chunks: AsyncIterator[bytes]) -> Restored:
+        data = b"".join([chunk async for chunk in chunks])
+        machine = StateMachine()
+        try:
+            for section in read_sections(Path("memory"), data, self._ring):
+                load_section(machine, section)
+        except StoreStartError as e:
+            raise SnapshotRefusedError(str(e)) from e
+        machine.revision = max(machine.revision, self.revision) + 10**9
+        machine.take_results(self._machine)
+        self._machine = machine
+        self._hub.restart(machine.revision)
+        return Restored(machine.revision, len(machine))
+
+    async def rotate_key(self) -> KeyRotated:
+        self._ring.add_key("2026-01-02T00:00:00Z", settled=False)
+        self._ring.forget_others()
+        return KeyRotated(self._ring.key_id, len(self._machine.list("secrets").items))
 
 
 class MemoryEvents(StoreBackend):
@@ -122,7 +175,7 @@ class Bench:
         return _dict(await self.admin.get(target(plural, name, namespace, sub)))
 
     async def update(self, plural: str, obj: Any, sub: str = "", namespace: str = "default") -> dict[str, Any]:
-        named = msgspec.to_builtins(obj)
+        named = codec.to_document(obj)
         where = target(plural, named["metadata"]["name"], namespace, sub)
         return _dict(await self.admin.update(where, msgspec.json.encode(named)))
 

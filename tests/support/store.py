@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from barque.master.store.disk import Disk
+from barque.master.store.keyring import KeyRing, open_ring
 from barque.master.store.port import Compare, Key, Op, Watched
 
 _START = b'{"apiVersion":"v1","kind":"X","metadata":{"resourceVersion":"'
@@ -70,6 +74,36 @@ def a_service(name: str, namespace: str = "default") -> AnObject:
 
 def a_node(name: str) -> AnObject:
     return AnObject(Key("nodes", "", name))
+
+
+def a_secret(name: str, namespace: str = "default") -> AnObject:
+    return AnObject(Key("secrets", namespace, name))
+
+
+def entropy(seed: int = 1) -> Callable[[int], bytes]:
+    """Bytes that are the same in every run."""
+    return random.Random(seed).randbytes
+
+
+class NoDisk(Disk):
+    """Keeps nothing: for a key ring that lives as long as its test."""
+
+    def write_file(self, path: Path, data: bytes) -> None:
+        pass
+
+
+def a_ring_in_memory() -> KeyRing:
+    ring = KeyRing(Path("memory"), NoDisk(), entropy(), None)
+    ring.add_key("2026-01-01T00:00:00Z", settled=True)
+    return ring
+
+
+def a_ring(directory: Path, seed: int = 1) -> KeyRing:
+    """A key ring with one key, kept in `directory`."""
+    ring = open_ring(directory, Disk(), entropy(seed))
+    if ring.empty:
+        ring.add_key("2026-01-01T00:00:00Z", settled=True)
+    return ring
 
 
 def words(events: Sequence[Watched]) -> list[str]:

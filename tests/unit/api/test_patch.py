@@ -1,4 +1,4 @@
-"""Merge patches and the three-way merge."""
+"""Merge patches: RFC 7386 and Kubernetes' strategic one. JSON patch has a file of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from barque.api.errors import ApiError
-from barque.api.patch import merge_patch, strategic_merge, three_way
+from barque.api.patch import merge_patch, strategic_merge
 from barque.api.types.apps_v1 import Deployment
 from barque.api.types.core_v1 import Pod, Service
 
@@ -110,21 +110,38 @@ def test_element_order_is_set_and_strangers_keep_their_place() -> None:
 
 
 @pytest.mark.parametrize(
-    "patch",
+    ("patch", "why"),
     [
-        {"spec": {"containers": [{"image": "x"}]}},
-        {"spec": {"containers": ["x"]}},
-        {"spec": {"$patch": "explode"}},
-        {"spec": {"$retainKeys": ["a"], "nodeName": "n"}},
-        {"spec": {"$retainKeys": "a"}},
-        {"spec": {"$setElementOrder/containers": "a"}},
-        {"$frobnicate": 1},
+        (spec({"image": "x"}), "map: map[image:x] does not contain declared merge key: name"),
+        (spec({"$patch": "delete"}), "map: map[$patch:delete] does not contain declared merge key: name"),
+        ({"spec": {"containers": ["x"]}}, "expected a map with the declared merge key name, but received x"),
+        ({"spec": {"$patch": "explode"}}, "unknown patch type: explode in map: map[$patch:explode]"),
+        (spec({"$patch": "explode", "name": "a"}), "unknown patch type: explode in map: map[$patch:explode name:a]"),
+        ({"spec": {"$retainKeys": ["a"], "nodeName": "n"}}, "invalid patch format of retainKeys"),
+        ({"spec": {"$retainKeys": "a"}}, "invalid patch format of retainKeys"),
+        ({"spec": {"$setElementOrder/containers": "a"}}, "invalid patch format of setElementOrder list"),
+        ({"metadata": {"$deleteFromPrimitiveList/finalizers": "a"}}, "invalid patch format of primitive list"),
+        ({"$frobnicate": 1}, "unknown directive $frobnicate in a strategic merge patch"),
+        (
+            spec({"name": "b"}, {"name": "a"}, **{"$setElementOrder/containers": [{"name": "a"}, {"name": "b"}]}),
+            "The order in patch list:\n[map[name:b] map[name:a]]\n doesn't match $setElementOrder list:\n"
+            "[map[name:a] map[name:b]]\n",
+        ),
+        (
+            spec({"name": "b"}, **{"$setElementOrder/containers": [{"name": "a"}]}),
+            "The order in patch list:\n[map[name:b]]\n doesn't match $setElementOrder list:\n[map[name:a]]\n",
+        ),
     ],
 )
-def test_a_patch_that_makes_no_sense_is_a_bad_request(patch: Document) -> None:
+def test_a_patch_that_makes_no_sense_is_a_bad_request(patch: Document, why: str) -> None:
     with pytest.raises(ApiError) as refusal:
         strategic_merge(Pod, spec({"name": "a"}), patch)
-    assert refusal.value.code == 400
+    assert (refusal.value.code, refusal.value.message) == (400, why)
+
+
+def test_an_element_in_the_store_without_its_key_is_named_too() -> None:
+    with pytest.raises(ApiError, match=r"map: map\[tty:true\] does not contain declared merge key: name"):
+        strategic_merge(Pod, spec({"tty": True}), spec({"name": "a"}))
 
 
 def test_nulls_and_directives_do_not_survive_in_what_is_new() -> None:
@@ -132,76 +149,44 @@ def test_nulls_and_directives_do_not_survive_in_what_is_new() -> None:
     assert strategic_merge(Pod, {}, patch) == {"spec": {"affinity": {}, "tolerations": [{"key": "k"}]}}
 
 
-# --- apply
+def test_a_new_element_comes_first_where_the_patch_gives_no_order() -> None:
+    current = spec({"name": "a"}, {"name": "b"})
+    assert names(strategic_merge(Pod, current, spec({"name": "new"}))) == ["new", "a", "b"]
+    assert names(strategic_merge(Pod, current, spec({"name": "b"}, {"name": "new"}))) == ["a", "b", "new"]
+    assert names(strategic_merge(Pod, current, spec({"name": "b"}, {"name": "a"}))) == ["b", "a"]
 
 
-def apply(kind: type[Any], original: Document, modified: Document, current: Document) -> Document:
-    return strategic_merge(kind, current, three_way(kind, original, modified, current))
+def test_the_order_directive_places_new_elements() -> None:
+    patch = spec({"name": "new"}, **{"$setElementOrder/containers": [{"name": n} for n in ("a", "new", "b")]})
+    assert names(strategic_merge(Pod, spec({"name": "a"}, {"name": "x"}, {"name": "b"}), patch)) == [
+        "a",
+        "new",
+        "x",
+        "b",
+    ]
 
 
-def test_apply_changes_what_changed_and_keeps_what_others_set() -> None:
-    original = spec({"name": "web", "image": "web:1"})
-    current = spec({"name": "web", "image": "web:1", "imagePullPolicy": "IfNotPresent"}, restartPolicy="Always")
-    modified = spec({"name": "web", "image": "web:2"})
-    assert three_way(Pod, original, modified, current) == {
-        "spec": {
-            "containers": [{"name": "web", "image": "web:2"}],
-            "$setElementOrder/containers": [{"name": "web"}],
-        }
-    }
-    assert apply(Pod, original, modified, current) == spec(
-        {"name": "web", "image": "web:2", "imagePullPolicy": "IfNotPresent"}, restartPolicy="Always"
-    )
+def names(pod: Document) -> list[str]:
+    return [container["name"] for container in pod["spec"]["containers"]]
 
 
-def test_apply_of_the_same_manifest_is_no_patch() -> None:
-    manifest = spec({"name": "web", "image": "web:1", "ports": [{"containerPort": 80}]})
-    current = spec(
-        {"name": "web", "image": "web:1", "ports": [{"containerPort": 80, "protocol": "TCP"}], "tty": False},
-        dnsPolicy="X",
-    )
-    assert three_way(Pod, manifest, manifest, current) == {}
+def test_a_deletion_and_a_replacement_in_one_list() -> None:
+    current = spec({"name": "a", "tty": True}, {"name": "b"})
+    patch = spec({"$patch": "replace"}, {"$patch": "delete", "name": "b"}, {"name": "a"})
+    assert strategic_merge(Pod, current, patch) == spec({"name": "a"})
 
 
-def test_what_leaves_the_manifest_goes_away() -> None:
-    original: Document = {
-        "metadata": {"labels": {"a": "1", "b": "2"}, "finalizers": ["x", "y"]},
-        **spec({"name": "web", "image": "i", "env": [{"name": "A", "value": "1"}]}, {"name": "log"}, nodeName="n"),
-    }
-    current = copy.deepcopy(original)
-    current["metadata"]["labels"]["c"] = "3"
-    current["metadata"]["finalizers"].append("z")
-    current["spec"]["containers"][0]["env"].append({"name": "INJECTED"})
-    modified: Document = {
-        "metadata": {"labels": {"a": "1"}, "finalizers": ["y"]},
-        **spec({"name": "web", "image": "i", "env": []}),
-    }
-    assert apply(Pod, original, modified, current) == {
-        "metadata": {"labels": {"a": "1", "c": "3"}, "finalizers": ["y", "z"]},
-        **spec({"name": "web", "image": "i", "env": [{"name": "INJECTED"}]}),
-    }
-
-
-def test_a_field_the_user_never_set_is_not_removed() -> None:
-    assert three_way(Pod, {}, {"spec": {}}, {"spec": {"nodeName": "n1"}}) == {}
-
-
-def test_an_explicit_null_removes() -> None:
-    assert apply(Pod, {}, {"spec": {"nodeName": None}}, {"spec": {"nodeName": "n1"}}) == {"spec": {}}
-    assert three_way(Pod, {}, {"spec": {"nodeName": None}}, {"spec": {}}) == {}
+def test_an_explicit_merge_is_a_merge() -> None:
+    current = spec({"name": "a", "tty": True})
+    patch = spec({"$patch": "merge", "name": "a", "stdin": True}, **{"$patch": "merge"})
+    assert strategic_merge(Pod, current, patch) == spec({"name": "a", "tty": True, "stdin": True})
 
 
 def test_a_volume_changes_its_source() -> None:
-    original = {"spec": {"volumes": [{"name": "v", "configMap": {"name": "c"}}]}}
     current = {"spec": {"volumes": [{"name": "v", "configMap": {"name": "c", "defaultMode": 420}}]}}
-    modified = {"spec": {"volumes": [{"name": "v", "secret": {"secretName": "s"}}]}}
-    assert apply(Pod, original, modified, current) == modified
-
-
-def test_a_strategy_change_drops_the_defaults_of_the_old_one() -> None:
-    current = {"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}}}}
-    modified = {"spec": {"strategy": {"type": "Recreate"}}}
-    assert apply(Deployment, {"spec": {}}, modified, current) == modified
+    volume = {"$retainKeys": ["name", "secret"], "name": "v", "secret": {"secretName": "s"}}
+    patched = strategic_merge(Pod, current, {"spec": {"volumes": [volume]}})
+    assert patched == {"spec": {"volumes": [{"name": "v", "secret": {"secretName": "s"}}]}}
 
 
 DNS_TCP = {"name": "tcp", "port": 53, "protocol": "TCP"}
@@ -213,36 +198,33 @@ def ports(*entries: Document) -> Document:
 
 
 def test_one_port_number_with_two_protocols() -> None:
-    assert apply(Service, ports(DNS_TCP), ports(DNS_TCP, DNS_UDP), ports(DNS_TCP)) == ports(DNS_TCP, DNS_UDP)
+    assert strategic_merge(Service, ports(DNS_TCP), ports(DNS_TCP, DNS_UDP)) == ports(DNS_TCP, DNS_UDP)
     both = ports(DNS_TCP, DNS_UDP)
-    assert three_way(Service, both, both, both) == {}
-    assert apply(Service, both, ports(DNS_UDP), both) == ports(DNS_UDP)
-    renamed = ports(DNS_TCP, {**DNS_UDP, "name": "dns"})
-    assert apply(Service, both, renamed, both) == renamed
-    assert apply(Service, both, ports(DNS_UDP, DNS_TCP), both) == ports(DNS_UDP, DNS_TCP)
+    assert strategic_merge(Service, both, ports({**DNS_UDP, "name": "dns"})) == ports(
+        DNS_TCP, {**DNS_UDP, "name": "dns"}
+    )
+    gone = {"$patch": "delete", "port": 53, "protocol": "TCP"}
+    assert strategic_merge(Service, both, ports(gone)) == ports(DNS_UDP)
+    assert strategic_merge(Service, both, ports({"$patch": "delete", "port": 53})) == ports()
 
 
 def test_a_port_changes_its_protocol() -> None:
-    old, new = {"port": 80, "protocol": "TCP", "nodePort": 30080}, {"port": 80, "protocol": "UDP"}
-    assert apply(Service, ports({"port": 80}), ports(new), ports(old)) == ports({**old, "protocol": "UDP"})
+    old = {"port": 80, "protocol": "TCP", "nodePort": 30080}
+    assert strategic_merge(Service, ports(old), ports({"port": 80, "protocol": "UDP"})) == ports(
+        {**old, "protocol": "UDP"}
+    )
+
+
+def test_a_port_of_a_new_protocol_takes_no_port_that_the_patch_means_otherwise() -> None:
+    patch = ports({"port": 53, "protocol": "SCTP"}, {"port": 53, "protocol": "UDP"})
+    patched = strategic_merge(Service, ports(DNS_UDP, DNS_TCP), patch)
+    assert patched == ports({**DNS_TCP, "protocol": "SCTP"}, DNS_UDP)
 
 
 def test_a_patch_without_protocol_means_tcp() -> None:
     current = ports(DNS_UDP, DNS_TCP)
     patched = strategic_merge(Service, current, ports({"port": 53, "targetPort": 5353}))
     assert patched == ports(DNS_UDP, {**DNS_TCP, "targetPort": 5353})
-
-
-def test_elements_without_their_key_are_left_for_the_server_to_refuse() -> None:
-    patch = three_way(Pod, {}, spec({"image": "x"}), spec({"name": "a"}))
-    assert patch == spec({"image": "x"})
-
-
-def test_an_empty_map_that_is_not_stored_needs_no_patch() -> None:
-    assert (
-        three_way(Pod, {}, {"metadata": {"labels": {}}, "spec": {"tolerations": []}}, {"metadata": {}, "spec": {}})
-        == {}
-    )
 
 
 ENV: st.SearchStrategy[Document] = st.fixed_dictionaries(
@@ -292,24 +274,10 @@ def holds(wanted: Any, got: Any, field: str = "") -> bool:
     return bool(wanted == got)
 
 
-@given(PODS, PODS, PODS)
-def test_applying_a_three_way_patch_yields_what_the_manifest_says(
-    original: Document, modified: Document, current: Document
-) -> None:
-    before = copy.deepcopy((original, modified, current))
-    result = apply(Pod, original, modified, current)
-    assert holds(modified, result)
-    assert (original, modified, current) == before
-    assert three_way(Pod, modified, modified, result) == {}
-
-
 @given(PODS, PODS)
-def test_removed_fields_are_gone_when_nobody_else_changed_anything(original: Document, modified: Document) -> None:
-    result = apply(Pod, original, modified, original)
-    assert without_empties(result) == without_empties(modified)
-
-
-def without_empties(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: cleaned for k, v in value.items() if (cleaned := without_empties(v)) not in ({}, [])}
-    return [without_empties(v) for v in value] if isinstance(value, list) else value
+def test_a_strategic_patch_brings_what_it_says_and_changes_no_argument(current: Document, patch: Document) -> None:
+    before = copy.deepcopy((current, patch))
+    once = strategic_merge(Pod, current, patch)
+    assert holds(patch, once)
+    assert strategic_merge(Pod, once, patch) == once
+    assert (current, patch) == before

@@ -7,8 +7,15 @@ from typing import Any
 import pytest
 
 from barque.api import resources
-from barque.api.types.core_v1 import ObjectReference, Service, Taint
-from barque.api.types.meta_v1 import OwnerReference
+from barque.api.types import events_v1
+from barque.api.types.core_v1 import (
+    LoadBalancerIngress,
+    LoadBalancerStatus,
+    ObjectReference,
+    Service,
+    Taint,
+)
+from barque.api.types.meta_v1 import ObjectMeta, OwnerReference
 from barque.api.validation import validate, validate_status_update, validate_update
 from tests.support.builders import (
     a_config_map,
@@ -187,7 +194,42 @@ def test_a_secret_keeps_its_type_and_if_immutable_its_data() -> None:
     assert [fault.split(":")[0] for fault in update_faults(a_secret("s", a="2").build(), old)] == ["immutable", "data"]
 
 
+def test_a_secret_of_a_type_holds_what_the_type_promises() -> None:
+    odd = a_secret("s").type("kubernetes.io/dockerconfigjson").build()
+    odd.data[".dockerconfigjson"] = "bm90IGpzb24="
+    assert faults(odd) == [
+        'data[.dockerconfigjson]: Invalid value: "<secret contents redacted>": must be a JSON object'
+    ]
+    odd.data[".dockerconfigjson"] = "e30="
+    assert faults(odd) == []
+    assert faults(a_secret("s").type("kubernetes.io/ssh-auth").build()) == ["data[ssh-privatekey]: Required value"]
+    token = a_secret("s").type("kubernetes.io/service-account-token")
+    assert faults(token.build()) == ["metadata.annotations[kubernetes.io/service-account.name]: Required value"]
+    assert faults(token.annotated({"kubernetes.io/service-account.name": "default"}).build()) == []
+
+
+def test_a_namespaces_phase_follows_its_deletion() -> None:
+    old = a_namespace("lab").build()
+    going = a_namespace("lab").build()
+    going.status.phase = "Terminating"
+    assert [str(fault) for fault in validate_status_update(going, old)] == [
+        "status.phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty"
+    ]
+    gone = a_namespace("lab").terminating().build()
+    assert validate_status_update(gone, gone) == []
+
+
 # --- nodes
+
+
+def test_taints() -> None:
+    taints = [Taint(key="a", effect="NoSchedule"), Taint(key="a", effect="NoSchedule"), Taint(key="b c", effect="Odd")]
+    found = [fault for fault in faults(a_node().with_spec(taints=taints).build()) if UNSUPPORTED not in fault]
+    assert found[0] == (
+        'spec.taints[1]: Duplicate value: {"effect":"NoSchedule","key":"a"}: '
+        "taints must be unique by key and effect pair"
+    )
+    assert [fault.split(":")[0] for fault in found[1:]] == ["spec.taints[2].key", "spec.taints[2].effect"]
 
 
 def test_nodes() -> None:
@@ -212,7 +254,7 @@ def test_a_nodes_range_is_given_once() -> None:
     given = a_node().pod_cidr("10.244.1.0/24").build()
     assert update_faults(given, a_node().build()) == []
     assert update_faults(a_node().pod_cidr("10.244.2.0/24").build(), given) == [
-        'spec.podCIDR: Forbidden: node updates may not change podCIDR except from "" to valid'
+        'spec.podCIDRs: Forbidden: node updates may not change podCIDR except from "" to valid'
     ]
 
 
@@ -239,26 +281,70 @@ def test_service_ports() -> None:
         "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"
     ]
     twice = a_service().port(80, name="a", node_port=30080).port(81, name="b", node_port=30080).build()
-    assert faults(twice) == ['spec.ports[1].nodePort: Duplicate value: "30080/TCP"']
-    assert paths(a_service().headless().port(80, 8080).build()) == ["spec.ports[0].targetPort"]
+    assert faults(twice) == ["spec.ports[1].nodePort: Duplicate value: 30080"]
+    assert paths(a_service().headless().port(80, 8080).build()) == []
 
 
 def test_service_addresses() -> None:
-    assert faults(service(clusterIP="10.96.0", clusterIPs=[])) == [
-        "spec.clusterIP: Invalid value: \"10.96.0\": must be empty, 'None', or a valid IPv4 address"
+    assert faults(service(clusterIP="10.96.0", clusterIPs=["10.96.0"])) == [
+        'spec.clusterIPs[0]: Invalid value: "10.96.0": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)'
     ]
-    assert paths(service(clusterIP="10.96.0.1", clusterIPs=["10.96.0.2"])) == ["spec.clusterIPs"]
-    assert faults(service(clusterIP="None", type="NodePort")) == [
-        "spec.clusterIP: Invalid value: \"None\": may not be set to 'None' for NodePort services"
+    assert faults(service(clusterIP="10.96.0.1", clusterIPs=["10.96.0.2"])) == [
+        'spec.clusterIPs: Invalid value: ["10.96.0.2"]: first value must match `clusterIP`'
+    ]
+    assert faults(service(clusterIP="fd00::1", clusterIPs=["fd00::1"])) == [
+        'spec.clusterIPs[0]: Invalid value: "fd00::1": expected an IPv4 value as indicated by `ipFamilies[0]`'
+    ]
+    assert faults(service(clusterIP="10.96.0.1", clusterIPs=["10.96.0.1", "fd00::1"])) == [
+        "spec.clusterIPs[1]: Forbidden: barque supports only one address here yet"
+    ]
+    assert faults(service(clusterIP="None", clusterIPs=["None"], type="NodePort", externalTrafficPolicy="Cluster")) == [
+        "spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort services"
     ]
 
 
 def test_a_service_keeps_its_address() -> None:
     old = a_service().port(80).cluster_ip("10.96.0.1").build()
     assert update_faults(a_service().port(80).cluster_ip("10.96.0.2").build(), old) == [
-        'spec.clusterIP: Invalid value: "10.96.0.2": field is immutable'
+        'spec.clusterIPs[0]: Invalid value: ["10.96.0.2"]: may not change once set'
+    ]
+    assert update_faults(a_service().port(80).build(), old) == [
+        'spec.clusterIPs[0]: Invalid value: "": primary clusterIP can not be unset'
     ]
     assert update_faults(old, a_service().port(80).build()) == []
+
+
+def test_what_only_some_services_have() -> None:
+    balanced = "Forbidden: may only be used when `type` is 'LoadBalancer'"
+    assert faults(service(allocateLoadBalancerNodePorts=True)) == [f"spec.allocateLoadBalancerNodePorts: {balanced}"]
+    assert f"spec.loadBalancerClass: {balanced}" in faults(service(loadBalancerClass="example.com/x"))
+    assert f"spec.loadBalancerSourceRanges: {balanced}" in faults(service(loadBalancerSourceRanges=["10.0.0.0/8"]))
+    assert faults(service(externalTrafficPolicy="Cluster")) == [
+        'spec.externalTrafficPolicy: Invalid value: "Cluster": may only be set for externally-accessible services'
+    ]
+    assert "spec.healthCheckNodePort" in paths(service(healthCheckNodePort=30000))
+    named = service(type="ExternalName", externalName="", clusterIPs=["10.96.0.1"], ipFamilies=[], ipFamilyPolicy="")
+    assert faults(named)[:2] == [
+        "spec.clusterIPs: Forbidden: may not be set for ExternalName services",
+        "spec.externalName: Required value",
+    ]
+    assert (
+        'spec.externalIPs[0]: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)'
+        in (faults(service(externalIPs=["127.0.0.1"], externalTrafficPolicy="Cluster")))
+    )
+
+
+def test_only_load_balancers_have_addresses_in_their_status() -> None:
+    old = a_service().port(80).build()
+    new = a_service().port(80).build()
+    new.status.loadBalancer = LoadBalancerStatus(ingress=[LoadBalancerIngress(ip="192.0.2.1")])
+    assert [str(fault) for fault in validate_status_update(new, old)] == [
+        "status.loadBalancer.ingress: Forbidden: may only be used when `spec.type` is 'LoadBalancer'"
+    ]
+    new.spec.type = "LoadBalancer"
+    assert validate_status_update(new, old) == []
+    new.status.loadBalancer.ingress[0] = LoadBalancerIngress(hostname="example.com", ipMode="VIP")
+    assert [fault.path for fault in validate_status_update(new, old)] == ["status.loadBalancer.ingress[0].ipMode"]
 
 
 def test_services_barque_cannot_serve_yet() -> None:
@@ -270,7 +356,8 @@ def test_services_barque_cannot_serve_yet() -> None:
         'spec.type: Unsupported value: "Magic": supported values: '
         '"ClusterIP", "ExternalName", "LoadBalancer", "NodePort"'
     ]
-    assert paths(service(externalIPs=["1.2.3.4"], sessionAffinity="ClientIP", internalTrafficPolicy="Local")) == [
+    odd = service(externalIPs=["1.2.3.4"], sessionAffinity="ClientIP", internalTrafficPolicy="Local")
+    assert sorted(paths(odd)) == [
         "spec.externalIPs",
         "spec.internalTrafficPolicy",
         "spec.sessionAffinity",
@@ -292,11 +379,11 @@ def test_endpoint_slices() -> None:
     )
     bad.endpoints[0].addresses.append("10.244.1.1")
     assert paths(bad) == [
+        "ports[0].port",
+        "ports[2].name",
+        "ports[2].protocol",
         "endpoints[0].addresses[0]",
         "endpoints[1].addresses[0]",
-        "ports[0].port",
-        "ports[2].protocol",
-        "ports[2].name",
     ]
     empty = an_endpoint_slice().endpoint("10.244.1.1").build()
     empty.endpoints[0].addresses = []
@@ -314,6 +401,55 @@ def test_an_event_lives_with_what_it_is_about() -> None:
     event = an_event(a_pod().build()).in_namespace("lab").build()
     assert faults(event) == ['involvedObject.namespace: Invalid value: "default": does not match event.namespace']
     event.involvedObject = ObjectReference(kind="Node", name="n1")
+    assert faults(event) == ['involvedObject.namespace: Invalid value: "": does not match event.namespace']
+    event.metadata.namespace = "default"
     assert faults(event) == []
     event.involvedObject = None
     assert faults(event) == ["involvedObject: Required value"]
+
+
+def test_an_event_with_its_own_time_says_who_reports_what() -> None:
+    event = an_event(a_pod().build()).build()
+    event.eventTime = "2026-01-01T00:00:00.000000Z"
+    event.reason = "x" * 129
+    assert faults(event) == [
+        "reportingComponent: Required value",
+        *(f"reportingComponent: Invalid value: {fault}" for fault in ['"": name part must be non-empty']),
+        "reportingInstance: Required value",
+        "action: Required value",
+        'reason: Invalid value: "": can have at most 128 characters',
+    ]
+
+
+def a_newer_event() -> events_v1.Event:
+    return events_v1.Event(
+        metadata=ObjectMeta(name="e", namespace="default"),
+        regarding=ObjectReference(kind="Pod", name="web", namespace="default"),
+        eventTime="2026-01-01T00:00:00.000000Z",
+        type="Normal",
+        reason="Started",
+        action="Start",
+        reportingController="barque.io/worker",
+        reportingInstance="n1",
+    )
+
+
+def test_newer_events_are_judged_more_strictly() -> None:
+    assert faults(a_newer_event()) == []
+    event = a_newer_event()
+    event.type, event.deprecatedCount = "Odd", 2
+    event.series = events_v1.EventSeries(count=1)
+    assert faults(event) == [
+        'series.count: Invalid value: "": should be at least 2',
+        "series.lastObservedTime: Required value",
+        'type: Invalid value: "": has invalid value: Odd',
+        'deprecatedCount: Invalid value: "": needs to be unset',
+    ]
+    timeless = a_newer_event()
+    timeless.eventTime = ""
+    assert faults(timeless) == ["eventTime: Required value"]
+    again = a_newer_event()
+    again.series = events_v1.EventSeries(count=2, lastObservedTime="2026-01-01T00:01:00.000000Z")
+    assert update_faults(again, a_newer_event()) == []
+    again.note = "changed"
+    assert update_faults(again, a_newer_event()) == ['note: Invalid value: "changed": field is immutable']

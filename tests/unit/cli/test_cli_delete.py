@@ -4,56 +4,57 @@ from __future__ import annotations
 
 import json
 
-from tests.support.builders import DeploymentBuilder, PodBuilder, ServiceBuilder
-from tests.unit.cli.fake_cluster import FakeCluster, run
+import pytest
+
+from tests.support.builders import a_config_map, a_deployment, a_namespace, a_pod, a_service
+from tests.support.registry_cluster import RegistryCluster, run
 
 
-def pods(*names: str) -> FakeCluster:
-    return FakeCluster(*(PodBuilder(name, "default").labelled(app=name[:3]).build() for name in names))
+def pods(*names: str, node: str = "") -> RegistryCluster:
+    """Pods of their application; with a node they have a grace period to stop in."""
+    found = (a_pod(name).labelled(app=name[:3]) for name in names)
+    return RegistryCluster(*((pod.on(node) if node else pod).build() for pod in found))
 
 
 def test_by_type_and_name() -> None:
     cluster = pods("web-1", "web-2")
-    cluster.put(DeploymentBuilder("web", "default").build())
+    cluster.put(a_deployment("web").build())
     result = run(cluster, "delete", "pod/web-1", "deploy/web")
     assert result.stdout == 'pod "web-1" deleted\ndeployment.apps "web" deleted\n'
-    assert [key[2] for key in cluster.objects] == ["web-2"]
-    assert cluster.deletes == [b"", b""]
+    assert (cluster.names("pods"), cluster.names("deployments")) == (["web-2"], [])
 
 
 def test_it_waits_until_the_pod_is_gone() -> None:
-    cluster = pods("web-1")
-    cluster.graceful = True
+    cluster = pods("web-1", node="n1")
     steps: list[str] = []
 
     def still_stopping() -> None:
-        steps.append("stopping")
+        steps.append(cluster.one("pods", "web-1")["metadata"]["deletionTimestamp"])
         cluster.put(cluster.one("pods", "web-1") | {"status": {"phase": "Running"}})
 
     cluster.on_idle = [still_stopping, cluster.break_watches, lambda: cluster.remove("pods", "web-1")]
     result = run(cluster, "delete", "pod", "web-1")
     assert (result.stdout, result.exit_code) == ('pod "web-1" deleted\n', 0)
-    assert steps == ["stopping"]
-    assert cluster.objects == {}
+    assert len(steps) == 1
+    assert not cluster.exists("pods", "web-1")
     assert cluster.on_idle == []
 
 
 def test_a_new_object_of_the_same_name_is_not_waited_for() -> None:
-    cluster = pods("web-1")
-    cluster.graceful = True
+    cluster = pods("web-1", node="n1")
 
     def replaced() -> None:
         cluster.remove("pods", "web-1")
-        cluster.put(PodBuilder("web-1", "default").uid("another").build())
+        cluster.put(a_pod("web-1").uid("another").build())
         cluster.compact()
 
     cluster.on_idle = [replaced]
     assert run(cluster, "delete", "pod", "web-1").exit_code == 0
+    assert cluster.exists("pods", "web-1")
 
 
 def test_gone_while_the_history_was_lost() -> None:
-    cluster = pods("web-1")
-    cluster.graceful = True
+    cluster = pods("web-1", node="n1")
 
     def gone() -> None:
         cluster.remove("pods", "web-1")
@@ -65,24 +66,46 @@ def test_gone_while_the_history_was_lost() -> None:
 
 def test_without_waiting() -> None:
     for flag in ("--wait=false", "--no-wait"):
-        cluster = pods("web-1")
-        cluster.graceful = True
+        cluster = pods("web-1", node="n1")
         assert run(cluster, "delete", "pod", "web-1", flag).stdout == 'pod "web-1" deleted\n'
         assert "watch" not in cluster.verbs_called()
+        assert cluster.exists("pods", "web-1")
 
 
-def test_by_label_and_all() -> None:
-    cluster = pods("web-1", "web-2", "api-1")
+def test_by_label_field_and_all() -> None:
+    cluster = pods("web-1", "web-2", "api-1", "api-2")
     assert run(cluster, "delete", "pods", "-l", "app=web").stdout == 'pod "web-1" deleted\npod "web-2" deleted\n'
+    by_field = run(cluster, "delete", "pods", "--field-selector=metadata.name=api-2")
+    assert by_field.stdout == 'pod "api-2" deleted\n'
     assert run(cluster, "delete", "pods,svc", "--all").stdout == 'pod "api-1" deleted\n'
+    assert {sent.verb for sent in cluster.calls} <= {"delete_collection", "watch"}
     nothing = run(cluster, "delete", "pods", "--all")
     assert (nothing.stdout, nothing.stderr, nothing.exit_code) == ("", "No resources found\n", 0)
 
 
+def test_of_every_namespace() -> None:
+    cluster = RegistryCluster(a_config_map("a").build(), a_config_map("b", "kube-public").build())
+    here = run(cluster, "delete", "cm", "--all")
+    assert here.stdout == 'configmap "a" deleted\n'
+    cluster.put(a_config_map("a").build())
+    everywhere = run(cluster, "delete", "cm", "--all", "-A")
+    assert everywhere.stdout == (
+        'configmap "a" deleted from default namespace\nconfigmap "b" deleted from kube-public namespace\n'
+    )
+    assert cluster.names("configmaps") == []
+
+
+def test_namespaces_go_one_by_one() -> None:
+    cluster = RegistryCluster(a_namespace("shop").labelled(team="blue").build())
+    result = run(cluster, "delete", "ns", "-l", "team=blue", "--wait=false")
+    assert result.stdout == 'namespace "shop" deleted\n'
+    assert "delete_collection" not in cluster.verbs_called()
+
+
 def test_the_objects_of_a_manifest() -> None:
-    cluster = FakeCluster(ServiceBuilder("web", "default").port(80).build())
+    cluster = RegistryCluster(a_service("web").port(80).build())
     manifest = "\n---\n".join(
-        f"apiVersion: v1\nkind: {kind}\nmetadata: {{name: web}}" for kind in ("Service", "ConfigMap")
+        f"apiVersion: v1\nkind: {kind}\nmetadata: {{name: web}}\nmisspelt: 1" for kind in ("Service", "ConfigMap")
     )
     result = run(cluster, "delete", "-f", "-", stdin=manifest)
     assert result.stdout == 'service "web" deleted\n'
@@ -92,24 +115,59 @@ def test_the_objects_of_a_manifest() -> None:
     assert (ignored.stderr, ignored.exit_code) == ("", 0)
 
 
-def test_options_travel() -> None:
+@pytest.mark.parametrize("all_of_them", [True, False])
+def test_options_travel(all_of_them: bool) -> None:
     def sent(*arguments: str) -> dict[str, object]:
         cluster = pods("web-1")
-        assert run(cluster, "delete", "pod", "web-1", *arguments).exit_code == 0
-        options: dict[str, object] = json.loads(cluster.deletes[0])
+        which = ("pods", "--all") if all_of_them else ("pod", "web-1")
+        assert run(cluster, "delete", *which, "--wait=false", *arguments).exit_code == 0
+        options: dict[str, object] = json.loads(cluster.calls[0].body or b"{}")
         return options
 
+    assert sent() == {}
     assert sent("--grace-period", "5") == {"gracePeriodSeconds": 5}
     assert sent("--grace-period=0") == {"gracePeriodSeconds": 1}
     assert sent("--now") == {"gracePeriodSeconds": 1}
     assert sent("--cascade", "orphan") == {"propagationPolicy": "Orphan"}
+    assert sent("--cascade=foreground") == {"propagationPolicy": "Foreground"}
     assert sent("--force") == {"gracePeriodSeconds": 0}
+    assert sent("--dry-run=server") == {"dryRun": ["All"]}
 
 
 def test_force_says_what_it_risks() -> None:
-    result = run(pods("web-1"), "delete", "pod", "web-1", "--force")
+    cluster = pods("web-1", node="n1")
+    result = run(cluster, "delete", "pod", "web-1", "--force")
     assert result.stdout == 'pod "web-1" force deleted\n'
     assert result.stderr.startswith("Warning: Immediate deletion does not wait for confirmation")
+    assert not cluster.exists("pods", "web-1")
+
+
+def test_dry_runs_delete_nothing() -> None:
+    cluster = pods("web-1", "web-2")
+    client = run(cluster, "delete", "pods", "--all", "--dry-run=client")
+    assert client.stdout == 'pod "web-1" deleted (dry run)\npod "web-2" deleted (dry run)\n'
+    for which in (("pods", "--all"), ("pod", "web-1", "web-2")):
+        server = run(cluster, "delete", *which, "--dry-run=server")
+        assert server.stdout == 'pod "web-1" deleted (server dry run)\npod "web-2" deleted (server dry run)\n'
+    assert cluster.names("pods") == ["web-1", "web-2"]
+    missing = run(cluster, "delete", "pod", "gone", "--dry-run=client")
+    assert (missing.stderr, missing.exit_code) == ('Error from server (NotFound): pods "gone" not found\n', 1)
+
+
+def test_names_alone() -> None:
+    assert run(pods("web-1"), "delete", "pod", "web-1", "-o", "name").stdout == "pod/web-1\n"
+
+
+def test_it_asks_first() -> None:
+    cluster = pods("web-1")
+    no = run(cluster, "delete", "pods", "--all", "-i", stdin="n\n")
+    assert no.stdout == "You are about to delete the following 1 resource(s):\npod/web-1\n"
+    assert no.stderr.endswith("deletion is cancelled\n")
+    assert cluster.names("pods") == ["web-1"]
+    assert run(cluster, "delete", "pods", "--all", "-i", stdin="").exit_code == 1
+    yes = run(cluster, "delete", "pods", "--all", "-i", stdin="y\n")
+    assert yes.stdout.endswith('pod "web-1" deleted\n')
+    assert cluster.names("pods") == []
 
 
 def test_what_makes_no_sense_is_refused() -> None:
@@ -117,7 +175,7 @@ def test_what_makes_no_sense_is_refused() -> None:
         cluster = pods("web-1")
         result = run(cluster, "delete", *arguments)
         assert result.exit_code == 1
-        assert len(cluster.objects) == 1
+        assert cluster.names("pods") == ["web-1"]
         return result.stderr
 
     assert error("pods") == "error: which of them? Give names, -l LABELS or --all\n"
@@ -125,3 +183,4 @@ def test_what_makes_no_sense_is_refused() -> None:
     assert error("pod", "web-1", "--force", "--grace-period=3").startswith("error: --force and --grace-period")
     assert error("pod", "web-1", "-f", "x.yaml").startswith("error: -f names the objects by itself")
     assert error("pod", "web-1", "--timeout", "soon").startswith("error: 'soon' is not a duration")
+    assert error("pods", "-l", "a b c").startswith("Error from server (BadRequest): unable to parse requirement")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from barque.api.errors import unavailable
+from barque.api.resources import RESOURCES
 from barque.api.types import core_v1, discovery_v1, meta_v1
+from barque.cli.describe_any import title
 from barque.cli.description import align
 from barque.client.verbs import Target
 from tests.support.builders import DeploymentBuilder, NodeBuilder, PodBuilder, ReplicaSetBuilder, ServiceBuilder
-from tests.unit.cli.fake_cluster import FakeCluster, run
+from tests.support.registry_cluster import RegistryCluster, run
 
 REVISION = "deployment.kubernetes.io/revision"
 
@@ -105,7 +108,7 @@ Events:
 
 def test_a_pod_with_its_events() -> None:
     pod = a_pod()
-    cluster = FakeCluster(
+    cluster = RegistryCluster(
         pod,
         an_event("e1", pod, "Scheduled", "Successfully assigned default/web-1 to n1"),
         an_event("e2", pod, "Unhealthy", "Readiness probe failed", count=3, type="Warning"),
@@ -116,8 +119,34 @@ def test_a_pod_with_its_events() -> None:
     assert result.stdout == POD_PAGE
 
 
+def test_every_kind_of_volume_says_what_is_in_it() -> None:
+    some = [core_v1.KeyToPath(key="a", path="b/c")]
+    labels = core_v1.ObjectFieldSelector(fieldPath="metadata.labels")
+    downward = [core_v1.DownwardAPIVolumeFile(path="labels", fieldRef=labels)]
+    sources = [
+        core_v1.VolumeProjection(secret=core_v1.SecretProjection(name="s", items=some)),
+        core_v1.VolumeProjection(configMap=core_v1.ConfigMapProjection(name="c", optional=True)),
+        core_v1.VolumeProjection(serviceAccountToken=core_v1.ServiceAccountTokenProjection(path="token")),
+    ]
+    pod = (
+        PodBuilder("web-1", "default")
+        .volume("one", secret=core_v1.SecretVolumeSource(secretName="s", items=some))
+        .volume("two", persistentVolumeClaim=core_v1.PersistentVolumeClaimVolumeSource(claimName="data"))
+        .volume("three", downwardAPI=core_v1.DownwardAPIVolumeSource(items=downward))
+        .volume("four", projected=core_v1.ProjectedVolumeSource(sources=sources))
+        .build()
+    )
+    page = run(RegistryCluster(pod), "describe", "pod/web-1").stdout
+    shown = page[page.index("Volumes:") : page.index("QoS")] if "QoS" in page else page[page.index("Volumes:") :]
+    words = [line.split(":")[0].strip() for line in shown.splitlines()]
+    assert "    Items:\n      a -> b/c\n" in shown
+    assert "      metadata.labels -> labels\n" in shown
+    for word in ("ClaimName", "ReadOnly", "SecretName", "ConfigMapName", "TokenExpirationSeconds"):
+        assert word in words
+
+
 def test_a_pod_that_does_not_run_says_why() -> None:
-    cluster = FakeCluster(PodBuilder("web-1", "default").waiting("ImagePullBackOff", "no image web:9").build())
+    cluster = RegistryCluster(PodBuilder("web-1", "default").waiting("ImagePullBackOff", "no image web:9").build())
     page = run(cluster, "describe", "pod/web-1").stdout
     assert (
         "    State:          Waiting\n      Reason:       ImagePullBackOff\n      Message:      no image web:9\n"
@@ -127,7 +156,7 @@ def test_a_pod_that_does_not_run_says_why() -> None:
 
 
 def test_events_that_cannot_be_had_do_not_spoil_the_page() -> None:
-    cluster = FakeCluster(a_pod())
+    cluster = RegistryCluster(a_pod())
 
     def on_call(verb: str, target: Target) -> None:
         if target.resource.kind == "Event":
@@ -147,7 +176,9 @@ def test_a_deployment_with_its_replica_sets() -> None:
     old = ReplicaSetBuilder("web-1a", "default").replicas(3).has(3).owned_by(web).annotated({REVISION: "1"})
     new = ReplicaSetBuilder("web-2b", "default").replicas(1).has(1).owned_by(web).annotated({REVISION: "2"})
     done = ReplicaSetBuilder("web-0c", "default").replicas(0).owned_by(web).annotated({REVISION: "0"})
-    cluster = FakeCluster(web, old.build(), new.build(), done.build(), ReplicaSetBuilder("other", "default").build())
+    cluster = RegistryCluster(
+        web, old.build(), new.build(), done.build(), ReplicaSetBuilder("other", "default").build()
+    )
     page = run(cluster, "describe", "deploy", "web").stdout
     assert "Replicas:               3 desired | 1 updated | 4 total | 3 available | 1 unavailable\n" in page
     assert "RollingUpdateStrategy:  25% max unavailable, 25% max surge\n" in page
@@ -170,14 +201,14 @@ def test_a_service_with_its_endpoints() -> None:
         endpoints=endpoints,
     )
     web = ServiceBuilder("web", "default").cluster_ip("10.96.0.7").port(80, 8080, name="http", node_port=30080)
-    page = run(FakeCluster(web.build(), endpoint_slice), "describe", "svc", "web").stdout
+    page = run(RegistryCluster(web.build(), endpoint_slice), "describe", "svc", "web").stdout
     assert (
         "Port:                     http  80/TCP\n"
         "TargetPort:               8080/TCP\n"
         "NodePort:                 http  30080/TCP\n"
         "Endpoints:                10.244.0.3:8080,10.244.0.4:8080,10.244.0.5:8080 + 1 more...\n"
     ) in page
-    shown = run(FakeCluster(endpoint_slice), "describe", "endpointslice", "web-x").stdout
+    shown = run(RegistryCluster(endpoint_slice), "describe", "endpointslice", "web-x").stdout
     assert "  - Addresses:  10.244.0.2\n    Conditions:\n      Ready:    false\n    Hostname:   <unset>\n" in shown
 
 
@@ -185,18 +216,21 @@ def test_a_node_with_what_runs_on_it() -> None:
     node = NodeBuilder("n1").ready().address("10.0.0.1").pod_cidr("10.244.0.0/24").build()
     done = PodBuilder("done", "default").on("n1").requesting(cpu="1").succeeded().build()
     page = run(
-        FakeCluster(node, a_pod(), done, PodBuilder("elsewhere", "default").on("n2").build()), "describe", "no", "n1"
+        RegistryCluster(node, a_pod(), done, PodBuilder("elsewhere", "default").on("n2").build()),
+        "describe",
+        "no",
+        "n1",
     )
     assert (
         "Non-terminated Pods:  (1 in total)\n"
-        "  Namespace  Name   CPU Requests  Memory Requests  Age\n"
-        "  ---------  ----   ------------  ---------------  ---\n"
-        "  default    web-1  100m (2%)     0 (0%)           0s\n"
+        "  Namespace  Name   CPU Requests  CPU Limits  Memory Requests  Memory Limits  Age\n"
+        "  ---------  ----   ------------  ----------  ---------------  -------------  ---\n"
+        "  default    web-1  100m (2%)     0 (0%)      0 (0%)           0 (0%)         0s\n"
         "Allocated resources:\n"
-        "  Resource  Requests\n"
-        "  --------  --------\n"
-        "  cpu       100m (2%)\n"
-        "  memory    0 (0%)\n"
+        "  Resource  Requests   Limits\n"
+        "  --------  --------   ------\n"
+        "  cpu       100m (2%)  0 (0%)\n"
+        "  memory    0 (0%)     0 (0%)\n"
     ) in page.stdout
 
 
@@ -204,7 +238,7 @@ def test_a_secrets_values_are_never_shown() -> None:
     secret = core_v1.Secret(
         metadata=meta_v1.ObjectMeta(name="db", namespace="default"), type="Opaque", data={"password": "c2VjcmV0"}
     )
-    assert run(FakeCluster(secret), "describe", "secret", "db").stdout == (
+    assert run(RegistryCluster(secret), "describe", "secret", "db").stdout == (
         "Name:         db\nNamespace:    default\nLabels:       <none>\nAnnotations:  <none>\n\n"
         "Type:  Opaque\n\nData\n====\npassword:  6 bytes\n"
     )
@@ -212,14 +246,14 @@ def test_a_secrets_values_are_never_shown() -> None:
 
 def test_a_config_map() -> None:
     config = core_v1.ConfigMap(metadata=meta_v1.ObjectMeta(name="web", namespace="default"), data={"a": "x\ny\n"})
-    assert run(FakeCluster(config), "describe", "cm/web").stdout == (
+    assert run(RegistryCluster(config), "describe", "cm/web").stdout == (
         "Name:         web\nNamespace:    default\nLabels:       <none>\nAnnotations:  <none>\n\n"
         "Data\n====\na:\n----\nx\ny\n\n\nBinaryData\n====\n\nEvents:  <none>\n"
     )
 
 
 def test_names_may_be_cut_short_and_pages_are_apart() -> None:
-    pods = FakeCluster(*(PodBuilder(name, "default").build() for name in ("web-1", "web-2", "api-1")))
+    pods = RegistryCluster(*(PodBuilder(name, "default").build() for name in ("web-1", "web-2", "api-1")))
     result = run(pods, "describe", "pods", "web")
     assert [line for line in result.stdout.splitlines() if line.startswith("Name:")] == [
         "Name:             web-1",
@@ -228,14 +262,14 @@ def test_names_may_be_cut_short_and_pages_are_apart() -> None:
     assert "\n\n\nName:" in result.stdout
     missing = run(pods, "describe", "pods", "db")
     assert (missing.stderr, missing.exit_code) == ('Error from server (NotFound): pods "db" not found\n', 1)
-    assert run(FakeCluster(), "describe", "pods").stderr == "No resources found in default namespace.\n"
+    assert run(RegistryCluster(), "describe", "pods").stderr == "No resources found in default namespace.\n"
 
 
 def test_last_applied_is_not_shown_and_long_annotations_are_cut() -> None:
     pod = PodBuilder("web-1", "default").annotated(
         {"kubectl.kubernetes.io/last-applied-configuration": "{}", "note": "x" * 200, "a": "b"}
     )
-    page = run(FakeCluster(pod.build()), "describe", "pod/web-1").stdout
+    page = run(RegistryCluster(pod.build()), "describe", "pod/web-1").stdout
     assert f"Annotations:      a: b\n                  note:\n                    {'x' * 139}...\n" in page
     assert "last-applied" not in page
 
@@ -247,3 +281,64 @@ def test_columns_are_as_wide_as_their_neighbours_need() -> None:
         "one",
         "x  y",
     ]
+
+
+def test_a_pod_template() -> None:
+    made = {"name": "web", "namespace": "default", "labels": {"app": "web"}}
+    template = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "main", "image": "web:1"}]}}
+    cluster = RegistryCluster({"apiVersion": "v1", "kind": "PodTemplate", "metadata": made, "template": template})
+    page = run(cluster, "describe", "podtemplate", "web").stdout
+    assert page.startswith("Name:         web\nNamespace:    default\nLabels:       app=web\nAnnotations:  <none>\n")
+    assert "Pod Template:\n  Labels:  app=web\n  Containers:\n    main:\n" in page
+    assert page.splitlines()[-1].split() == ["Events:", "<none>"]
+
+
+def test_a_kind_without_a_page_of_its_own_is_shown_field_by_field() -> None:
+    spec = {"holderIdentity": "n1", "leaseDurationSeconds": 40, "renewTime": "2026-01-01T00:00:00.000000Z"}
+    made = {"name": "n1", "namespace": "default", "uid": "u-1", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    cluster = RegistryCluster({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": made, "spec": spec})
+    page = run(cluster, "describe", "lease/n1").stdout
+    assert page == (
+        "Name:         n1\n"
+        "Namespace:    default\n"
+        "Labels:       <none>\n"
+        "Annotations:  <none>\n"
+        "API Version:  coordination.k8s.io/v1\n"
+        "Kind:         Lease\n"
+        "Metadata:\n"
+        "  Creation Timestamp:  2026-01-01T00:00:00Z\n"
+        f"  Resource Version:    {cluster.one('leases', 'n1')['metadata']['resourceVersion']}\n"
+        "  UID:                 u-1\n"
+        "Spec:\n"
+        "  Holder Identity:         n1\n"
+        "  Lease Duration Seconds:  40\n"
+        "  Renew Time:              2026-01-01T00:00:00.000000Z\n"
+        "Events:                    <none>\n"
+    )
+
+
+def test_every_served_kind_has_a_page() -> None:
+    for resource in RESOURCES:
+        if resource.storage != "store":
+            continue
+        name = {"name": "x", "namespace": "default"} if resource.namespaced else {"name": "x"}
+        cluster = RegistryCluster({"apiVersion": resource.api_version, "kind": resource.kind, "metadata": name})
+        page = run(cluster, "describe", resource.plural, "x")
+        assert (page.exit_code, page.stdout.splitlines()[0].split()) == (0, ["Name:", "x"]), resource.kind
+
+
+def test_some_are_missing_and_the_others_are_shown(tmp_path: Path) -> None:
+    cluster = RegistryCluster(PodBuilder("web-1", "default").build())
+    result = run(cluster, "describe", "pod/gone", "pod/web-1")
+    assert result.stdout.startswith("Name:             web-1\n")
+    assert (result.stderr, result.exit_code) == ('Error from server (NotFound): pods "gone" not found\n', 1)
+    manifest = tmp_path / "web.yaml"
+    manifest.write_text("{apiVersion: v1, kind: Pod, metadata: {name: web-1}}")
+    assert run(cluster, "describe", "-f", str(manifest)).stdout == run(cluster, "describe", "po", "web-1").stdout
+
+
+def test_field_names_in_words() -> None:
+    names = ("holderIdentity", "podIP", "podIPs", "uid", "apiVersion", "clusterIPs", "x-y", "TTLSeconds", "name2")
+    assert [title(name) for name in names] == [
+        "Holder Identity", "Pod IP", "Pod I Ps", "UID", "API Version", "Cluster I Ps", "X Y", "TTL Seconds", "Name2",
+    ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from barque.cli.manifests import parse, read_documents
+from barque.cli.manifests import parse, read_documents, select
 from barque.cli.output import CliError, to_yaml
 
 MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}\n"
@@ -120,12 +120,47 @@ def test_not_an_object(tmp_path: Path) -> None:
 
 def test_unknown_kinds_come_with_a_hint(tmp_path: Path) -> None:
     said = refusal(tmp_path, "apiVersion: apps/v1\nkind: Deploymnt\nmetadata: {name: web}\n")
-    assert said.startswith(
-        'm.yaml:1: Deploymnt "web": barque does not serve kind Deploymnt of apps/v1; did you mean Deployment'
+    assert said == (
+        'm.yaml:1: Deploymnt "web": no matches for kind "Deploymnt" in version "apps/v1"; did you mean Deployment?'
     )
-    assert "does not serve kind CronJob of batch/v1" in refusal(
-        tmp_path, "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: x}\n"
+    old = refusal(tmp_path, "apiVersion: extensions/v1beta1\nkind: Deployment\nmetadata: {name: web}\n")
+    assert (
+        'no matches for kind "Deployment" in version "extensions/v1beta1"; did you mean Deployment of apps/v1?' in old
     )
+    later = refusal(tmp_path, "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: x}\n")
+    assert later.startswith(
+        'm.yaml:1: CronJob "x": no matches for kind "CronJob" in version "batch/v1": barque does not'
+    )
+
+
+def test_binary_data_is_told_from_text(tmp_path: Path) -> None:
+    assert fault(b"\x7fELF\x02\x01\x01\0\0") == "m.yaml: binary data, not a manifest (a null byte at 7)"
+    assert values("a: ü\n".encode("utf-16")) == [{"a": "ü"}]
+
+
+def test_only_the_identity_matters_to_some_verbs(tmp_path: Path) -> None:
+    file = tmp_path / "m.yaml"
+    file.write_text(MAP % "a" + "dta: {}\n")
+    (document,) = read_documents([str(file)], validation="")
+    assert (document.name, document.namespace, document.resource.kind) == ("a", "", "ConfigMap")
+    file.write_text(MAP % "a" + "dta: {}\n")
+    (warned,) = read_documents([str(file)], validation="Warn")
+    assert warned.warnings == ['unknown field "dta"']
+    file.write_text(MAP % "[a]")
+    with pytest.raises(CliError, match=r'metadata.name: expected string, got \["a"\]'):
+        read_documents([str(file)])
+
+
+def test_selected_by_label(tmp_path: Path) -> None:
+    file = tmp_path / "m.yaml"
+    file.write_text(MAP % "a, labels: {app: web}" + "---\n" + MAP % "b")
+    documents = read_documents([str(file)])
+    assert [d.name for d in select(documents, "app in (web, api)")] == ["a"]
+    assert select(documents, "") == documents
+    with pytest.raises(CliError, match=r"^no object of the manifests has the labels app=gone$"):
+        select(documents, "app=gone")
+    with pytest.raises(CliError, match=r"unable to parse requirement"):
+        select(documents, "a b c")
 
 
 def test_wrong_types_are_named_by_path(tmp_path: Path) -> None:

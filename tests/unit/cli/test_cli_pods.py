@@ -10,7 +10,7 @@ import pytest
 from barque.cli.commands.logs import MAX_LINE_BYTES, Lines
 from barque.proto import pods_pb2
 from tests.support.builders import DeploymentBuilder, PodBuilder
-from tests.unit.cli.fake_cluster import FakeCluster, run
+from tests.support.registry_cluster import RegistryCluster, run
 
 
 class FakePods:
@@ -32,9 +32,9 @@ class FakePods:
             yield output
 
 
-def cluster_of(pods: FakePods, *more: Any) -> FakeCluster:
+def cluster_of(pods: FakePods, *more: Any) -> RegistryCluster:
     web = (PodBuilder(f"web-{n}", "default").labelled(app="web").on("n1") for n in (1, 2))
-    cluster = FakeCluster(*(pod.running().build() for pod in web), *more)
+    cluster = RegistryCluster(*(pod.running().build() for pod in web), *more)
     cluster.pods = pods
     return cluster
 

@@ -103,7 +103,7 @@ async def test_is_not_synced_until_the_first_list_succeeds(verbs: FakeVerbs, sta
 async def test_pauses_grow_to_their_limit_with_jitter(verbs: FakeVerbs, start: Start, clock: FakeClock) -> None:
     verbs.down = True
     informer = await start()
-    pauses = [informer._next_pause() for _ in range(12)]
+    pauses = [informer._reflector._next_pause() for _ in range(12)]
     assert pauses == sorted(pauses)
     assert pauses[-1] == pytest.approx(3.0 * 0.75)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from barque.client import pki, profile
-from barque.client.profile import Profile, ProfileError
+from barque.client.profile import Contexts, Profile, ProfileError
 
-IDENTITY = pki.create_authority(datetime.datetime.now(datetime.UTC)).identity(
-    pki.ADMIN, datetime.datetime.now(datetime.UTC)
-)
+NOW = datetime.datetime.now(datetime.UTC)
+IDENTITY = pki.create_authority(NOW).identity(pki.ADMIN, NOW)
+OTHER = pki.create_authority(NOW).identity(pki.ADMIN, NOW)
 
 
 def test_a_profile_survives_its_file_which_only_the_owner_reads(tmp_path: Path) -> None:
@@ -45,17 +45,72 @@ GOOD = profile.render(Profile.of(["m:7443"], IDENTITY))
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("masters: [", "is not YAML: line 1: "),
+        ("masters: [", r"is not YAML: line \d: "),
         ("", "is not usable: Expected `object`, got `null`"),
         ("masters: [m:1]\n", "missing required field `ca`"),
         (GOOD.replace("masters", "master"), "unknown field `master`|missing required field `masters`"),
         (GOOD.replace("- m:7443", "- m:port"), "'m:port' is not host:port"),
         (GOOD.replace("- m:7443", "- m:99999"), "'m:99999' is not host:port"),
         (GOOD.replace("\n- m:7443", " []"), "masters is empty"),
-        (GOOD.replace("BEGIN PRIVATE KEY", "BEGIN A KEY"), "here: not a usable certificate and key"),
+        (GOOD.replace("BEGIN PRIVATE KEY", "BEGIN A KEY"), "config: not a usable certificate and key"),
+        ("contexts: {}\ncurrent-context: x\n", 'no context exists with the name: "x"'),
+        ("contexts: {a: {}}\n", r"missing required field `masters` - at `\$.contexts\[...\]`"),
+        ("contexts: {}\n", "current-context is not set: .* chooses one \\(there is none\\)"),
     ],
 )
-def test_a_spoilt_profile_is_refused_in_one_line(text: str, message: str) -> None:
+def test_a_spoilt_profile_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "config"
+    path.write_text(text)
     with pytest.raises(ProfileError, match=message) as failed:
-        profile.parse(text, "here")
+        profile.load(path)
     assert "\n" not in str(failed.value)
+
+
+# --- several clusters in one file
+
+
+def test_clusters_stand_beside_each_other_and_the_newest_is_current(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    profile.remember(path, "lab", Profile.of(["10.0.0.1"], IDENTITY, cluster="lab"))
+    profile.remember(path, "home", Profile.of(["10.1.0.1"], OTHER, cluster="home"))
+    assert profile.load(path).cluster == "home"
+    assert profile.load(path, "lab").cluster == "lab"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with pytest.raises(ProfileError, match='no context exists with the name: "shop"'):
+        profile.load(path, "shop")
+
+
+def test_a_file_of_one_profile_is_a_context_of_its_clusters_name(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    Profile.of(["10.0.0.1"], IDENTITY, cluster="lab", namespace="shop").save(path)
+    assert profile.load(path, "lab").namespace == "shop"
+    profile.remember(path, "home", Profile.of(["10.1.0.1"], OTHER))
+    assert sorted(profile.load_contexts(path).contexts) == ["home", "lab"]
+
+
+def test_another_clusters_context_is_never_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    profile.remember(path, "lab", Profile.of(["10.0.0.1"], IDENTITY))
+    before = path.read_text()
+    with pytest.raises(ProfileError, match=r'context "lab" is another cluster\'s \(10.0.0.1:7443\): rename it'):
+        profile.remember(path, "lab", Profile.of(["10.1.0.1"], OTHER))
+    assert path.read_text() == before
+
+
+def test_what_is_new_about_a_cluster_is_taken_over_and_its_namespace_stays(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    profile.remember(path, "lab", Profile.of(["10.0.0.1"], IDENTITY, namespace="shop"))
+    profile.remember(path, "lab", Profile.of(["10.0.0.9"], IDENTITY))  # its master moved
+    assert (profile.load(path).masters, profile.load(path).namespace) == (["10.0.0.9:7443"], "shop")
+    profile.remember(path, "lab", Profile.of(["10.0.0.9"], OTHER))  # a new cluster answers at its address
+    assert profile.load(path).identity == OTHER
+
+
+def test_a_cluster_is_forgotten_and_the_file_goes_with_the_last(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    profile.remember(path, "lab", Profile.of(["10.0.0.1"], IDENTITY))
+    profile.remember(path, "home", Profile.of(["10.1.0.1"], OTHER))
+    profile.forget(path, OTHER.ca_pem.decode())
+    assert profile.load_contexts(path) == Contexts({"lab": Profile.of(["10.0.0.1"], IDENTITY)}, "")
+    profile.forget(path, IDENTITY.ca_pem.decode())
+    assert not path.exists()

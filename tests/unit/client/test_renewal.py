@@ -104,3 +104,16 @@ def test_an_answer_for_someone_else_is_refused() -> None:
         renewed(old, request, authority.identity(ADMIN, clock.wall()).cert_pem)
     with pytest.raises(PkiError, match="does not last longer"):
         renewed(old, request, authority.sign(key, ADMIN, clock.wall() - datetime.timedelta(days=10)))
+
+
+async def test_servers_hear_of_an_identity_once_and_only_when_it_has_changed() -> None:
+    clock = FakeClock()
+    issuer, saved = Issuer(clock), []
+    async with running(issuer, saved) as renewing:
+        changes, others = renewing.server_changes(), renewing.server_changes()
+        assert [changes(), changes()] == [None, None]
+        await clock.advance(1)
+        await renewing.renew_now()
+        assert changes() is not None
+        assert changes() is None
+        assert others() is not None

@@ -141,5 +141,7 @@ async def test_a_controller_that_breaks_is_named(plane: ControlPlane) -> None:
     plane.manager.keyed[3].reconcile = broken  # type: ignore[method-assign]
     plane.verbs.put(a_namespace())
     plane.manager.keyed[3].queue.add("team")
-    with pytest.raises(Exception, match=r"^namespace failed: ZeroDivisionError: oops .*while reconciling team"):
-        await plane.manager.run()
+    with pytest.raises(
+        Exception, match=r"^controllers/namespace failed: ZeroDivisionError: oops .*while reconciling team"
+    ):
+        await plane.run()

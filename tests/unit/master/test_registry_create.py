@@ -39,7 +39,7 @@ async def test_the_system_s_fields_are_not_the_creator_s_to_say() -> None:
     assert made["metadata"]["uid"] != "mine"
     assert made["metadata"]["generation"] == 1
     assert "deletionTimestamp" not in made["metadata"]
-    assert "managedFields" not in made["metadata"]
+    assert [owner["operation"] for owner in made["metadata"]["managedFields"]] == ["Update"]
     assert made["status"] == {"phase": "Pending", "qosClass": "BestEffort"}
 
 
@@ -184,7 +184,7 @@ async def test_events_go_to_the_bus_and_still_need_their_namespace() -> None:
     assert (await refusal(bench.create("events", event, "nowhere"))).code == 404
 
 
-async def test_the_field_manager_is_accepted() -> None:
+async def test_the_field_manager_that_is_named_owns_what_it_made() -> None:
     bench = await a_bench()
-    made = await bench.create("configmaps", config(), field_manager="me")
-    assert "managedFields" not in made["metadata"]
+    made = await bench.create("configmaps", config() | {"data": {"a": "b"}}, field_manager="me")
+    assert [(owner["manager"], owner["operation"]) for owner in made["metadata"]["managedFields"]] == [("me", "Update")]

@@ -146,7 +146,7 @@ async def test_merge_and_strategic_patches_differ_in_lists() -> None:
 @pytest.mark.parametrize(
     ("kind", "patch", "code", "words"),
     [
-        ("application/json-patch+json", b"[]", 415, "accepted media types include: application/merge-patch+json"),
+        ("application/xml", b"{}", 415, "accepted media types include: application/json-patch+json"),
         (MERGE_PATCH, b"nonsense", 400, "not JSON"),
         (MERGE_PATCH, b"[1]", 400, "must be a JSON object"),
         (STRATEGIC_MERGE_PATCH, b'{"spec":{"replica":1}}', 400, 'unknown field "spec.replica"'),

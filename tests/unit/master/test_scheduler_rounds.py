@@ -11,6 +11,8 @@ import pytest
 from barque.api import conditions
 from barque.api.errors import ApiError, unavailable
 from barque.api.types.core_v1 import Event, Node, Pod
+from barque.client.informers import Informers
+from barque.client.supervise import run_all
 from barque.client.verbs import Create, Write
 from barque.master.scheduler.scheduler import Scheduler
 from tests.support.clock import FakeClock, settle
@@ -22,11 +24,12 @@ class Yard:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.verbs = FakeVerbs(self.clock)
-        self.scheduler = Scheduler(self.verbs.client, self.clock)
+        self.informers = Informers(self.verbs.client, self.clock)
+        self.scheduler = Scheduler(self.verbs.client, self.informers, self.clock)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self.scheduler.run())
+        task = asyncio.create_task(run_all({"informers": self.informers.run(), "rounds": self.scheduler.run()}))
         await settle()
         try:
             yield

@@ -247,7 +247,7 @@ def test_objects_share_equal_labels_and_leave_nothing_behind() -> None:
     assert len(shared) == 1
     machine.apply([a_pod(f"p{n}").delete() for n in range(3)])
     assert len(machine) == 0
-    assert machine.view().objects == []
+    assert list(machine.view().objects) == []
 
 
 def test_a_view_is_not_touched_by_what_comes_later() -> None:

@@ -18,7 +18,7 @@ from barque.master.store.port import (
     StoreUnavailableError,
 )
 from tests.support.clock import FakeClock, settle
-from tests.support.store import Reading, a_pod, a_service
+from tests.support.store import Reading, a_pod, a_service, words
 
 web = a_pod("web")
 
@@ -166,8 +166,8 @@ async def test_a_bookmark_never_runs_ahead_of_what_was_delivered() -> None:
         await ship.clock.advance(1)
     second = await anext(watch)
     third = await anext(watch)
-    assert [e.revision for e in [*first, *second, *third]] == [*range(1, 1001), 1000, *range(1001, 1301)]
-    assert second[-1].type == "BOOKMARK"
+    assert words(second) == ["BOOKMARK 500"]
+    assert [e.revision for e in [*first, *third, *await anext(watch)]] == list(range(1, 1301))
     bookmarks.cancel()
 
 
@@ -187,6 +187,76 @@ async def test_a_slow_watcher_is_cut_off_and_may_resume() -> None:
     await settle()
     assert [e.revision for e in resumed.events] == list(range(2, 13))
     await fast.stop()
+    await resumed.stop()
+
+
+async def test_what_waits_for_a_watcher_is_bounded_in_bytes_too() -> None:
+    ship = Ship(HubSettings(watcher_bytes=5000))
+    slow = ship.hub.watch("pods", 0)
+    ship.apply(web.put())
+    await anext(slow)
+    for n in range(6):
+        ship.apply(web.sized(1000 + n).put())
+    with pytest.raises(SlowWatcherError, match="5000 bytes behind"):
+        await anext(slow)
+
+
+async def test_watchers_with_equal_filters_get_the_same_batch() -> None:
+    ship = Ship()
+    here = Filter(namespace="default")
+    watches = [ship.hub.watch("pods", 0, selected) for selected in (here, Filter(namespace="default"), Filter())]
+    gathered = asyncio.gather(*(anext(watch) for watch in watches))
+    await settle()
+    ship.apply(web.put(), a_pod("db").put())
+    first, second, other = await gathered
+    assert first is second
+    assert first is not other
+    assert words(first) == words(other) == ["ADDED web 1", "ADDED db 2"]
+    first.memo["wire"] = b"encoded once"
+    assert second.memo == {"wire": b"encoded once"}
+    for watch in watches:
+        await watch.aclose()  # type: ignore[attr-defined]
+    assert ship.hub.watchers == 0
+    assert ship.hub._interests == {}
+
+
+async def test_a_selector_runs_once_for_all_who_share_it_and_never_in_a_publish() -> None:
+    ship = Ship()
+    asked: list[str] = []
+
+    def blue(labels: dict[str, str], fields: dict[str, str]) -> bool:
+        asked.append(fields["metadata.name"])
+        return labels.get("colour") == "blue"
+
+    readings = [ship.watch(selected=Filter(matches=blue)) for _ in range(20)]
+    await settle()
+    ship.apply(web.labelled(colour="blue").put())
+    assert asked == []
+    await settle()
+    assert asked == ["web"]
+    assert all(reading.said == ["ADDED web 1"] for reading in readings)
+    for reading in readings:
+        await reading.stop()
+
+
+async def test_after_a_restart_every_watch_ends_and_none_resumes_from_before() -> None:
+    ship = Ship()
+    ship.apply(web.put())
+    readings = [ship.watch(), Reading(ship.hub.changes(0)), ship.watch(500)]
+    await settle()
+    ship.machine = StateMachine(1000)
+    ship.hub.restart(1000)
+    for reading in readings:
+        assert isinstance(await reading.ended(), HistoryGoneError)
+    with pytest.raises(HistoryGoneError):
+        await anext(ship.hub.watch("pods", 999))
+    with pytest.raises(HistoryGoneError):
+        ship.hub.superseded("pods", 1)
+    resumed = ship.watch(1000)
+    await settle()
+    ship.apply(web.put())
+    await settle()
+    assert resumed.said == ["ADDED web 1001"]
     await resumed.stop()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import google_crc32c
@@ -31,7 +32,9 @@ from barque.master.store.recovery import recover
 from barque.master.store.segment import HEADER_BYTES
 from barque.master.store.snapshot import (
     End,
+    Head,
     Objects,
+    Section,
     SnapshotFile,
     SnapshotWriter,
     encode_sections,
@@ -41,9 +44,17 @@ from barque.master.store.snapshot import (
 )
 from tests.support.clock import FakeClock
 from tests.support.faulty_disk import FaultyDisk
-from tests.support.store import Reading, a_pod, a_service
+from tests.support.store import Reading, a_pod, a_ring, a_service
 
 SMALL = Settings(segment_bytes=20_000, snapshot_log_bytes=50_000)
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """A directory with room beside it for the key ring."""
+    store = tmp_path / "store"
+    store.mkdir()
+    return store
 
 
 def a_full_machine() -> StateMachine:
@@ -57,15 +68,22 @@ def a_full_machine() -> StateMachine:
 
 def saved(path: Path, machine: StateMachine, index: int = 3002, cluster_id: str = "c") -> SnapshotFile:
     writer = SnapshotWriter(path, Disk(), index)
-    for section in encode_sections(machine.view(), index, 0, cluster_id):
+    for section in sections_of(machine, path, index, cluster_id):
         writer.add(section)
-    writer.finish()
-    return SnapshotFile(writer.path, index)
+    return writer.finish()
+
+
+def sections_of(machine: StateMachine, path: Path, index: int = 1, cluster_id: str = "c") -> Iterator[bytes]:
+    return encode_sections(machine.view(), Head(index, 0, machine.revision, cluster_id), a_ring(path.parent / "keys"))
+
+
+def read(file: SnapshotFile) -> Iterator[Section]:
+    return read_sections(file.path, file.path.read_bytes(), a_ring(file.path.parents[1] / "keys"))
 
 
 def loaded(file: SnapshotFile) -> StateMachine:
     machine = StateMachine()
-    for section in read_sections(file, Disk()):
+    for section in read(file):
         load_section(machine, section)
     return machine
 
@@ -79,15 +97,15 @@ def test_a_snapshot_holds_the_whole_state(tmp_path: Path) -> None:
 
 def test_a_snapshot_is_encoded_in_slices_and_is_small(tmp_path: Path) -> None:
     machine = a_full_machine()
-    sections = list(encode_sections(machine.view(), 1, 0, "c"))
+    sections = list(sections_of(machine, tmp_path))
     assert max(map(len, sections)) < 600_000
-    assert sum(isinstance(s, Objects) for s in read_sections(saved(tmp_path, machine), Disk())) > 5
+    assert sum(isinstance(s, Objects) for s in read(saved(tmp_path, machine))) > 5
     assert saved(tmp_path, machine).path.stat().st_size < sum(map(len, sections)) / 4
 
 
 def test_a_snapshot_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     writer = SnapshotWriter(tmp_path, Disk(), 7)
-    writer.add(next(encode_sections(StateMachine().view(), 7, 0, "c")))
+    writer.add(next(sections_of(StateMachine(), tmp_path, 7)))
     assert [p.suffix for p in tmp_path.iterdir()] == [".tmp"]
     assert find_snapshots(tmp_path, Disk()) == []
     assert list(tmp_path.iterdir()) == []
@@ -116,10 +134,10 @@ def test_a_newer_snapshot_is_refused(tmp_path: Path) -> None:
 
 def test_the_end_of_a_snapshot_counts_its_objects(tmp_path: Path) -> None:
     writer = SnapshotWriter(tmp_path, Disk(), 1)
-    writer.add(msgspec.msgpack.encode(End(1)))
-    writer.finish()
+    for section in (Head(1, 0, 1, "c"), End(1)):
+        writer.add(msgspec.msgpack.encode(section))
     with pytest.raises(CorruptFileError, match="its end is missing"):
-        loaded(SnapshotFile(writer.path, 1))
+        loaded(writer.finish())
 
 
 def test_an_entry_reads_back_as_it_was() -> None:
@@ -134,8 +152,8 @@ def test_an_entry_reads_back_as_it_was() -> None:
 
 
 def test_an_entry_of_a_newer_format_is_named() -> None:
-    for newer in ([2, []], [2, "something else"]):
-        with pytest.raises(NewerFormatError, match="a log entry has format 2"):
+    for newer in ([3, []], [3, "something else"]):
+        with pytest.raises(NewerFormatError, match="a log entry has format 3"):
             decode_entry(msgspec.msgpack.encode(newer))
 
 
@@ -161,8 +179,8 @@ async def store_at(path: Path, settings: Settings = SMALL, disk: Disk | None = N
 
 
 async def saving_done(store: LogSingle) -> None:
-    while store._saving is not None:
-        await asyncio.wait([store._saving])
+    while store._upkeep.task is not None:
+        await asyncio.wait([store._upkeep.task])
 
 
 async def filled(path: Path, rounds: int = 10) -> LogSingle:
@@ -176,13 +194,13 @@ async def filled(path: Path, rounds: int = 10) -> LogSingle:
 
 async def test_two_snapshots_are_kept_and_the_log_stays_bounded(tmp_path: Path) -> None:
     store = await filled(tmp_path)
-    state = store._machine.view()
+    state = store.machine.view()
     await store.close()
     snapshots = find_snapshots(tmp_path, Disk())
     assert [s.index for s in snapshots] == [9, 10]
     assert sum(f.stat().st_size for f in tmp_path.glob("*.wal")) < 3 * SMALL.snapshot_log_bytes
     store = await store_at(tmp_path)
-    assert store._machine.view() == state
+    assert store.machine.view() == state
     assert store.cluster_id == "c"
     reading = Reading(store.watch("pods", 450))
     assert (await reading.until(50))[0] == "ADDED p9-0 451"
@@ -208,12 +226,12 @@ async def test_one_snapshot_that_does_not_read_costs_nothing_but_history(
     tmp_path: Path, which: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = await filled(tmp_path)
-    state = store._machine.view()
+    state = store.machine.view()
     await store.close()
     file = find_snapshots(tmp_path, Disk())[which].path
     file.write_bytes(file.read_bytes()[:-3])
     store = await store_at(tmp_path)
-    assert store._machine.view() == state
+    assert store.machine.view() == state
     assert (f"{file} is damaged" in caplog.text) == (which == 0)
     await store.close()
 
@@ -293,7 +311,7 @@ async def test_a_snapshot_that_fails_is_said_and_tried_again_later(
     assert "snapshot at entry 1: [Errno 5] Input/output error; the log grows until one succeeds" in caplog.text
     disk.failing = set()
     await store.commit([a_pod("a").put()])
-    assert store._saving is None
+    assert store._upkeep.task is None
     await clock.advance(31)
     await store.commit([a_pod("b").put()])
     await saving_done(store)
@@ -393,11 +411,13 @@ async def test_a_directory_is_held_by_one(tmp_path: Path) -> None:
 
 def test_recovery_fills_the_hub(tmp_path: Path) -> None:
     directory = open_directory(tmp_path, Disk(), lambda: "c")
-    recovered = recover(directory, Disk(), Hub(FakeClock()), 1 << 20)
+    ring = a_ring(tmp_path.parent / "keys")
+    recovered = recover(directory, Disk(), Hub(FakeClock()), ring, 1 << 20)
     recovered.wal.append([encode_entry([a_pod("a").put(), a_pod("b").put()])[0]])
     recovered.wal.close()
+    directory.keep_identity()
     hub = Hub(FakeClock())
-    recovered = recover(directory, Disk(), hub, 1 << 20)
+    recovered = recover(directory, Disk(), hub, ring, 1 << 20)
     assert (hub.revision, recovered.machine.revision) == (2, 2)
     assert recovered.unsaved_bytes > 0
     recovered.wal.close()

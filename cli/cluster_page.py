@@ -1,0 +1,78 @@
+"""The page of `cluster status`. Pure: a master's answer and the profile in, text out."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from barque.api import timestamps
+from barque.api.columns.age import human_duration
+from barque.cli.description import Page
+from barque.cli.snapshots import size_text
+from barque.cli.tables import render as table
+from barque.client.pki import PkiError
+from barque.client.profile import Profile
+
+# An fsync of a healthy SSD takes a few milliseconds; beyond these, writes feel it and an election may.
+SLOW_FSYNC_MS = 25.0
+BAD_FSYNC_MS = 100.0
+# No callback should hold a master's event loop longer.
+STALL_MS = 100.0
+# Certificates renew themselves long before; one that is this near its end has not.
+ENDING = datetime.timedelta(days=30)
+
+
+def render(reply: Any, profile: Profile, now: datetime.datetime) -> str:
+    """`reply` is a StatusReply."""
+    page = Page()
+    page.field(0, "Cluster", reply.cluster_id)
+    page.field(0, "Version", reply.version)
+    page.field(0, "Revision", reply.revision)
+    if reply.HasField("store"):
+        _store(page, reply.store, now)
+    _certificates(page, profile, now)
+    members = [[m.name, m.address, "leader" if m.leader else "follower"] for m in reply.members]
+    text = page.render() + "\n" + table(["Master", "Address", "Role"], members)
+    if reply.components:
+        rows = [[c.name, "ok" if c.healthy else "failing", c.message] for c in reply.components]
+        text += "\n" + table(["Part", "State", "Message"], rows)
+    return text
+
+
+def _store(page: Page, store: Any, now: datetime.datetime) -> None:
+    page.field(0, "Objects", store.objects)
+    page.field(0, "On disk", f"log {size_text(store.log_bytes)}, snapshot {size_text(store.snapshot_bytes)}")
+    page.field(0, "Fsync", f"{_ms(store.fsync_p50_ms)} p50, {_ms(store.fsync_p99_ms)} p99{_slow(store.fsync_p99_ms)}")
+    stalled = "; something holds it up, answers are late" if store.loop_stall_max_ms > STALL_MS else ""
+    page.field(0, "Loop stall", f"{_ms(store.loop_stall_max_ms)} at most{stalled}")
+    if store.key_id:
+        made = timestamps.parse(store.key_created)
+        age = f", {human_duration((now - made).total_seconds())} old" if made is not None else ""
+        page.field(0, "Secrets' key", f"{store.key_id}{age}")
+
+
+def _slow(p99_ms: float) -> str:
+    if p99_ms > BAD_FSYNC_MS:
+        return "; the disk is too slow: every write waits for it"
+    return "; the disk is slow" if p99_ms > SLOW_FSYNC_MS else ""
+
+
+def _ms(value: float) -> str:
+    return f"{value:.1f} ms"
+
+
+def _certificates(page: Page, profile: Profile, now: datetime.datetime) -> None:
+    """When the user's own certificate and the cluster's CA end."""
+    for name, pem in (("Your certificate", profile.cert), ("Cluster's CA", profile.ca)):
+        try:
+            expires = _expires(pem)
+        except (PkiError, ValueError):
+            continue
+        warning = "; it has ended" if expires < now else "; soon" if expires - now < ENDING else ""
+        page.field(0, name, f"ends {expires:%Y-%m-%d}{warning}")
+
+
+def _expires(pem: str) -> datetime.datetime:
+    from cryptography import x509
+
+    return x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc

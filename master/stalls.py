@@ -1,0 +1,62 @@
+"""How long the event loop was held: a timer that measures how late it is woken.
+
+Rule 8 of the house bounds what one callback may take; `StallMonitor.run`, a task of the daemon, is how anyone sees
+whether it holds. It costs a hundred wake-ups a second and a fixed table of counts.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import NamedTuple
+
+from barque.client.clock import Clock
+
+# How often the loop is asked. A callback that holds it for `h` delays the next answer by h minus, at most, this.
+INTERVAL_S = 0.01
+# Upper bounds (ms) of the classes that delays are counted in: fine where the bound of 20 ms lies, coarse above.
+_BOUNDS_MS = (0.5, 1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 18, 20, 25, 30, 40, 50, 75, 100, 150, 200, 500, 1000, 5000)
+
+
+class Stalls(NamedTuple):
+    """Delays of the loop so far, in ms: the 999th of a thousand (its class's upper bound) and the longest."""
+
+    p999_ms: float
+    max_ms: float
+
+
+class StallMonitor:
+    """Counts from its first `run` on, or since the last `restart`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._counts = [0] * (len(_BOUNDS_MS) + 1)
+        self._total = 0
+        self._max_ms = 0.0
+
+    async def run(self) -> None:
+        """Measure until cancelled."""
+        while True:
+            asked = self._clock.monotonic()
+            await self._clock.sleep(INTERVAL_S)
+            self.note((self._clock.monotonic() - asked - INTERVAL_S) * 1000)
+
+    def note(self, late_ms: float) -> None:
+        """Count one delay."""
+        self._counts[bisect_left(_BOUNDS_MS, late_ms)] += 1
+        self._total += 1
+        self._max_ms = max(self._max_ms, late_ms)
+
+    def figures(self) -> Stalls:
+        """What was measured so far."""
+        within = self._total - self._total // 1000
+        seen = 0
+        for count, bound_ms in zip(self._counts, _BOUNDS_MS, strict=False):
+            seen += count
+            if seen >= within:
+                return Stalls(min(bound_ms, self._max_ms), self._max_ms)
+        return Stalls(self._max_ms, self._max_ms)
+
+    def restart(self) -> None:
+        """Forget what was: the phase to be measured begins now."""
+        self._counts = [0] * len(self._counts)
+        self._total, self._max_ms = 0, 0.0

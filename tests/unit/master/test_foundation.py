@@ -1,0 +1,72 @@
+"""`barque master init`: a cluster is founded once, and a profile of another cluster is left alone."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from barque.client import profile
+from barque.client.pki import ADMIN, hosts_of, pin_of
+from barque.master.command import master
+
+
+def init(root: Path, *arguments: str, data: str = "data") -> Result:
+    given = ["init", "--data-dir", str(root / data), "--profile", str(root / "config"), "--name", "m1"]
+    return CliRunner().invoke(master, [*given, "--address", "10.0.0.5", *arguments])
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_it_makes_ca_certificates_store_and_profile_and_says_what_comes_next(tmp_path: Path) -> None:
+    done = init(tmp_path)
+    assert done.exit_code == 0
+    pki = tmp_path / "data" / "pki"
+    assert {path.name for path in pki.iterdir()} == {"authority.pem", "ca.pem", "master.pem", "admin.pem"}
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in pki.iterdir())
+    assert (tmp_path / "data" / "store").is_dir()
+    written = profile.load(tmp_path / "config")
+    assert (written.masters, written.cluster, written.identity.subject) == (["10.0.0.5:7443"], "barque", ADMIN)
+    assert pin_of((pki / "ca.pem").read_bytes()) in done.output
+    assert f"barque master run --data-dir {tmp_path / 'data'} --name m1 --address 10.0.0.5\n" in done.output
+    assert "barque token create" in done.output
+
+
+def test_it_can_be_run_again_and_changes_nothing(tmp_path: Path) -> None:
+    init(tmp_path)
+    before = files(tmp_path)
+    again = init(tmp_path)
+    assert again.output.startswith("Cluster barque was founded before.\n")
+    assert files(tmp_path) == before
+
+
+def test_a_new_address_gets_into_certificate_and_profile_and_the_ca_stays(tmp_path: Path) -> None:
+    init(tmp_path)
+    ca = profile.load(tmp_path / "config").ca
+    moved = init(tmp_path, "--address", "10.0.0.6")
+    assert moved.exit_code == 0
+    written = profile.load(tmp_path / "config")
+    assert (written.masters, written.ca) == (["10.0.0.6:7443"], ca)
+    from barque.client.pki import Identity
+
+    assert "10.0.0.6" in hosts_of(Identity.load(tmp_path / "data" / "pki", "master").certificate)
+
+
+def test_another_clusters_context_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    init(tmp_path)
+    before = files(tmp_path)
+    refused = init(tmp_path, "--address", "10.9.9.9", data="other")
+    assert refused.exit_code == 1
+    assert "is another cluster's (10.0.0.5:7443)" in refused.output
+    assert files(tmp_path) == before
+    assert not (tmp_path / "other").exists()
+
+
+def test_another_cluster_under_another_name_stands_beside_it(tmp_path: Path) -> None:
+    init(tmp_path)
+    assert init(tmp_path, "--cluster", "lab", "--address", "10.9.9.9", data="other").exit_code == 0
+    assert sorted(profile.load_contexts(tmp_path / "config").contexts) == ["barque", "lab"]
+    assert profile.load(tmp_path / "config").cluster == "lab"
