@@ -12,13 +12,28 @@ FOLDER = Path(__file__).resolve().parents[2] / "build" / "bench"
 
 
 class Figure(NamedTuple):
-    """One measured value; `against` is the peer or floor measured in the same run, `ratio` this value over its."""
+    """One measured value.
+
+    `against` is the peer or floor measured in the same run, `ratio` this value over its; `goal` what is to be reached,
+    such as "<= 60" or "ratio <= 1.3"; `remark` what a reader must know to judge the value.
+    """
 
     figure: str
     value: float
     unit: str
     against: str | None = None
     ratio: float | None = None
+    goal: str = ""
+    remark: str = ""
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the goal is; None where there is none."""
+        if not self.goal:
+            return None
+        *of, sign, bound = self.goal.split()
+        judged = self.ratio if of and self.ratio is not None else self.value
+        return judged <= float(bound) if sign == "<=" else judged >= float(bound)
 
 
 def median(samples: Sequence[float]) -> float:
@@ -36,6 +51,15 @@ def publish(name: str, figures: Sequence[Figure]) -> None:
     path = FOLDER / f"{name}.json"
     path.write_text(json.dumps([figure._asdict() for figure in figures], indent=2) + "\n")
     for figure in figures:
-        ratio = f"  {figure.ratio:.2f} x {figure.against}" if figure.ratio is not None else ""
-        print(f"{figure.figure:32} {figure.value:10.3f} {figure.unit}{ratio}")
+        print(line(figure))
     print(f"written to {path.relative_to(FOLDER.parents[1])}")
+
+
+def line(figure: Figure) -> str:
+    """One figure as a row of the table."""
+    said = f"{figure.figure:32} {figure.value:10.3f} {figure.unit}"
+    if figure.ratio is not None:
+        said += f"  {figure.ratio:.2f} x {figure.against}"
+    if figure.goal:
+        said += f"  [{figure.goal}{'' if figure.reached else ', missed'}]"
+    return said + (f"  ({figure.remark})" if figure.remark else "")
