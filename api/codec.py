@@ -57,6 +57,14 @@ def to_document(obj: Object) -> dict[str, Any]:
     return document
 
 
+def to_builtins(value: Any) -> Any:
+    """A struct, or what one holds, as dictionaries, lists and scalars; what stays undecoded in it (`msgspec.Raw`), too.
+
+    Quicker than `to_document`, but lists and dictionaries of scalars may be the struct's own: not to be written to.
+    """
+    return msgspec.to_builtins(value, enc_hook=msgspec.json.decode)
+
+
 def encode_slotted(obj: Any) -> Slotted:
     """Encode a root object for the store. Leaves `metadata.resourceVersion` of `obj` empty."""
     obj.metadata.resourceVersion = "0"

@@ -56,12 +56,12 @@ _is_header_name = re.compile(_HEADER_NAME, re.ASCII).fullmatch
 
 def dns1123_label(name: str) -> list[str]:
     """One part of a DNS name: at most 63 lower-case characters."""
-    return [*_at_most(name, 63), *([] if _is_dns1123_label(name) else [_DNS1123_LABEL_WORDS])]
+    return _spelt(name, 63, _is_dns1123_label, _DNS1123_LABEL_WORDS)
 
 
 def dns1123_subdomain(name: str) -> list[str]:
     """Labels joined by dots: at most 253 characters."""
-    return [*_at_most(name, 253), *([] if _is_dns1123_subdomain(name) else [_DNS1123_SUBDOMAIN_WORDS])]
+    return _spelt(name, 253, _is_dns1123_subdomain, _DNS1123_SUBDOMAIN_WORDS)
 
 
 def fully_qualified_domain_name(name: str) -> list[str]:
@@ -74,7 +74,7 @@ def fully_qualified_domain_name(name: str) -> list[str]:
 
 def dns1035_label(name: str) -> list[str]:
     """A DNS label that starts with a letter."""
-    return [*_at_most(name, 63), *([] if _is_dns1035_label(name) else [_DNS1035_LABEL_WORDS])]
+    return _spelt(name, 63, _is_dns1035_label, _DNS1035_LABEL_WORDS)
 
 
 def qualified_name(name: str) -> list[str]:
@@ -98,12 +98,12 @@ def qualified_name(name: str) -> list[str]:
 
 def label_value(value: str) -> list[str]:
     """At most 63 characters; may be empty."""
-    return [*_at_most(value, 63), *([] if _is_label_value(value) else [_LABEL_VALUE_WORDS])]
+    return _spelt(value, 63, _is_label_value, _LABEL_VALUE_WORDS)
 
 
 def config_key(key: str) -> list[str]:
     """A key of a ConfigMap or Secret: a file name that stays in its directory."""
-    faults = [*_at_most(key, 253), *([] if _is_config_key(key) else [_CONFIG_KEY_WORDS])]
+    faults = _spelt(key, 253, _is_config_key, _CONFIG_KEY_WORDS)
     if key in (".", ".."):
         faults.append(f"must not be '{key}'")
     elif key.startswith(".."):
@@ -143,6 +143,14 @@ def http_header_name(name: str) -> list[str]:
         "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for "
         f"validation is '{_HEADER_NAME}')"
     ]
+
+
+def _spelt(text: str, length: int, matches: Callable[[str], object], words: str) -> list[str]:
+    """The faults of a text that has a longest length and one pattern; most texts have none."""
+    matching = matches(text)
+    if matching and len(text) <= length:
+        return []
+    return _at_most(text, length) if matching else [*_at_most(text, length), words]
 
 
 def _at_most(text: str, length: int) -> list[str]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
+from barque.api import codec
 from barque.api.types.base import Object
 
 Document = dict[str, Any]
@@ -35,7 +35,7 @@ _SYSTEM_METADATA = (
 def document_of(obj: Any) -> Document:
     """The whole object but its managedFields."""
     bare = replace(obj, metadata=replace(obj.metadata, managedFields=[])) if obj.metadata.managedFields else obj
-    document: Document = msgspec.to_builtins(bare)
+    document: Document = codec.to_builtins(bare)
     return document
 
 

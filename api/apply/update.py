@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from barque.api import codec
 from barque.api.apply import fieldset
 from barque.api.apply.documents import STATUS, Document, document_of, trackable
 from barque.api.apply.fieldset import EMPTY, FieldSet
@@ -78,7 +79,7 @@ def _differing(before: Any, after: Any, subresource: str) -> tuple[Document, Doc
             was, now = (msgspec.structs.replace(each, managedFields=[]) for each in (was, now))
         for document, value in ((old, was), (new, now)):
             if value not in _NOTHING:
-                document[field] = msgspec.to_builtins(value)
+                document[field] = codec.to_builtins(value)
     return old, new
 
 

@@ -83,9 +83,12 @@ def default_stateful_set(stateful_set: StatefulSet) -> None:
     retention.whenScaled = retention.whenScaled or "Retain"
     spec.persistentVolumeClaimRetentionPolicy = retention
     strategy = spec.updateStrategy = spec.updateStrategy or StatefulSetUpdateStrategy()
-    strategy.type = strategy.type or "RollingUpdate"
-    if strategy.type == "RollingUpdate":
-        rolling = strategy.rollingUpdate = strategy.rollingUpdate or RollingUpdateStatefulSetStrategy()
+    if not strategy.type:
+        strategy.type = "RollingUpdate"
+        strategy.rollingUpdate = strategy.rollingUpdate or RollingUpdateStatefulSetStrategy()
+    # Who names the type and no more is shown no more; unlike with Deployments and DaemonSets.
+    rolling = strategy.rollingUpdate
+    if strategy.type == "RollingUpdate" and rolling is not None:
         rolling.partition = 0 if rolling.partition is None else rolling.partition
         rolling.maxUnavailable = 1 if rolling.maxUnavailable is None else rolling.maxUnavailable
     for claim in spec.volumeClaimTemplates:

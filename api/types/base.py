@@ -18,7 +18,7 @@ class Object(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """Base of every Kubernetes struct.
 
     Unknown fields are ignored when decoding, so that a daemon one release behind still reads; user input is checked for
-    them by `barque.api.codec`. `gc=False` is sound because objects are trees.
+    them by `barque.api.decode`. `gc=False` is sound because objects are trees.
     """
 
 

@@ -26,7 +26,8 @@ def one_of(path: str, value: str, allowed: Iterable[str]) -> list[FieldError]:
 
 def spelt(path: str, value: str, check: Callable[[str], list[str]]) -> list[FieldError]:
     """The faults that a check of `barque.api.names` finds."""
-    return [invalid(path, value, fault) for fault in check(value)]
+    faults = check(value)
+    return [invalid(path, value, fault) for fault in faults] if faults else []
 
 
 def port_number(path: str, port: int) -> list[FieldError]:
@@ -40,14 +41,11 @@ def port_or_name(path: str, port: IntOrString) -> list[FieldError]:
 def amount(path: str, value: Quantity) -> list[FieldError]:
     """A quantity that is one and is not negative."""
     try:
-        negative = quantity.parse(value) < 0
+        # A fraction has its sign above the line; to compare one takes Python far longer.
+        negative = quantity.parse(value).numerator < 0
     except ValueError as error:
         return [invalid(path, value, str(error))]
     return [invalid(path, value, "must be greater than or equal to 0")] if negative else []
-
-
-def amounts(path: str, values: dict[str, Quantity]) -> list[FieldError]:
-    return [fault for name, value in values.items() for fault in amount(f"{path}[{name}]", value)]
 
 
 def unique(entries: Iterable[tuple[str, Hashable]]) -> list[FieldError]:

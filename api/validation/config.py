@@ -10,7 +10,8 @@ import msgspec
 from barque.api import names
 from barque.api.errors import FieldError, forbidden, invalid, required, too_long
 from barque.api.types.core_v1 import ConfigMap, Namespace, Secret, ServiceAccount
-from barque.api.validation.checks import immutable, spelt
+from barque.api.validation.checks import immutable
+from barque.api.validation.metadata import check_finalizer
 
 _MAX_BYTES = 1024 * 1024
 # The keys that a Secret of a type must have.
@@ -28,7 +29,7 @@ _ACCOUNT_NAME = "kubernetes.io/service-account.name"
 def check_namespace(namespace: Namespace) -> list[FieldError]:
     faults = []
     for index, name in enumerate(namespace.spec.finalizers):
-        faults += spelt(f"spec.finalizers[{index}]", name, names.qualified_name)
+        faults += check_finalizer(f"spec.finalizers[{index}]", name)
     return faults
 
 
@@ -39,6 +40,7 @@ def check_config_map(config_map: ConfigMap) -> list[FieldError]:
     for key, value in config_map.binaryData.items():
         if key in config_map.data:
             faults.append(invalid(f"data[{key}]", key, "duplicate of key present in binaryData"))
+            faults.append(invalid(f"binaryData[{key}]", key, "duplicate of key present in data"))
         faults += _check_base64(f"binaryData[{key}]", value)
     total = sum(len(value.encode()) for value in config_map.data.values())
     total += sum(_decoded_bytes(value) for value in config_map.binaryData.values())

@@ -10,6 +10,7 @@ from barque.api.types.meta_v1 import LabelSelector, LabelSelectorRequirement, Ob
 from barque.api.validation.checks import immutable, not_negative, spelt
 
 _MAX_ANNOTATIONS_BYTES = 256 * 1024
+_STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 
 
 def check(meta: ObjectMeta, name_check: Callable[[str], list[str]], *, namespaced: bool) -> list[FieldError]:
@@ -68,8 +69,8 @@ def check_update(new: ObjectMeta, old: ObjectMeta) -> list[FieldError]:
     added = [name for name in new.finalizers if name not in old.finalizers]
     if old.deletionTimestamp and added:
         listed = ", ".join(f'"{name}"' for name in added)
-        why = f"no new finalizers can be added if the object is being deleted, found new finalizers [{listed}]"
-        faults.append(forbidden("metadata.finalizers", why))
+        why = "no new finalizers can be added if the object is being deleted, found new finalizers []string"
+        faults.append(forbidden("metadata.finalizers", f"{why}{{{listed}}}"))
     return faults
 
 
@@ -94,21 +95,32 @@ def _check_owners(owners: list[OwnerReference]) -> list[FieldError]:
     faults = []
     for index, owner in enumerate(owners):
         path = f"metadata.ownerReferences[{index}]"
-        empty = [name for name in ("apiVersion", "kind", "name", "uid") if not getattr(owner, name)]
+        if not owner.apiVersion.rpartition("/")[2] or owner.apiVersion.count("/") > 1:
+            faults.append(invalid(f"{path}.apiVersion", owner.apiVersion, "version must not be empty"))
+        empty = [name for name in ("kind", "name", "uid") if not getattr(owner, name)]
         faults += [invalid(f"{path}.{name}", "", "must not be empty") for name in empty]
         if (owner.apiVersion, owner.kind) == ("v1", "Event"):
-            faults.append(invalid(path, "Event", "is disallowed from being an owner"))
+            faults.append(invalid(path, owner, "/v1, Kind=Event is disallowed from being an owner"))
     controllers = [owner.name for owner in owners if owner.controller]
-    if len(controllers) > 1:
-        why = "Only one reference can have Controller set to true. Found several"
-        faults.append(invalid("metadata.ownerReferences", controllers, why))
+    for name in controllers[1:]:
+        both = f'Found "true" in references for {controllers[0]} and {name}'
+        why = f"Only one reference can have Controller set to true. {both}"
+        faults.append(invalid("metadata.ownerReferences", owners, why))
+    return faults
+
+
+def check_finalizer(path: str, name: str) -> list[FieldError]:
+    """One of Kubernetes' own finalizers, or somebody's, named with their domain."""
+    faults = spelt(path, name, names.qualified_name)
+    if "/" not in name and name not in _STANDARD_FINALIZERS:
+        faults.append(invalid(path, name, "name is neither a standard finalizer name nor is it fully qualified"))
     return faults
 
 
 def _check_finalizers(finalizers: list[str]) -> list[FieldError]:
     faults = []
     for index, name in enumerate(finalizers):
-        faults += spelt(f"metadata.finalizers[{index}]", name, names.qualified_name)
+        faults += check_finalizer(f"metadata.finalizers[{index}]", name)
     if {"orphan", "foregroundDeletion"} <= set(finalizers):
         why = "finalizer orphan and foregroundDeletion cannot be both set"
         faults.append(invalid("metadata.finalizers", finalizers, why))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from barque.api import addresses, names
 from barque.api.errors import FieldError, duplicate, forbidden, invalid
+from barque.api.types.base import Quantity
 from barque.api.types.core_v1 import Node, Taint
-from barque.api.validation.checks import amounts, spelt
+from barque.api.validation.checks import amount, spelt
 from barque.api.validation.choices import choice
+from barque.api.validation.requirements import is_counted, whole_amount
 
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _CIDR = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
@@ -36,11 +38,19 @@ def check_update(new: Node, old: Node) -> list[FieldError]:
 
 
 def check_status(new: Node, _old: Node) -> list[FieldError]:
-    faults = amounts("status.capacity", new.status.capacity)
-    faults += amounts("status.allocatable", new.status.allocatable)
+    faults = _check_amounts(new.status.capacity, "status.capacity")
+    faults += _check_amounts(new.status.allocatable, "status.allocatable")
     for index, address in enumerate(new.status.addresses):
         if address in new.status.addresses[:index]:
             faults.append(duplicate(f"status.addresses[{index}]", address))
+    return faults
+
+
+def _check_amounts(amounts: dict[str, Quantity], path: str) -> list[FieldError]:
+    faults = []
+    for name, value in amounts.items():
+        below = f"{path}[{name}]"
+        faults += amount(below, value) or (whole_amount(below, value) if is_counted(name) else [])
     return faults
 
 

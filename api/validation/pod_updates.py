@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from barque.api import codec
 from barque.api.errors import FieldError, forbidden, invalid
 from barque.api.types.core_v1 import Affinity, Container, NodeAffinity, NodeSelectorTerm, Pod, PodSpec, Toleration
 from barque.api.validation.checks import INT32_MAX
@@ -165,7 +166,7 @@ def _required_terms(affinity: NodeAffinity | None) -> list[NodeSelectorTerm]:
 def _changes(new: Any, old: Any) -> list[str]:
     """`-` and `+` lines, as a diff has them, for each field that differs."""
     lines = []
-    for path, was, now in _differences(msgspec.to_builtins(old), msgspec.to_builtins(new), ""):
+    for path, was, now in _differences(codec.to_builtins(old), codec.to_builtins(new), ""):
         lines += [f"{sign} {path}: {_shown(value)}" for sign, value in (("-", was), ("+", now)) if value is not None]
     return lines
 

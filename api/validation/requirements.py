@@ -89,6 +89,16 @@ def is_overcommittable(resource: str) -> bool:
     return is_native(resource) and not resource.startswith(_HUGE_PAGES)
 
 
+def is_counted(resource: str) -> bool:
+    """Whether there is only ever a whole number of the resource."""
+    return resource in _COUNTED_RESOURCES or _is_extended(resource)
+
+
+def whole_amount(path: str, value: Quantity) -> list[FieldError]:
+    """An amount without a fraction, down to thousandths."""
+    return [invalid(path, value, "must be an integer")] if quantity.milli(value) % 1000 else []
+
+
 def _check_requirements(
     resources: ResourceRequirements, path: str, claims: Collection[str], check_name: _NameCheck
 ) -> list[FieldError]:
@@ -115,9 +125,8 @@ def _check_amount(name: str, value: Quantity, path: str, check_name: _NameCheck)
     wrong = amount(path, value)
     if wrong:
         return [*faults, *wrong]
-    if name in _COUNTED_RESOURCES or _is_extended(name):
-        if quantity.milli(value) % 1000:
-            faults.append(invalid(path, value, "must be an integer"))
+    if is_counted(name):
+        faults += whole_amount(path, value)
     elif name.startswith(_HUGE_PAGES) and not _fills_pages(name, value):
         faults.append(invalid(path, value, f"{value} is not positive integer multiple of {name}"))
     return faults

@@ -17,6 +17,7 @@ _FAMILY_POLICIES = ("PreferDualStack", "RequireDualStack", "SingleStack")
 _TRAFFIC_POLICIES = ("Cluster", "Local")
 _DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
 _DAY_S = 86_400
+_KUBELET_PORT = 10250
 _BALANCED_ONLY = "may only be used when `type` is 'LoadBalancer'"
 _LOCAL_ONLY = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
 
@@ -188,8 +189,12 @@ def _check_external_addresses(spec: ServiceSpec) -> list[FieldError]:
 
 
 def _check_balancer(spec: ServiceSpec) -> list[FieldError]:
-    """What only a load balancer has."""
+    """What only a load balancer has, and what it may not have."""
     balanced, faults = spec.type == "LoadBalancer", []
+    for index, port in enumerate(spec.ports):
+        if balanced and port.port == _KUBELET_PORT:
+            why = f"may not expose port {_KUBELET_PORT} externally since it is used by kubelet"
+            faults.append(invalid(f"spec.ports[{index}]", port.port, why))
     path = "spec.loadBalancerSourceRanges"
     if spec.loadBalancerSourceRanges and not balanced:
         faults.append(forbidden(path, _BALANCED_ONLY))

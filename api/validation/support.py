@@ -84,7 +84,7 @@ class _Watched(NamedTuple):
 
     name: str
     refused: bool
-    allowed: tuple[Any, ...] | None
+    allowed: tuple[Any, ...]
     shape: FieldShape
 
 
@@ -110,38 +110,35 @@ def _walk(struct: Object, path: str) -> list[FieldError]:
         if values != group.unset:
             for field, value in zip(group.fields, values, strict=True):
                 # Empty texts, lists and maps ask for nothing; false and zero may.
-                if value is not None and (value or isinstance(value, int | float)):
+                if value is None or not (value or isinstance(value, int | float)):
+                    continue
+                if value not in field.allowed:
                     faults += _judge(field, value, f"{path}.{field.name}")
     return faults
 
 
 def _judge(field: _Watched, value: Any, path: str) -> list[FieldError]:
     if field.refused:
-        allowed = value in (field.allowed or ())
-        return [] if allowed else [forbidden(path, "barque does not support this field yet")]
-    return _walk_field(field.shape, value, path) if field.allowed is None else _check_values(field.allowed, value, path)
+        return [forbidden(path, "barque does not support this field yet")]
+    return _check_values(field.allowed, value, path) if field.allowed else _walk_field(field.shape, value, path)
 
 
 @cache
-def _plan_of(kind: type[Object]) -> tuple[_Fields, _Fields]:
-    """The fields that are refused as such, and the others that are watched."""
+def _plan_of(kind: type[Object]) -> tuple[_Fields, ...]:
+    """The fields that are refused as such, and the others that are watched, where there are any."""
     watched = [
-        _Watched(name, _is_refused(kind, name), ONLY.get((kind, name)), field)
+        _Watched(name, _is_refused(kind, name), ONLY.get((kind, name), ()), field)
         for name, field in shape_of(kind).items()
         if _is_refused(kind, name) or (kind, name) in ONLY or (field.struct is not None and _matters(field.struct))
     ]
-    return _gather(kind, [f for f in watched if f.refused]), _gather(kind, [f for f in watched if not f.refused])
+    groups = [f for f in watched if f.refused], [f for f in watched if not f.refused]
+    return tuple(_gather(kind, group) for group in groups if group)
 
 
 def _gather(kind: type[Object], fields: list[_Watched]) -> _Fields:
-    attributes = [field.shape.attribute for field in fields]
-    if len(attributes) > 1:
-        values: Callable[[Object], tuple[Any, ...]] = attrgetter(*attributes)
-    else:  # attrgetter gives a single value bare
-
-        def values(struct: Object) -> tuple[Any, ...]:
-            return tuple(getattr(struct, name) for name in attributes)
-
+    get = attrgetter(*(field.shape.attribute for field in fields))
+    # It gives a single value bare.
+    values: Callable[[Object], tuple[Any, ...]] = get if len(fields) > 1 else lambda struct: (get(struct),)
     return _Fields(tuple(fields), values, values(kind()))
 
 
@@ -178,7 +175,7 @@ def _check_values(allowed: tuple[Any, ...], value: Any, path: str) -> list[Field
         return [forbidden(f"{path}[{key}]", _only(allowed)) for key in value if key not in allowed]
     if isinstance(value, list):
         return [forbidden(f"{path}[{i}]", _only(allowed)) for i, element in enumerate(value) if element not in allowed]
-    return [] if value in allowed else [forbidden(path, _only(allowed))]
+    return [forbidden(path, _only(allowed))]
 
 
 def _only(allowed: tuple[Any, ...]) -> str:

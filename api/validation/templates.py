@@ -54,7 +54,9 @@ def check_workload(
     else:
         faults += check_selector(selector, f"{path}.selector")
         if not selector.matchLabels and not selector.matchExpressions:
-            why = f"empty selector is invalid for {kind.lower()}"
+            # Kubernetes says so of ReplicaSets, too.
+            named = "deployment" if kind == "ReplicaSet" else kind.lower()
+            why = f"empty selector is invalid for {named}"
             faults.append(invalid(f"{path}.selector", selector, why))
     if template is None or template.spec is None:
         return [*faults, required(f"{path}.template")]

@@ -98,7 +98,8 @@ def check_status(new: Any, old: Any) -> list[FieldError]:
         faults += not_negative(f"status.{name}", count)
         if count is not None and count > total >= 0:
             faults.append(invalid(f"status.{name}", count, _WHOLE))
-    faults += not_negative("status.unavailableReplicas", getattr(status, "unavailableReplicas", None))
+    for name in ("unavailableReplicas", "terminatingReplicas"):
+        faults += not_negative(f"status.{name}", getattr(status, name, None))
     available, ready = status.availableReplicas or 0, status.readyReplicas or 0
     if available > ready:
         faults.append(invalid("status.availableReplicas", available, "cannot be greater than readyReplicas"))

@@ -1,14 +1,12 @@
-"""Defaults of the whole pod spec, and published pods of real API servers that must grow back from what was written."""
+"""Defaults of the whole pod spec; pods of real API servers are in test_defaults_published."""
 
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-import yaml
 
 from barque.api import resources
 from barque.api.decode import convert
@@ -17,28 +15,6 @@ from barque.api.defaults.pods import default_template
 from barque.api.types.core_v1 import Pod, PodTemplateSpec
 
 PODS = resources.by_plural("", "pods")
-PUBLISHED = sorted((Path(__file__).parent / "published_pods").glob("*.yaml"))
-# What a server fills in, by field; such a value can be left out of a manifest.
-FILLED_IN: dict[str, Any] = {
-    "apiVersion": "v1",
-    "defaultMode": 0o644,
-    "dnsPolicy": "ClusterFirst",
-    "enableServiceLinks": True,
-    "failureThreshold": 3,
-    "periodSeconds": 10,
-    "protocol": "TCP",
-    "restartPolicy": "Always",
-    "schedulerName": "default-scheduler",
-    "scheme": "HTTP",
-    "securityContext": {},
-    "successThreshold": 1,
-    "terminationGracePeriodSeconds": 30,
-    "terminationMessagePath": "/dev/termination-log",
-    "terminationMessagePolicy": "File",
-    "timeoutSeconds": 1,
-}
-# These follow from other fields, so their values are the server's to find again.
-DERIVED = ("imagePullPolicy", "serviceAccount")
 
 
 def defaulted(spec: dict[str, Any], metadata: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -63,36 +39,6 @@ def volume(**source: Any) -> dict[str, Any]:
     spec = {"containers": [], "volumes": [{"name": "v", **source}]}
     found: dict[str, Any] = defaulted(spec)["spec"]["volumes"][0]
     return {name: value for name, value in found.items() if name != "name"}
-
-
-def as_written(value: Any) -> Any:
-    """A manifest from which a server could have made this object."""
-    if isinstance(value, list):
-        return [as_written(element) for element in value]
-    if not isinstance(value, dict):
-        return value
-    kept = {
-        name: as_written(below)
-        for name, below in value.items()
-        if name not in DERIVED and FILLED_IN.get(name, object()) != below
-    }
-    if "limits" in kept and "requests" in kept:
-        kept["requests"] = {n: a for n, a in kept["requests"].items() if kept["limits"].get(n) != a}
-    return kept
-
-
-@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
-def test_a_published_pod_grows_back_from_its_manifest(path: Path) -> None:
-    published = yaml.safe_load(path.read_text())
-    grown = defaulted(as_written(published["spec"]), published["metadata"])
-    assert grown["spec"] == published["spec"]
-    assert grown["status"]["qosClass"] == published["status"]["qosClass"]
-
-
-@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
-def test_a_published_pod_needs_nothing_more(path: Path) -> None:
-    published = yaml.safe_load(path.read_text())
-    assert defaulted(published["spec"], published["metadata"])["spec"] == published["spec"]
 
 
 def test_all_three_lists_of_containers_have_defaults() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,7 +51,9 @@ REQUIREMENTS = st.one_of(
         ("app=,tier", {"app": "", "tier": "x"}, True),
         ("app in (,web)", {"app": ""}, True),
         ("rank>3", {"rank": "10"}, True),
+        ("rank>3", {"rank": "3"}, False),
         ("rank<3", {"rank": "10"}, False),
+        ("rank<3", {"rank": "3"}, False),
         ("rank>3", {"rank": "high"}, False),
         ("rank>3", {}, False),
         ("in in (in)", {"in": "in"}, True),
@@ -90,6 +95,63 @@ def test_a_malformed_selector_is_a_bad_request(text: str) -> None:
 def test_a_printed_selector_selects_the_same(requirements: list[selectors.Requirement], labels: dict[str, str]) -> None:
     selector = selectors.Labels(tuple(requirements))
     assert selectors.parse_labels(str(selector)).matches(labels) == selector.matches(labels)
+
+
+# A clause as somebody may write it, its key, and what it says of the label's value (None where there is none).
+Clause = tuple[str, str, Callable[[str | None], bool]]
+SPACES = st.sampled_from(["", " ", "  "])
+
+
+def equality(key: str, sign: str, value: str, space: str) -> Clause:
+    return f"{key}{space}{sign}{space}{value}", key, lambda have: (have == value) == (sign != "!=")
+
+
+def membership(key: str, word: str, values: list[str], space: str) -> Clause:
+    return f"{key} {word} ({f',{space}'.join(values)})", key, lambda have: (have in values) == (word == "in")
+
+
+def presence(key: str, sign: str, space: str) -> Clause:
+    return f"{space}{sign}{space}{key}{space}", key, lambda have: (have is None) == (sign == "!")
+
+
+def comparison(key: str, sign: str, bound: int) -> Clause:
+    def holds(have: str | None) -> bool:
+        return have is not None and have.isdigit() and (int(have) > bound if sign == ">" else int(have) < bound)
+
+    return f"{key}{sign}{bound}", key, holds
+
+
+CLAUSES = st.one_of(
+    st.builds(equality, KEYS, st.sampled_from(["=", "==", "!="]), VALUES, SPACES),
+    st.builds(membership, KEYS, st.sampled_from(["in", "notin"]), st.lists(VALUES, min_size=1, max_size=3), SPACES),
+    st.builds(presence, KEYS, st.sampled_from(["", "!"]), SPACES),
+    st.builds(comparison, KEYS, st.sampled_from("<>"), st.integers(-1, 3)),
+)
+
+
+@given(st.lists(CLAUSES, max_size=4), st.dictionaries(KEYS, VALUES | st.integers(0, 3).map(str)))
+def test_a_selector_means_what_its_clauses_say(clauses: list[Clause], labels: dict[str, str]) -> None:
+    selector = selectors.parse_labels(",".join(text for text, _, _ in clauses))
+    assert selector.matches(labels) == all(holds(labels.get(key)) for _, key, holds in clauses)
+
+
+@given(st.text(max_size=20) | st.text("ab=!,() innot<>/-.", max_size=20))
+def test_no_text_breaks_the_parsers(text: str) -> None:
+    for parse in (selectors.parse_labels, lambda text: selectors.parse_fields(text, PODS)):
+        with contextlib.suppress(ApiError):
+            parsed = parse(text)
+            assert parse(str(parsed)) == parsed
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(PODS.fields), st.booleans(), st.text("a,=!\\ é", max_size=6).map(str.strip)),
+        max_size=3,
+    )
+)
+def test_a_field_selector_is_read_back_whatever_its_values(clauses: list[tuple[str, bool, str]]) -> None:
+    selector = selectors.Fields(tuple(selectors.FieldRequirement(*clause) for clause in clauses))
+    assert selectors.parse_fields(str(selector), PODS) == selector
 
 
 def test_no_selector_selects_nothing_and_an_empty_one_everything() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from barque.api import resources
@@ -16,7 +17,7 @@ from barque.api.types.core_v1 import (
     Taint,
 )
 from barque.api.types.meta_v1 import ObjectMeta, OwnerReference
-from barque.api.validation import validate, validate_status_update, validate_update
+from barque.api.validation import RULES, validate, validate_status_update, validate_update
 from tests.support.builders import (
     a_config_map,
     a_deployment,
@@ -76,6 +77,21 @@ def test_every_served_kind_is_validated() -> None:
         assert "metadata.name: Required value: name or generateName is required" in faults(resource.type())
 
 
+def test_the_kinds_of_the_next_versions_are_validated_already() -> None:
+    found = {kind.__name__ for kind in RULES} - {resource.kind for resource in resources.RESOURCES}
+    assert found == {
+        "CronJob",
+        "DaemonSet",
+        "Endpoints",
+        "Job",
+        "PriorityClass",
+        "ReplicationController",
+        "ServiceAccount",
+        "StatefulSet",
+    }
+    assert events_v1.Event in RULES
+
+
 # --- metadata
 
 
@@ -109,15 +125,61 @@ def test_labels_annotations_owners_and_finalizers() -> None:
         "metadata.labels",
         "metadata.annotations",
         "metadata.finalizers[0]",
+        "metadata.finalizers[0]",
     ]
     large = a_config_map("c").annotated({"a": "x" * 300_000}).build()
     assert faults(large) == ["metadata.annotations: Too long: may not be more than 262144 bytes"]
     nameless = a_config_map("c").with_metadata(ownerReferences=[OwnerReference(apiVersion="v1", kind="Pod")]).build()
     assert paths(nameless) == ["metadata.ownerReferences[0].name", "metadata.ownerReferences[0].uid"]
-    owners = [OwnerReference(apiVersion="v1", kind="Pod", name=n, uid=n, controller=True) for n in "ab"]
-    assert paths(a_config_map("c").with_metadata(ownerReferences=owners).build()) == ["metadata.ownerReferences"]
     both = a_config_map("c").finalizers("orphan", "foregroundDeletion").build()
     assert paths(both) == ["metadata.finalizers"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"apiVersion": ""}, '[0].apiVersion: Invalid value: "": version must not be empty'),
+        ({"apiVersion": "apps/"}, '[0].apiVersion: Invalid value: "apps/": version must not be empty'),
+        ({"apiVersion": "a/b/v1"}, '[0].apiVersion: Invalid value: "a/b/v1": version must not be empty'),
+        ({"kind": ""}, '[0].kind: Invalid value: "": must not be empty'),
+        (
+            {"kind": "Event"},
+            '[0]: Invalid value: {"apiVersion":"v1","kind":"Event","controller":true,"name":"a","uid":"u"}: '
+            "/v1, Kind=Event is disallowed from being an owner",
+        ),
+    ],
+)
+def test_an_owner_is_named_in_full(changes: dict[str, str], complaint: str) -> None:
+    owner = msgspec.structs.replace(
+        OwnerReference(apiVersion="v1", kind="Pod", name="a", uid="u", controller=True), **changes
+    )
+    owned = a_config_map("c").with_metadata(ownerReferences=[owner]).build()
+    assert faults(owned) == [f"metadata.ownerReferences{complaint}"]
+
+
+def test_one_owner_alone_controls() -> None:
+    owners = [OwnerReference(apiVersion="v1", kind="Pod", name=n, uid=n, controller=True) for n in "ab"]
+    (fault,) = faults(a_config_map("c").with_metadata(ownerReferences=owners).build())
+    assert fault.startswith(
+        'metadata.ownerReferences: Invalid value: [{"apiVersion":"v1","kind":"Pod","controller":true'
+    )
+    assert fault.endswith('Only one reference can have Controller set to true. Found "true" in references for a and b')
+    owners[1].controller = False
+    assert faults(a_config_map("c").with_metadata(ownerReferences=owners).build()) == []
+
+
+def test_a_finalizer_is_kubernetes_own_or_named_with_a_domain() -> None:
+    known = a_config_map("c").finalizers("orphan", "kubernetes", "example.com/wait").build()
+    assert faults(known) == []
+    assert faults(a_config_map("c").finalizers("wait").build()) == [
+        'metadata.finalizers[0]: Invalid value: "wait": '
+        "name is neither a standard finalizer name nor is it fully qualified"
+    ]
+    namespace = a_namespace("lab").build()
+    namespace.spec.finalizers = ["kubernetes", "wait"]
+    assert faults(namespace) == [
+        'spec.finalizers[1]: Invalid value: "wait": name is neither a standard finalizer name nor is it fully qualified'
+    ]
 
 
 def test_an_objects_identity_never_changes() -> None:
@@ -140,7 +202,7 @@ def test_an_object_that_is_going_takes_no_new_finalizer() -> None:
     assert update_faults(a_config_map("c").finalizers("a.b/z").build(), a_config_map("c").build()) == []
     assert update_faults(new.finalizers("a.b/z").build(), old.build()) == [
         "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, "
-        'found new finalizers ["a.b/z"]'
+        'found new finalizers []string{"a.b/z"}'
     ]
 
 
@@ -156,7 +218,11 @@ def test_a_generation_never_goes_back() -> None:
 def test_config_maps() -> None:
     bad = a_config_map("c", **{"a/b": "x", "both": "y"}).build()
     bad.binaryData = {"both": "YQ==", "bin": "not base64!"}
-    assert paths(bad) == ["data[a/b]", "data[both]", "binaryData[bin]"]
+    assert faults(bad)[1:3] == [
+        'data[both]: Invalid value: "both": duplicate of key present in binaryData',
+        'binaryData[both]: Invalid value: "both": duplicate of key present in data',
+    ]
+    assert paths(bad) == ["data[a/b]", "data[both]", "binaryData[both]", "binaryData[bin]"]
     assert faults(a_config_map("c", big="x" * (1024 * 1024 + 1)).build()) == [
         "Too long: may not be more than 1048576 bytes"
     ]
@@ -242,6 +308,10 @@ def test_nodes() -> None:
         "status.capacity[memory]",
         "status.allocatable[cpu]",
         "status.allocatable[memory]",
+    ]
+    assert faults(a_node().capacity(cpu="1500m", pods="1500m", **{"example.com/gpu": "1.5"}).build())[:2] == [
+        'status.capacity[pods]: Invalid value: "1500m": must be an integer',
+        'status.capacity[example.com/gpu]: Invalid value: "1500m": must be an integer',
     ]
     bad = a_node().capacity(cpu="lots").build()
     assert [fault.path for fault in validate_status_update(bad, a_node().build())] == [
@@ -332,6 +402,16 @@ def test_what_only_some_services_have() -> None:
         'spec.externalIPs[0]: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)'
         in (faults(service(externalIPs=["127.0.0.1"], externalTrafficPolicy="Cluster")))
     )
+
+
+def test_no_load_balancer_exposes_the_kubelets_port() -> None:
+    why = "may not expose port 10250 externally since it is used by kubelet"
+    assert faults(a_service().type("LoadBalancer").port(80).port(10250).build()) == [
+        "spec.ports[0].name: Required value",
+        "spec.ports[1].name: Required value",
+        f"spec.ports[1]: Invalid value: 10250: {why}",
+    ]
+    assert faults(a_service().port(10250).build()) == []
 
 
 def test_only_load_balancers_have_addresses_in_their_status() -> None:

@@ -86,9 +86,10 @@ class TestEveryLastingWorkload:
 @pytest.mark.parametrize("kind", SELECTING, ids=lambda kind: kind.__name__)
 class TestEverySelectingWorkload:
     def test_must_say_what_it_selects(self, kind: type[Object]) -> None:
+        named = "deployment" if kind is apps_v1.ReplicaSet else kind.__name__.lower()
         assert faults(made(kind, selector=None)) == ["spec.selector: Required value"]
         assert faults(made(kind, selector={})) == [
-            f"spec.selector: Invalid value: {{}}: empty selector is invalid for {kind.__name__.lower()}"
+            f"spec.selector: Invalid value: {{}}: empty selector is invalid for {named}"
         ]
         odd = {"matchExpressions": [{"key": "app", "operator": "Near"}]}
         assert faults(made(kind, selector=odd)) == [
@@ -234,6 +235,10 @@ def test_the_parts_of_a_status_are_not_more_than_the_whole() -> None:
     old.status.collisionCount = 2
     new.status = apps_v1.DeploymentStatus(collisionCount=1)
     assert status_faults(new, old) == ["status.collisionCount: Invalid value: 1: cannot be decremented"]
+    new.status = apps_v1.DeploymentStatus(collisionCount=2, terminatingReplicas=-1)
+    assert status_faults(new, old) == [
+        "status.terminatingReplicas: Invalid value: -1: must be greater than or equal to 0"
+    ]
     daemons = made(apps_v1.DaemonSet)
     daemons.status.numberReady = -1
     assert status_faults(daemons, daemons) == [
