@@ -31,15 +31,15 @@ def resource_of(word: str) -> Resource:
         raise CliError(error.message) from None
 
 
-def parse_wanted(arguments: Sequence[str], *, verb: str) -> list[Wanted]:
+def parse_wanted(arguments: Sequence[str], *, verb: str, example: str = "pods") -> list[Wanted]:
     """`pods`, `pods,svc`, `all`, `pod a b`, `pod/a svc/b` as the resource types and names they mean.
 
-    The order asked for is kept; names of one type asked for in a row stay together.
+    The order asked for is kept; names of one type asked for in a row stay together. `example` is a type for the verb.
     """
     if not arguments:
-        raise CliError(f"say which resource type, as in `barque {verb} pods`; `barque api-resources` lists them")
+        raise CliError(f"say which resource type, as in `barque {verb} {example}`; `barque api-resources` lists them")
     if any("/" in argument for argument in arguments):
-        return _parse_slashed(arguments, verb)
+        return _parse_slashed(arguments, verb, example)
     types = [r for word in arguments[0].split(",") for r in _resources_of(word)]
     names = tuple(arguments[1:])
     if names and len(types) > 1 and arguments[0] == "all":
@@ -47,14 +47,14 @@ def parse_wanted(arguments: Sequence[str], *, verb: str) -> list[Wanted]:
     return [Wanted(resource, names) for resource in dict.fromkeys(types)]
 
 
-def _parse_slashed(arguments: Sequence[str], verb: str) -> list[Wanted]:
+def _parse_slashed(arguments: Sequence[str], verb: str, example: str) -> list[Wanted]:
     found: list[Wanted] = []
     for argument in arguments:
         word, slash, name = argument.partition("/")
         if not slash:
             raise CliError(
-                f"{argument!r} is not type/name; give either types and names apart (`barque {verb} pods a b`) "
-                f"or every object as type/name (`barque {verb} pod/a svc/b`)"
+                f"{argument!r} is not type/name; give either types and names apart (`barque {verb} {example} a b`) "
+                f"or every object as type/name (`barque {verb} {example}/a {example}/b`)"
             )
         if not word or not name or "/" in name or "," in word:
             raise CliError(f"arguments in type/name form must have one type and one name, not {argument!r}")
@@ -70,7 +70,7 @@ def parse_one(arguments: Sequence[str], *, verb: str, default: str = "") -> tupl
     """Exactly one object: `deployment/web`, `deployment web`, or a bare name of the `default` type."""
     if len(arguments) == 1 and "/" not in arguments[0] and default:
         return resource_of(default), arguments[0]
-    wanted = parse_wanted(arguments, verb=verb)
+    wanted = parse_wanted(arguments, verb=verb, example=default or "deployment")
     if len(wanted) != 1 or len(wanted[0].names) != 1:
         raise CliError(f"give exactly one object as type/name, as in `barque {verb} {default or 'deployment'}/web`")
     return wanted[0].resource, wanted[0].names[0]

@@ -9,30 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import click
-import msgspec
 
-from barque.api.errors import ApiError
-from barque.cli.arguments import Wanted, parse_wanted
-from barque.cli.manifests import Document, check_namespace, read_documents, target_of
+from barque.api.resources import Resource
+from barque.cli.fetching import Asked, asked_for, fetch
 from barque.cli.output import CliError
 from barque.cli.session import Connection, Session, explain
 from barque.client.verbs import Selection, Target
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Choice(NamedTuple):
-    """What was asked for. `wanted` has names, or no names and then all that `selection` selects are meant."""
-
-    wanted: tuple[Wanted, ...] = ()
-    documents: tuple[Document, ...] = ()
-    selection: Selection = Selection()
-    all_namespaces: bool = False
-
-    @property
-    def named(self) -> bool:
-        """Whether each object was asked for by its name: a missing one is an error then."""
-        return bool(self.documents) or any(wanted.names for wanted in self.wanted)
 
 
 class Found(NamedTuple):
@@ -59,74 +43,45 @@ def choice_options(function: F) -> F:
     return function
 
 
-def read_choice(session: Session, verb: str, words: Sequence[str], given: dict[str, Any]) -> Choice:
-    """Take the options out of the given ones. Raises `CliError` where they contradict each other or name nothing."""
-    files, recursive = given.pop("files"), given.pop("recursive")
-    selection = Selection(given.pop("selector"), given.pop("field_selector"))
-    every, all_namespaces = given.pop("every"), given.pop("all_namespaces")
-    chosen = every or selection != Selection()
-    if files:
-        if words or chosen:
-            raise CliError("-f names the objects by itself; types, names, -l and --all cannot be added")
-        documents = read_documents(files, recursive=recursive, validation="")
-        for document in documents:
-            check_namespace(session, document)
-        return Choice(documents=tuple(documents))
-    wanted = parse_wanted(words, verb=verb)
-    named = any(w.names for w in wanted)
-    if named and chosen:
-        raise CliError("name cannot be provided when a selector or --all is specified")
-    if every and selection.labels:
+def read_choice(
+    session: Session, verb: str, words: Sequence[str], given: dict[str, Any], *, example: str = "pods"
+) -> list[Asked]:
+    """Take the options out of the given ones; `example` is a type the verb is for. Either all that is asked for has
+    names or nothing has. Raises `CliError` where the options contradict each other or name nothing.
+    """
+    every = given.pop("every")
+    picked = {name: given.pop(name) for name in ("files", "recursive", "selector", "field_selector", "all_namespaces")}
+    asked = asked_for(session, words, picked, verb=verb, example=example)
+    if every and named(asked):
+        raise CliError("name cannot be provided when --all is specified")
+    if every and picked["selector"]:
         raise CliError("cannot set --all and --selector at the same time")
-    if named and all_namespaces:
-        raise CliError("a resource cannot be retrieved by name across all namespaces")
-    if not named and not chosen:
+    if not every and not named(asked) and asked[0].selection == Selection():
         raise CliError("which of them? Give names, -l LABELS or --all")
-    return Choice(tuple(wanted), selection=selection, all_namespaces=all_namespaces)
+    return asked
 
 
-def namespace_of(session: Session, wanted: Wanted, choice: Choice) -> str:
-    """Where objects of this type are meant; "" for cluster scope and for all namespaces."""
-    return session.namespace if wanted.resource.namespaced and not choice.all_namespaces else ""
+def named(asked: Sequence[Asked]) -> bool:
+    """Whether each object was asked for by its name: a missing one is an error then."""
+    return any(each.names for each in asked)
 
 
-def named_targets(session: Session, choice: Choice) -> list[Target]:
+def named_targets(asked: Sequence[Asked]) -> list[Target]:
     """The targets of what was asked for by name."""
-    if choice.documents:
-        return [target_of(session, document) for document in choice.documents]
-    return [
-        Target(wanted.resource, namespace_of(session, wanted, choice), name)
-        for wanted in choice.wanted
-        for name in wanted.names
-    ]
+    return [each.target._replace(name=name) for each in asked for name in each.names]
 
 
-async def find(session: Session, connection: Connection, choice: Choice) -> tuple[list[Found], bool]:
+async def find(session: Session, connection: Connection, asked: Sequence[Asked]) -> tuple[list[Found], bool]:
     """The objects as they are now, and whether one asked for by name is missing; that has been told then."""
-    if not choice.named:
-        found = await _selected(session, connection, choice)
-        if not found:
-            session.screen.note("No resources found")
-        return found, False
-    found, failed = [], False
-    for target in named_targets(session, choice):
-        try:
-            found.append(Found(target, msgspec.json.decode(await session.call(connection.verbs.get(target)))))
-        except ApiError as error:
-            if error.code != 404:
-                raise
-            failed = True
-            session.screen.error(explain(error))
-    return found, failed
+    answers, missing = await fetch(session, connection, asked, None)
+    found = [Found(target_in(answer.resource, item["metadata"]), item) for answer in answers for item in answer.items]
+    for error in missing:
+        session.screen.error(explain(error))
+    if not found and not named(asked):
+        session.screen.note("No resources found")
+    return found, bool(missing)
 
 
-async def _selected(session: Session, connection: Connection, choice: Choice) -> list[Found]:
-    found: list[Found] = []
-    for wanted in choice.wanted:
-        where = Target(wanted.resource, namespace_of(session, wanted, choice))
-        listed = await session.call(connection.verbs.list(where, choice.selection))
-        for item in listed.items:
-            live = msgspec.json.decode(item)
-            meta = live["metadata"]
-            found.append(Found(where._replace(namespace=meta.get("namespace", ""), name=meta["name"]), live))
-    return found
+def target_in(resource: Resource, metadata: dict[str, Any]) -> Target:
+    """Where the object with this metadata stands."""
+    return Target(resource, metadata.get("namespace", ""), metadata["name"])

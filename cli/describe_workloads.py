@@ -7,8 +7,8 @@ from typing import Any
 
 from barque.cli import describe_pods
 from barque.cli.description import Page, annotation_field, heading, moment
+from barque.cli.rollouts import REVISION
 
-REVISION = "deployment.kubernetes.io/revision"
 # A service with many endpoints shows the first few and a count.
 ENDPOINTS_SHOWN = 3
 

@@ -1,4 +1,4 @@
-"""What `get`, `describe` and `wait` ask a master for: the objects meant, page by page, as rows or in full.
+"""What the verbs ask a master for: the objects meant, page by page, as rows or in full.
 
 `asked_for` makes sense of types, names, files and selectors; `fetch` reads what they mean and keeps what is missing.
 """
@@ -55,9 +55,12 @@ class Answer(NamedTuple):
     columns: tuple[dict[str, Any], ...] = ()
 
 
-def asked_for(session: Session, what: Sequence[str], given: Mapping[str, Any], *, verb: str) -> list[Asked]:
+def asked_for(
+    session: Session, what: Sequence[str], given: Mapping[str, Any], *, verb: str, example: str = "pods"
+) -> list[Asked]:
     """What a verb's words and options mean; `given` has files, recursive, selector, field_selector, all_namespaces, and
-    may have subresource, chunk_size and ignore_not_found. Raises `CliError` on what makes no sense.
+    may have subresource, chunk_size and ignore_not_found. `example` is a type the verb is for. Raises `CliError` on
+    what makes no sense.
     """
     selection = Selection(given["selector"], given.get("field_selector", ""))
     more = {
@@ -69,7 +72,7 @@ def asked_for(session: Session, what: Sequence[str], given: Mapping[str, Any], *
         if what or selection != Selection():
             raise CliError("-f names the objects by itself; types, names and selectors cannot be added")
         return _of_files(session, given["files"], given["recursive"], more)
-    wanted = parse_wanted(what, verb=verb)
+    wanted = parse_wanted(what, verb=verb, example=example)
     if any(w.names for w in wanted):
         if selection != Selection():
             raise CliError("name cannot be provided when a selector is specified")
@@ -91,8 +94,10 @@ def _of_files(session: Session, files: Sequence[str], recursive: bool, more: dic
     from barque.cli.manifests import check_namespace, read_documents, target_of
 
     asked: list[Asked] = []
-    for document in read_documents(files, recursive=recursive):
+    for document in read_documents(files, recursive=recursive, validation=""):
         check_namespace(session, document)
+        if not document.name:
+            raise CliError(f"{document.source}: metadata.name is missing; by generateName alone no object is known")
         target = target_of(session, document)
         if asked and (asked[-1].resource, asked[-1].namespace) == (target.resource, target.namespace):
             asked[-1] = asked[-1]._replace(names=(*asked[-1].names, target.name))

@@ -6,7 +6,7 @@ nothing here imports a daemon.
 
 from __future__ import annotations
 
-import difflib
+import gc
 import importlib
 import os
 import sys
@@ -89,6 +89,8 @@ class Root(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in COMMANDS and not ctx.resilient_parsing and self.get_command(ctx, name) is None:
+            import difflib
+
             near = difflib.get_close_matches(name, COMMANDS, n=2, cutoff=NEAR)
             hint = f"did you mean {' or '.join(near)}?" if near else "`barque --help` lists the commands"
             click.echo(f'error: unknown command "{name}"; {hint}', err=True)
@@ -107,11 +109,19 @@ class Root(click.Group):
             with formatter.section(section):
                 formatter.write_dl([(n, e.help) for n, e in COMMANDS.items() if e.section == section], col_spacing=3)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.ClickException as error:
+            raise _refusal(error) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except (click.exceptions.Exit, click.Abort):
             raise
+        except click.ClickException as error:
+            raise _refusal(error) from None
         except KeyboardInterrupt:
             ctx.exit(_ended(ctx, 130))
         except BrokenPipeError:
@@ -128,6 +138,19 @@ def _from_entry_points(name: str) -> click.Command | None:
         found: click.Command = point.load()
         return found
     return None
+
+
+def _refusal(error: click.ClickException) -> click.ClickException:
+    """click's own refusals, and those of the daemons' commands, in the form of ours."""
+    from barque.cli.output import CliError, UsageFault
+
+    if isinstance(error, (CliError, click.exceptions.NoArgsIsHelpError)):
+        return error
+    said = error.format_message()
+    if not isinstance(error, click.UsageError):
+        return CliError(said)
+    path = error.ctx.command_path if error.ctx is not None else "barque"
+    return UsageFault(f"{said[:1].lower()}{said[1:].removesuffix('.')}\nSee `{path} --help` for usage.")
 
 
 def _fail(ctx: click.Context, error: Exception) -> NoReturn:
@@ -170,4 +193,8 @@ def cli() -> None:
 
 def main() -> None:
     """The console script."""
-    cli(prog_name="barque")
+    try:
+        cli(prog_name="barque")
+    finally:
+        # The interpreter's last collection would walk all that was imported, a tenth of a short command's time.
+        gc.freeze()

@@ -13,22 +13,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from barque.api import resources, selectors
+from barque.api import resources, selectors, yaml_documents
 from barque.api.decode import decode_object
 from barque.api.errors import ApiError
 from barque.api.resources import Resource
 from barque.cli.output import CliError
-from barque.cli.scalars import READ_RULES, value_of, with_rules
 from barque.cli.session import Session
 from barque.client.verbs import Target
 
 SUFFIXES = (".yaml", ".yml", ".json")
 STDIN = "standard input"
-# Aliases may repeat a part many times over; no honest manifest comes near these.
-MAX_NODES = 1_000_000
-MAX_DEPTH = 200
 MAX_BYTES = 64 * 1024 * 1024
-_COLLECTIONS = ("", "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 _SPACE = re.compile(r"\s*")
 # YAML may be UTF-16 with a byte order mark; anything else that holds null bytes is no text.
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -67,6 +62,8 @@ def read_documents(paths: Sequence[str], *, recursive: bool = False, validation:
 
     `validation` says what unknown fields are, as in `decode_object`; "" where only which object is meant matters.
     """
+    if not paths:
+        raise CliError("say which manifests with -f FILE; - is standard input")
     documents: list[Document] = []
     faults: list[str] = []
     for source, text in read_texts(paths, recursive=recursive):
@@ -83,7 +80,7 @@ def read_documents(paths: Sequence[str], *, recursive: bool = False, validation:
     if faults:
         raise CliError("\nerror: ".join([*faults, "nothing was sent"]) if len(faults) > 1 else faults[0])
     if not documents:
-        raise CliError(f"no objects in {', '.join(paths)}")
+        raise CliError(f"no objects in {', '.join(STDIN if path == '-' else path for path in paths)}")
     return documents
 
 
@@ -178,122 +175,16 @@ def _unique(source: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parse_yaml(source: str, text: bytes) -> list[Raw]:
-    import yaml
-
+    raws: list[Raw] = []
     try:
-        return list(_Reader(source, text).documents())
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise CliError(f"{source}{where}: {error.problem or error.context or 'not YAML'}") from None
-    except yaml.YAMLError as error:
-        raise CliError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
-
-
-class _Reader:
-    """Plain values from YAML's events.
-
-    PyYAML's own composer recurses without a limit in C and lets duplicate keys pass; here depth and size are bounded.
-    """
-
-    def __init__(self, source: str, text: bytes) -> None:
-        import yaml
-
-        self._yaml = yaml
-        self._source = source
-        self._events: Any = with_rules(getattr(yaml, "CSafeLoader", yaml.SafeLoader), READ_RULES)(text)
-        self._nodes = 0
-        # By anchor: the value, and of how many nodes it is.
-        self._anchors: dict[str, tuple[Any, int]] = {}
-
-    def documents(self) -> Iterator[Raw]:
-        """Every document that is not empty."""
-        self._events.get_event()
-        while not self._events.check_event(self._yaml.StreamEndEvent):
-            self._events.get_event()
-            self._nodes, self._anchors = 0, {}
-            line = self._events.peek_event().start_mark.line + 1
-            data = self._value(0)[0]
-            self._events.get_event()
-            if data is not None:
-                yield Raw(self._source, line, data)
-
-    def _value(self, depth: int) -> tuple[Any, str]:
-        """The next value and its tag."""
-        event = self._events.get_event()
-        before = self._nodes
-        self._count(event, 1, depth)
-        if isinstance(event, self._yaml.AliasEvent):
-            if event.anchor not in self._anchors:
-                raise self._fault(event, f"the alias *{event.anchor} stands for nothing")
-            value, size = self._anchors[event.anchor]
-            self._count(event, size, depth)
-            return value, ""
-        if isinstance(event, self._yaml.ScalarEvent):
-            value, tag = self._scalar(event)
-        else:
-            tag = event.tag or ""
-            if tag not in _COLLECTIONS:
-                raise self._fault(event, f"the tag {tag} has no meaning in a manifest")
-            inside = self._sequence if isinstance(event, self._yaml.SequenceStartEvent) else self._mapping
-            value = inside(depth + 1)
-        if event.anchor:
-            self._anchors[event.anchor] = value, self._nodes - before
-        return value, tag
-
-    def _count(self, event: Any, nodes: int, depth: int) -> None:
-        self._nodes += nodes
-        if self._nodes > MAX_NODES:
-            raise self._fault(event, "too large once its aliases are written out")
-        if depth > MAX_DEPTH:
-            raise self._fault(event, "nested too deeply")
-
-    def _scalar(self, event: Any) -> tuple[Any, str]:
-        tag = "tag:yaml.org,2002:str" if event.tag == "!" else event.tag
-        if tag is None:
-            tag = self._events.resolve(self._yaml.ScalarNode, event.value, event.implicit)
-        try:
-            return value_of(tag, event.value), tag
-        except ValueError as error:
-            raise self._fault(event, str(error)) from None
-
-    def _sequence(self, depth: int) -> list[Any]:
-        items: list[Any] = []
-        while not self._events.check_event(self._yaml.SequenceEndEvent):
-            items.append(self._value(depth)[0])
-        self._events.get_event()
-        return items
-
-    def _mapping(self, depth: int) -> dict[str, Any]:
-        merged: dict[str, Any] = {}
-        own: dict[str, Any] = {}
-        while not self._events.check_event(self._yaml.MappingEndEvent):
-            event = self._events.peek_event()
-            key, tag = self._value(depth)
-            if tag.endswith(":merge"):
-                merged = self._merged(event, self._value(depth)[0]) | merged
-                continue
-            if isinstance(key, bool | int | float):
-                key = json.dumps(key)
-            if not isinstance(key, str):
-                raise self._fault(event, "a key must be a plain word")
-            if key in own:
-                raise self._fault(event, f'key "{key}" is given twice')
-            own[key] = self._value(depth)[0]
-        self._events.get_event()
-        return merged | own
-
-    def _merged(self, event: Any, value: Any) -> dict[str, Any]:
-        merged: dict[str, Any] = {}
-        for part in value if isinstance(value, list) else [value]:
-            if not isinstance(part, dict):
-                raise self._fault(event, "only a mapping can be merged with <<")
-            merged = part | merged
-        return merged
-
-    def _fault(self, event: Any, why: str) -> CliError:
-        mark = event.start_mark
-        return CliError(f"{self._source}:{mark.line + 1}:{mark.column + 1}: {why}")
+        for document in yaml_documents.read_documents(text):
+            if document.duplicates:
+                raise CliError(f"{source}: {'; '.join(document.duplicates)}")
+            raws.append(Raw(source, document.line, document.data))
+    except yaml_documents.YamlError as error:
+        where = f":{error.line}:{error.column}" if error.line else ""
+        raise CliError(f"{source}{where}: {error.why}") from None
+    return raws
 
 
 def expand_lists(raw: Raw) -> Iterator[Raw]:

@@ -6,26 +6,31 @@ has set meanwhile is never overwritten unseen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
+import click
 import msgspec
 
 from barque.api.errors import ApiError
-from barque.cli.choosing import Choice, Found, find, read_choice
+from barque.cli.choosing import Found, choice_options, find, read_choice
+from barque.cli.fetching import Asked
 from barque.cli.naming import slashed
 from barque.cli.output import CliError
 from barque.cli.session import Connection, Session
-from barque.cli.writing import Results, Writing, decoded, one_by_one, read_writing
+from barque.cli.writing import Results, Writing, decoded, one_by_one, read_writing, writing_options
 from barque.client.verbs import MERGE_PATCH
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 # A change decided on an object that someone else has changed meanwhile is decided anew this often.
 ATTEMPTS = 5
 
 
 class Marks(NamedTuple):
-    """Which map of metadata is changed, and its words in messages."""
+    """The verb, which map of metadata it changes, and its words in messages."""
 
+    verb: str
     field: str
     one: str
     changed: str
@@ -33,8 +38,29 @@ class Marks(NamedTuple):
     unchanged: str
 
 
-LABELS = Marks("labels", "label", "labeled", "unlabeled", "not labeled")
-ANNOTATIONS = Marks("annotations", "annotation", "annotated", "annotated", "not annotated")
+LABELS = Marks("label", "labels", "label", "labeled", "unlabeled", "not labeled")
+ANNOTATIONS = Marks("annotate", "annotations", "annotation", "annotated", "annotated", "not annotated")
+
+
+def marking_options(marks: Marks) -> Callable[[F], F]:
+    """The words and options that `mark` takes."""
+    parts: list[Callable[[Any], Any]] = [
+        click.argument("words", nargs=-1, metavar="TYPE NAME... KEY=VALUE... KEY-..."),
+        choice_options,
+        click.option("--overwrite", is_flag=True, help="Change a value that is set."),
+        click.option("--list", "listing", is_flag=True, help=f"Show the {marks.field} there are."),
+        click.option(
+            "--resource-version", metavar="N", default="", help="Only if the object is still of this version."
+        ),
+        writing_options(marks.verb),
+    ]
+
+    def add(function: F) -> F:
+        for part in reversed(parts):
+            function = part(function)
+        return function
+
+    return add
 
 
 class Marking(NamedTuple):
@@ -74,7 +100,7 @@ def mark(session: Session, marks: Marks, words: Sequence[str], given: dict[str, 
     """Run the verb; True where something was refused. Raises `CliError`."""
     writing = read_writing(given)
     named, changed = split(words)
-    choice = read_choice(session, "label" if marks is LABELS else "annotate", named, given)
+    asked = read_choice(session, marks.verb, named, given)
     marking = Marking(
         marks,
         parse_changes(changed, marks.one),
@@ -86,11 +112,13 @@ def mark(session: Session, marks: Marks, words: Sequence[str], given: dict[str, 
         raise CliError(f"at least one {marks.one} update is required, as in KEY=VALUE or KEY-")
     if marking.changes and marking.listing:
         raise CliError(f"--list shows the {marks.field} there are; give it without changes")
-    return session.run(lambda connection: _mark(session, connection, choice, marking, writing))
+    return session.run(lambda connection: _mark(session, connection, asked, marking, writing))
 
 
-async def _mark(session: Session, connection: Connection, choice: Choice, marking: Marking, writing: Writing) -> bool:
-    found, failed = await find(session, connection, choice)
+async def _mark(
+    session: Session, connection: Connection, asked: Sequence[Asked], marking: Marking, writing: Writing
+) -> bool:
+    found, failed = await find(session, connection, asked)
     if marking.resource_version and len(found) > 1:
         raise CliError("--resource-version may only be used with a single resource")
     if marking.listing:

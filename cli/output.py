@@ -28,12 +28,21 @@ class CliError(click.ClickException):
         complain(f"error: {self.message}")
 
 
+class UsageFault(CliError):
+    """What cannot be understood at all: exit code 2."""
+
+    exit_code = 2
+
+
 def complain(text: str) -> None:
     """One message on standard error; its first word red at a terminal."""
     label, colon, rest = text.partition(":")
-    if colon and colours(sys.stderr):
-        text = click.style(label + colon, fg="red", bold=True) + rest
-    click.echo(text, err=True)
+    click.echo((styled(label + colon, sys.stderr, fg="red", bold=True) if colon else label) + rest, err=True)
+
+
+def styled(text: str, stream: Any, **style: Any) -> str:
+    """The text in a style of `click.style`, where colours may be written."""
+    return click.style(text, **style) if colours(stream) else text
 
 
 def colours(stream: Any) -> bool:
@@ -120,7 +129,7 @@ def to_yaml(data: Any) -> str:
 def _dumper() -> Any:
     import yaml
 
-    from barque.cli.scalars import WRITE_RULES, with_rules
+    from barque.api.scalars import WRITE_RULES, with_rules
 
     dumper = with_rules(getattr(yaml, "CSafeDumper", yaml.SafeDumper), WRITE_RULES)
     string = "tag:yaml.org,2002:str"

@@ -144,7 +144,8 @@ def explain(error: ApiError, doing: str = "") -> str:
     if error.reason == "Invalid":
         return _invalid(error)
     if error.reason == "ServiceUnavailable" and error.message.startswith(_UNREACHABLE):
-        return f"Unable to reach the cluster: {error.message}; if none runs here, `barque up` starts one"
+        hint = "if none runs here, `barque up` or `barque master run` starts one"
+        return f"Unable to reach the cluster: {error.message}; {hint}"
     if error.reason == "Unauthorized":
         return f"error: you are not known to the cluster: {error.message}"
     reason = f" ({error.reason})" if error.reason else ""
@@ -154,7 +155,9 @@ def explain(error: ApiError, doing: str = "") -> str:
 def _invalid(error: ApiError) -> str:
     causes = error.details.causes if error.details is not None else []
     head, separator, _ = error.message.partition(" is invalid: ")
-    if len(causes) < 2 or not separator:
+    if not separator:
+        return f"The request is invalid: {error.message}"
+    if len(causes) < 2:
         return f"The {_without_group(error.message)}"
     faults = "".join(f"\n* {c.field}: {c.message}" if c.field else f"\n* {c.message}" for c in causes)
     return f"The {_without_group(head)} is invalid:{faults}"

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 # kubectl's tabwriter: three spaces between columns, and no column narrower than six with them.
 PADDING = 3
 MIN_WIDTH = 6
+# The longest kind of change a watch brings; its column is that wide from the first row on.
+_LONGEST_EVENT = "MODIFIED"
 _LINE_END = re.compile(r"[\n\r\f]")
 
 
@@ -22,6 +24,10 @@ class Table:
         self._headers = list(headers) if as_written else [h.upper() for h in headers]
         self._widths = [0] * len(headers)
         self._pending_headers = show_headers
+
+    def reserve(self, column: int, width: int) -> None:
+        """Make a column as wide as a cell of this width would."""
+        self._widths[column] = max(self._widths[column], width + PADDING)
 
     def render(self, rows: Iterable[Sequence[str]]) -> str:
         """The rows as lines, after the headers the first time; ends with a newline unless there is nothing to print."""
@@ -69,6 +75,8 @@ class ServerTable:
             ],
             show_headers=layout.headers,
         )
+        if layout.events:
+            self._table.reserve(0, len(_LONGEST_EVENT))
 
     def render(self, rows: Iterable[dict[str, Any]], event: str = "") -> str:
         """metav1.TableRows with their objects' metadata as lines; `event` is the kind of change that brought them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -90,7 +91,7 @@ def global_options() -> list[click.Option]:
 
 def session_options(command: F) -> F:
     """Give a group the options every verb understands."""
-    command.__dict__.setdefault("__click_params__", []).extend(global_options())
+    command.__dict__.setdefault("__click_params__", []).extend(reversed(global_options()))
     return command
 
 
@@ -103,7 +104,11 @@ class Verb(click.Command):
         self.params.extend(global_options())
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, self._plain_flags(self._plain_shorts(args)))
+        try:
+            return super().parse_args(ctx, self._plain_flags(self._plain_shorts(args)))
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # whose help it is that helps
+            raise
 
     def _plain_shorts(self, args: list[str]) -> list[str]:
         """kubectl's `-o=yaml` as click's `-o yaml`."""
@@ -137,6 +142,15 @@ class Verb(click.Command):
             formatter.write_heading("Examples")
             for line in self.examples.splitlines():
                 formatter.write(f"  {line}\n" if line else "\n")
+
+
+class VerbGroup(click.Group):
+    """A group of verbs; its help has the first sentence of each, however long that is."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(n, c.get_short_help_str(sys.maxsize)) for n, c in self.commands.items() if not c.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows, col_spacing=3)
 
 
 def with_session(body: F) -> F:

@@ -1,6 +1,7 @@
 """What the verbs that write have in common: their options, what is said of each object, and going on after a refusal.
 
-`writing_options` declares `--dry-run`, `-o` and `--field-manager`; `Writing` is what they mean; `Results` says of each
+`manifest_options` declares `-f` and `-R`, `writing_options` `--dry-run`, `-o` and `--field-manager`; `Writing` is what
+the latter mean; `Results` says of each
 object what became of it, or prints the objects as `-o` asks. `one_by_one` writes several objects: one that is refused
 is told and does not stop the next, a master that is gone does.
 """
@@ -55,6 +56,14 @@ class Writing(NamedTuple):
         """The options of one request; a trial changes nothing, whatever the run does."""
         dry_run = trial or self.dry_run == "server"
         return WriteOptions(dry_run, self.field_manager, self.validation, force)
+
+
+def manifest_options(function: F) -> F:
+    """-f and -R of the verbs that write what manifests say."""
+    function = click.option("-R", "--recursive", is_flag=True, help="Go into folders below.")(function)
+    return click.option(
+        "-f", "--filename", "files", multiple=True, metavar="FILE", help="File, folder or - for standard input."
+    )(function)
 
 
 def writing_options(verb: str, *, manager: str = "", validate: bool = False) -> Callable[[F], F]:

@@ -18,8 +18,9 @@ need ps procps
 need systemd-analyze systemd
 
 suitable() { "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
+# The distribution's own interpreter comes first: it is built with profiles, which one built by hand mostly is not.
 find_python() {
-    for candidate in python3 python3.13 python3.12 python3.11; do
+    for candidate in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do
         if command -v "$candidate" >/dev/null && suitable "$candidate"; then
             command -v "$candidate"
             return

@@ -18,6 +18,7 @@ from typing import TypeVar
 import click
 import docker
 
+from barque.cli.output import styled
 from barque.deploy import images
 from barque.deploy.dockerd import DEFAULT_HOST
 from barque.worker import labels
@@ -37,7 +38,7 @@ def main() -> None:
     try:
         sail()
     except (DemoError, FileNotFoundError) as error:
-        click.echo(f"{click.style('The demo stopped:', fg='red')} {error}", err=True)
+        click.echo(f"{styled('The demo stopped:', sys.stderr, fg='red')} {error}", err=True)
         sys.exit(1)
 
 
@@ -91,11 +92,11 @@ def sail() -> None:
 
 
 def _say(what: str) -> None:
-    click.echo(f"\n{click.style('⛵ ' + what, bold=True)}")
+    click.echo(f"\n{styled('⛵ ' + what, sys.stdout, bold=True)}")
 
 
 def _echo(command: str) -> None:
-    click.echo(click.style(f"$ {command}", fg="cyan"))
+    click.echo(styled(f"$ {command}", sys.stdout, fg="cyan"))
 
 
 def _barque(*arguments: str, stdin: str | None = None, echo: bool = False) -> str:

@@ -24,6 +24,7 @@ import grpc.aio
 
 from barque.api.errors import ApiError
 from barque.api.types.core_v1 import Node
+from barque.cli.output import styled
 from barque.client import profile as profiles
 from barque.client import wire
 from barque.client.joining import JoinError, join
@@ -96,7 +97,7 @@ class Report:
 
     def done(self, what: str) -> None:
         clear = "\r\033[K" if self._live else ""
-        click.echo(f"{clear}{click.style('✓', fg='green')} {what} ({time.monotonic() - self._begin:.1f} s)")
+        click.echo(f"{clear}{styled('✓', sys.stdout, fg='green')} {what} ({time.monotonic() - self._begin:.1f} s)")
 
     def close(self) -> None:
         """Leave the line of a step that did not end."""

@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from barque.cli.choosing import choice_options
-from barque.cli.marking import ANNOTATIONS, mark
+from barque.cli.marking import ANNOTATIONS, mark, marking_options
 from barque.cli.verb import Verb, with_session
-from barque.cli.writing import writing_options
 
 if TYPE_CHECKING:
     from barque.cli.session import Session
@@ -26,12 +24,7 @@ if TYPE_CHECKING:
     barque annotate pod/web-1 --list                         show them
     """,
 )
-@click.argument("words", nargs=-1, metavar="TYPE NAME... KEY=VALUE... KEY-...")
-@choice_options
-@click.option("--overwrite", is_flag=True, help="Change a value that is set.")
-@click.option("--list", "listing", is_flag=True, help="Show the annotations there are.")
-@click.option("--resource-version", metavar="N", default="", help="Only if the object is still of this version.")
-@writing_options("annotate")
+@marking_options(ANNOTATIONS)
 @with_session
 def command(session: Session, words: tuple[str, ...], **given: Any) -> None:
     """Set, change or take off annotations: notes on an object of any length, by which nothing is chosen. One that has

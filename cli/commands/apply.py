@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from barque.cli.verb import Verb, with_session
-from barque.cli.writing import MANAGER, writing_options
+from barque.cli.writing import MANAGER, manifest_options, writing_options
 
 if TYPE_CHECKING:
     from barque.cli.manifests import Document
@@ -35,8 +35,7 @@ class _Run(NamedTuple):
     barque apply -f shop/ --prune -l app=shop    and delete what is no longer in the folder
     """,
 )
-@click.option("-f", "--filename", "files", multiple=True, metavar="FILE", help="File, folder or - for standard input.")
-@click.option("-R", "--recursive", is_flag=True, help="Go into folders below.")
+@manifest_options
 @click.option("-l", "--selector", metavar="LABELS", default="", help="Of the manifests, those with these labels.")
 @click.option("--prune", is_flag=True, help="Delete what an earlier apply of this set made and it no longer has.")
 @click.option("--force-conflicts", is_flag=True, help="Take over fields that others manage.")
@@ -65,8 +64,6 @@ def _documents(session: Session, given: dict[str, Any], writing: Writing) -> lis
     from barque.cli.manifests import read_documents, select
     from barque.cli.output import CliError
 
-    if not given["files"]:
-        raise CliError("say which manifests with -f FILE; - is standard input")
     if given["prune"] and not given["selector"]:
         raise CliError("--prune needs -l LABELS: only what carries them belongs to the set")
     documents = read_documents(given["files"], recursive=given["recursive"], validation=writing.validation)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from barque.cli.verb import Verb, with_session
+from barque.cli.verb import Verb, VerbGroup, with_session
 
 if TYPE_CHECKING:
     from barque.cli.session import Connection, Session
 
 
-@click.group("cluster")
+@click.group("cluster", cls=VerbGroup)
 def command() -> None:
     """Show the masters, save and restore their state, rotate its key."""
 
@@ -39,7 +39,7 @@ async def _status(session: Session, connection: Connection) -> Any:
     return reply
 
 
-@command.group("snapshot")
+@command.group("snapshot", cls=VerbGroup)
 def snapshot() -> None:
     """Save the whole state of the cluster to a file, or put a saved one in its place."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from barque.cli.verb import Verb, with_session
+from barque.cli.verb import Verb, VerbGroup, with_session
 
 if TYPE_CHECKING:
     from barque.cli.session import Session
@@ -31,7 +31,7 @@ class ConfigVerb(Verb):
             raise CliError(str(error)) from None
 
 
-@click.group("config")
+@click.group("config", cls=VerbGroup)
 def command() -> None:
     """Show and change which clusters there are, and which one is meant."""
 

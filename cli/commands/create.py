@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from barque.cli.verb import Verb, with_session
-from barque.cli.writing import Results, Writing, decoded, one_by_one, read_writing, where, writing_options
+from barque.cli.verb import Verb, VerbGroup, with_session
+from barque.cli.writing import (
+    Results,
+    Writing,
+    decoded,
+    manifest_options,
+    one_by_one,
+    read_writing,
+    where,
+    writing_options,
+)
 
 if TYPE_CHECKING:
     from barque.cli.manifests import Document
@@ -17,7 +26,7 @@ if TYPE_CHECKING:
 ALIASES = {"cm": "configmap", "deploy": "deployment", "ns": "namespace", "svc": "service"}
 
 
-class Kinds(Verb, click.Group):
+class Kinds(Verb, VerbGroup):
     """A verb with a command for each kind below it, each also by its short name."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -35,8 +44,7 @@ class Kinds(Verb, click.Group):
     barque create configmap web --from-file=web.conf --dry-run=client -o yaml > web.yaml
     """,
 )
-@click.option("-f", "--filename", "files", multiple=True, metavar="FILE", help="File, folder or - for standard input.")
-@click.option("-R", "--recursive", is_flag=True, help="Go into folders below.")
+@manifest_options
 @writing_options("create", validate=True)
 @with_session
 def command(session: Session, **given: Any) -> None:
@@ -158,7 +166,7 @@ def configmap(
     _make(session, generators.config_map(name, data), read_writing(given))
 
 
-@command.group("secret")
+@command.group("secret", cls=VerbGroup)
 def secret() -> None:
     """Create a Secret: generic, tls or docker-registry."""
 
@@ -275,7 +283,7 @@ def deployment(
     _make(session, made, read_writing(given))
 
 
-@command.group("service")
+@command.group("service", cls=VerbGroup)
 def service() -> None:
     """Create a Service: clusterip or nodeport."""
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 import msgspec
 
-from barque.cli.choosing import Choice, choice_options, find, named_targets, namespace_of, read_choice
+from barque.cli.choosing import choice_options, find, named, named_targets, read_choice, target_in
 from barque.cli.deleting import PROPAGATION, Doomed, delete_options, wait_until_gone
+from barque.cli.fetching import listed
 from barque.cli.naming import quoted, slashed
 from barque.cli.output import CliError
 from barque.cli.verb import Verb, with_session
@@ -17,6 +18,7 @@ from barque.cli.writing import SUFFIXES
 from barque.client.verbs import Delete, Target
 
 if TYPE_CHECKING:
+    from barque.cli.fetching import Asked
     from barque.cli.session import Connection, Session
 
 # One request carries so many deletions; each is still atomic alone.
@@ -26,7 +28,7 @@ BATCH = 100
 class Request(NamedTuple):
     """Which objects are meant, and how they are to end. `dry_run` and `output` are the options."""
 
-    choice: Choice
+    asked: Sequence[Asked]
     options: bytes
     ignore_not_found: bool = False
     dry_run: str = "none"
@@ -35,6 +37,7 @@ class Request(NamedTuple):
     wait: bool = True
     timeout_s: float = 0.0
     ask: bool = False
+    everywhere: bool = False
 
 
 @click.command(
@@ -92,6 +95,7 @@ def _request(session: Session, what: Sequence[str], given: dict[str, Any]) -> Re
         cascade=given["cascade"],
         dry_run=given["dry_run"] == "server",
     )
+    everywhere = given["all_namespaces"]
     return Request(
         read_choice(session, "delete", what, given),
         options,
@@ -102,6 +106,7 @@ def _request(session: Session, what: Sequence[str], given: dict[str, Any]) -> Re
         given["wait"] and not given["force"] and given["dry_run"] == "none",
         parse_duration(given["timeout"]),
         given["ask"],
+        everywhere,
     )
 
 
@@ -110,12 +115,12 @@ async def _delete(session: Session, connection: Connection, request: Request) ->
     if request.ask and not await _agreed(session, connection, request):
         return False
     if request.dry_run == "client":
-        found, failed = await find(session, connection, request.choice)
+        found, failed = await find(session, connection, request.asked)
         for one in found:
             _tell(session, request, one.target)
         return failed and not request.ignore_not_found
-    if request.choice.named:
-        doomed, failed = await _delete_targets(session, connection, request, named_targets(session, request.choice))
+    if named(request.asked):
+        doomed, failed = await _delete_targets(session, connection, request, named_targets(request.asked))
     else:
         doomed, failed = await _delete_selected(session, connection, request)
     if request.wait:
@@ -125,7 +130,7 @@ async def _delete(session: Session, connection: Connection, request: Request) ->
 
 async def _agreed(session: Session, connection: Connection, request: Request) -> bool:
     """Show what would be deleted and ask. Raises `CliError` where nobody can answer."""
-    found, _ = await find(session, connection, request.choice)
+    found, _ = await find(session, connection, request.asked)
     if not found:
         return False
     session.screen.line(f"You are about to delete the following {len(found)} resource(s):")
@@ -150,7 +155,7 @@ async def _delete_targets(
 
     doomed: list[Doomed] = []
     failed = False
-    may_be_gone = request.ignore_not_found or not request.choice.named
+    may_be_gone = request.ignore_not_found or not named(request.asked)
     for start in range(0, len(targets), BATCH):
         some = targets[start : start + BATCH]
         session.screen.waiting(f"deleting {start + len(some)} of {len(targets)}")
@@ -167,21 +172,19 @@ async def _delete_targets(
 
 async def _delete_selected(session: Session, connection: Connection, request: Request) -> tuple[list[Doomed], bool]:
     """Delete all that are selected: those of a type with one request, where it may be deleted so."""
-    choice = request.choice
     doomed: list[Doomed] = []
     failed = False
-    for wanted in choice.wanted:
-        where = Target(wanted.resource, namespace_of(session, wanted, choice))
-        if "deletecollection" in wanted.resource.verbs:
-            session.screen.waiting(f"deleting {wanted.resource.plural}")
-            gone = await session.call(connection.verbs.delete_collection(where, choice.selection, request.options))
-            for item in gone.items:
-                target = _target_of(where, item)
+    for each in request.asked:
+        if "deletecollection" in each.resource.verbs:
+            session.screen.waiting(f"deleting {each.resource.plural}")
+            gone = await session.call(connection.verbs.delete_collection(each.target, each.selection, request.options))
+            for metadata in map(_metadata, gone.items):
+                target = target_in(each.resource, metadata)
                 _tell(session, request, target)
-                doomed.append(Doomed(target, _metadata(item).get("uid", "")))
+                doomed.append(Doomed(target, metadata.get("uid", "")))
         else:
-            listed = await session.call(connection.verbs.list(where, choice.selection))
-            targets = [_target_of(where, item) for item in listed.items]
+            found = await listed(session, connection, each, "Metadata")
+            targets = [target_in(each.resource, item["object"]["metadata"]) for item in found.items]
             some, refused = await _delete_targets(session, connection, request, targets)
             doomed, failed = doomed + some, failed or refused
     if not doomed and not failed:
@@ -189,16 +192,11 @@ async def _delete_selected(session: Session, connection: Connection, request: Re
     return doomed, failed
 
 
-def _target_of(where: Target, item: bytes) -> Target:
-    metadata = _metadata(item)
-    return where._replace(namespace=metadata.get("namespace", ""), name=metadata["name"])
-
-
 def _tell(session: Session, request: Request, target: Target) -> None:
     if request.output == "name":
         session.screen.line(slashed(target.resource, target.name))
         return
-    place = f" from {target.namespace} namespace" if request.choice.all_namespaces and target.namespace else ""
+    place = f" from {target.namespace} namespace" if request.everywhere and target.namespace else ""
     session.screen.line(f"{quoted(target.resource, target.name)} {request.word}{place}{SUFFIXES[request.dry_run]}")
 
 

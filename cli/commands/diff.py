@@ -9,7 +9,7 @@ import click
 
 from barque.api.errors import ApiError
 from barque.cli.verb import Verb, with_session
-from barque.cli.writing import MANAGER, Writing
+from barque.cli.writing import MANAGER, Writing, manifest_options
 
 if TYPE_CHECKING:
     from barque.cli.applying import Applier
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     BARQUE_EXTERNAL_DIFF='meld' barque diff -f web.yaml      with a program of your own
     """,
 )
-@click.option("-f", "--filename", "files", multiple=True, metavar="FILE", help="File, folder or - for standard input.")
-@click.option("-R", "--recursive", is_flag=True, help="Go into folders below.")
+@manifest_options
 @click.option("-l", "--selector", metavar="LABELS", default="", help="Of the manifests, those with these labels.")
 @click.option("--force-conflicts", is_flag=True, help="As if fields that others manage were taken over.")
 @click.option("--show-managed-fields", is_flag=True, help="Show who manages which field, too.")
@@ -70,10 +69,7 @@ def _show(session: Session, found: list[Difference]) -> int:
 def _differences(session: Session, given: dict[str, Any]) -> tuple[list[Difference], bool]:
     from barque.cli.applying import check_applicable, in_order
     from barque.cli.manifests import read_documents, select
-    from barque.cli.output import CliError
 
-    if not given["files"]:
-        raise CliError("say which manifests with -f FILE; - is standard input")
     documents = in_order(select(read_documents(given["files"], recursive=given["recursive"]), given["selector"]))
     check_applicable(session, documents)
     return session.run(lambda connection: _compare(session, connection, documents, given))

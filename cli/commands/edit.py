@@ -51,8 +51,8 @@ def command(session: Session, what: tuple[str, ...], subresource: str | None, ou
     what is refused is opened again, with the reason at its head.
     """
     writing = read_writing(given)
-    choice = read_choice(session, "edit", what, given)
-    found, failed = session.run(lambda connection: find(session, connection, choice))
+    asked = read_choice(session, "edit", what, given)
+    found, failed = session.run(lambda connection: find(session, connection, asked))
     edit = _Edit(session, writing, subresource or "", output_patch)
     if (found and edit.run(found)) or failed:
         click.get_current_context().exit(1)
@@ -71,6 +71,7 @@ class _Edit:
         self._opened: dict[tuple[str, ...], Found] = {}
         self._known: dict[tuple[str, ...], dict[str, Any]] = {}
         self._saved = False
+        self._clashed = False
         self._done = False
 
     def run(self, found: Sequence[Found]) -> bool:
@@ -99,8 +100,9 @@ class _Edit:
             editing.open_editor(path)
             saved = path.read_text(errors="replace")
             self._saved = True
-            body = editing.without_head(saved)
-            if saved == opened:
+            before, body = body, editing.without_head(saved)
+            # What was refused is refused again, but for a clash: there saving once more is the answer.
+            if body == before and (saved == opened or not self._clashed):
                 return self._cancelled(lost=bool(faults))
             try:
                 edited = self._read(str(path), body)
@@ -143,7 +145,7 @@ class _Edit:
 
     async def _send(self, connection: Connection, edited: Sequence[tuple[Found, dict[str, Any]]]) -> list[str]:
         """Send the patches; what was refused, and why. What was accepted is opened no more."""
-        faults = []
+        faults, self._clashed = [], False
         for one, patch in edited:
             try:
                 after = await self._send_one(connection, one, patch)
@@ -180,6 +182,7 @@ class _Edit:
             self._known[identity] = fresh
             revision = fresh["metadata"]["resourceVersion"]
             if fields:
+                self._clashed = True
                 resource = target.resource
                 why = (
                     f"someone else has changed {', '.join(fields)} meanwhile; change this line and save to overwrite it"

@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from barque.cli.choosing import choice_options
-from barque.cli.marking import LABELS, mark
+from barque.cli.marking import LABELS, mark, marking_options
 from barque.cli.verb import Verb, with_session
-from barque.cli.writing import writing_options
 
 if TYPE_CHECKING:
     from barque.cli.session import Session
@@ -27,12 +25,7 @@ if TYPE_CHECKING:
     barque label pod/web-1 --list                       show them
     """,
 )
-@click.argument("words", nargs=-1, metavar="TYPE NAME... KEY=VALUE... KEY-...")
-@choice_options
-@click.option("--overwrite", is_flag=True, help="Change a value that is set.")
-@click.option("--list", "listing", is_flag=True, help="Show the labels there are.")
-@click.option("--resource-version", metavar="N", default="", help="Only if the object is still of this version.")
-@writing_options("label")
+@marking_options(LABELS)
 @with_session
 def command(session: Session, words: tuple[str, ...], **given: Any) -> None:
     """Set, change or take off labels: short words by which objects are chosen, as in `-l app=web`. One that has another

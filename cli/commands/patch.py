@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 import msgspec
 
-from barque.cli.choosing import Choice, Found, choice_options, find, read_choice
+from barque.cli.choosing import Found, choice_options, find, read_choice
 from barque.cli.verb import Verb, with_session
 from barque.cli.writing import Results, Writing, decoded, one_by_one, read_writing, writing_options
 from barque.client.verbs import JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from barque.cli.fetching import Asked
     from barque.cli.session import Connection, Session
 
 TYPES = {"strategic": STRATEGIC_MERGE_PATCH, "merge": MERGE_PATCH, "json": JSON_PATCH}
@@ -60,9 +63,9 @@ def command(
 ) -> None:
     """Change fields of objects by a patch, leaving the others alone."""
     writing = read_writing(given)
-    choice = read_choice(session, "patch", what, given)
+    asked = read_choice(session, "patch", what, given)
     patch = _Patch(TYPES[kind], _content(text, patch_file, kind), subresource or "")
-    if session.run(lambda connection: _patch_all(session, connection, choice, patch, writing)):
+    if session.run(lambda connection: _patch_all(session, connection, asked, patch, writing)):
         click.get_current_context().exit(1)
 
 
@@ -94,8 +97,10 @@ def _read(file: str) -> bytes:
     return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
 
 
-async def _patch_all(session: Session, connection: Connection, choice: Choice, patch: _Patch, writing: Writing) -> bool:
-    found, failed = await find(session, connection, choice)
+async def _patch_all(
+    session: Session, connection: Connection, asked: Sequence[Asked], patch: _Patch, writing: Writing
+) -> bool:
+    found, failed = await find(session, connection, asked)
     results = Results(session.screen, writing)
 
     async def change(one: Found) -> None:

@@ -8,7 +8,16 @@ import click
 import msgspec
 
 from barque.cli.verb import Verb, with_session
-from barque.cli.writing import Results, Writing, decoded, one_by_one, read_writing, where, writing_options
+from barque.cli.writing import (
+    Results,
+    Writing,
+    decoded,
+    manifest_options,
+    one_by_one,
+    read_writing,
+    where,
+    writing_options,
+)
 
 if TYPE_CHECKING:
     from barque.cli.manifests import Document
@@ -25,8 +34,7 @@ if TYPE_CHECKING:
     barque replace -f web.yaml --force       delete it and create it anew, for what cannot be changed
     """,
 )
-@click.option("-f", "--filename", "files", multiple=True, metavar="FILE", help="File, folder or - for standard input.")
-@click.option("-R", "--recursive", is_flag=True, help="Go into folders below.")
+@manifest_options
 @click.option("--force", is_flag=True, help="Delete each object, wait until it is gone, and create it anew.")
 @click.option("--grace-period", type=int, metavar="SECONDS", default=-1, help="With --force: time to stop in.")
 @click.option("--cascade", type=click.Choice(["background", "foreground", "orphan"]), default="background",
@@ -43,8 +51,6 @@ def command(session: Session, **given: Any) -> None:
     from barque.cli.output import CliError
 
     writing = read_writing(given)
-    if not given["files"]:
-        raise CliError("say which manifests with -f FILE; - is standard input")
     if given["force"] and writing.dry_run != "none":
         raise CliError("--dry-run can not be used when --force is set")
     documents = read_documents(given["files"], recursive=given["recursive"], validation=writing.validation)

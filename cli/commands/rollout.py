@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from barque.cli.choosing import Choice, Found, choice_options, find, read_choice
+from barque.cli.choosing import Found, choice_options, find, read_choice
 from barque.cli.output import CliError
-from barque.cli.verb import Verb, with_session
+from barque.cli.verb import Verb, VerbGroup, with_session
 from barque.cli.writing import Results, Writing, decoded, one_by_one, read_writing, writing_options
 from barque.client.verbs import JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, Selection, Target
 
 if TYPE_CHECKING:
+    from barque.cli.fetching import Asked
     from barque.cli.session import Connection, Session
 
 # What `kubectl rollout restart` writes: a pod template that differs by a time alone makes new pods.
@@ -24,7 +25,7 @@ RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 Change = Callable[["Connection", Found, Writing], Awaitable[tuple[str, dict[str, Any]]]]
 
 
-@click.group("rollout")
+@click.group("rollout", cls=VerbGroup)
 def command() -> None:
     """Follow a deployment's rollout, start one over, hold it, or go back to an earlier revision."""
 
@@ -166,18 +167,18 @@ def undo(session: Session, what: tuple[str, ...], to_revision: int, **given: Any
 @with_session
 def history(session: Session, what: tuple[str, ...], revision: int, **given: Any) -> None:
     """List the revisions of a deployment that it can go back to, with the reason noted for each."""
-    choice = _choice(session, "history", what, given)
-    if session.run(lambda connection: _history(session, connection, choice, revision)):
+    asked = _asked(session, "history", what, given)
+    if session.run(lambda connection: _history(session, connection, asked, revision)):
         click.get_current_context().exit(1)
 
 
-def _choice(session: Session, verb: str, what: Sequence[str], given: dict[str, Any]) -> Choice:
+def _asked(session: Session, verb: str, what: Sequence[str], given: dict[str, Any]) -> list[Asked]:
     """Which deployments are meant. Raises `CliError` for what has no rollout."""
-    choice = read_choice(session, f"rollout {verb}", what, given)
-    for resource in [w.resource for w in choice.wanted] + [d.resource for d in choice.documents]:
-        if resource.plural != "deployments":
-            raise CliError(f"a {resource.singular} has no rollout; deployments have")
-    return choice
+    asked = read_choice(session, f"rollout {verb}", what, given, example="deployments")
+    for each in asked:
+        if each.resource.plural != "deployments":
+            raise CliError(f"a {each.resource.singular} has no rollout; deployments have")
+    return asked
 
 
 def _change_all(
@@ -185,10 +186,10 @@ def _change_all(
 ) -> None:
     """Run `change` for every deployment that is meant; exits with 1 where one was refused."""
     writing = read_writing(given)
-    choice = _choice(session, verb, what, given)
+    asked = _asked(session, verb, what, given)
 
     async def run(connection: Connection) -> bool:
-        found, failed = await find(session, connection, choice)
+        found, failed = await find(session, connection, asked)
         results = Results(session.screen, writing)
 
         async def one_of_them(one: Found) -> None:
@@ -225,11 +226,11 @@ async def _revisions(session: Session, connection: Connection, one: Found) -> di
     return rollouts.revisions(one.live, [msgspec.json.decode(item) for item in listed.items])
 
 
-async def _history(session: Session, connection: Connection, choice: Choice, revision: int) -> bool:
+async def _history(session: Session, connection: Connection, asked: Sequence[Asked], revision: int) -> bool:
     from barque.cli import rollouts, tables
     from barque.cli.naming import slashed
 
-    found, failed = await find(session, connection, choice)
+    found, failed = await find(session, connection, asked)
     for position, one in enumerate(found):
         sets = await _revisions(session, connection, one)
         name = slashed(one.target.resource, one.target.name)

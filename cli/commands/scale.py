@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 import msgspec
 
-from barque.cli.choosing import Choice, Found, choice_options, find, read_choice
+from barque.cli.choosing import Found, choice_options, find, read_choice
 from barque.cli.verb import Verb, with_session
 from barque.cli.writing import Results, Writing, decoded, one_by_one, read_writing, writing_options
 from barque.client.verbs import MERGE_PATCH
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from barque.cli.fetching import Asked
     from barque.cli.session import Connection, Session
 
 
@@ -57,20 +60,21 @@ def command(
     from barque.cli.output import CliError
 
     writing = read_writing(given)
-    choice = read_choice(session, "scale", what, given)
-    kinds = {wanted.resource for wanted in choice.wanted} | {document.resource for document in choice.documents}
-    for resource in kinds:
-        if "scale" not in resource.subresources:
-            raise CliError(f"{resource.plural} have no replicas to scale")
+    asked = read_choice(session, "scale", what, given, example="deployments")
+    for each in asked:
+        if "scale" not in each.resource.subresources:
+            raise CliError(f"{each.resource.plural} have no replicas to scale")
     wish = _Wish(replicas, current_replicas, resource_version, parse_duration(timeout))
-    if session.run(lambda connection: _scale(session, connection, choice, wish, writing)):
+    if session.run(lambda connection: _scale(session, connection, asked, wish, writing)):
         click.get_current_context().exit(1)
 
 
-async def _scale(session: Session, connection: Connection, choice: Choice, wish: _Wish, writing: Writing) -> bool:
+async def _scale(
+    session: Session, connection: Connection, asked: Sequence[Asked], wish: _Wish, writing: Writing
+) -> bool:
     from barque.cli.output import CliError
 
-    found, failed = await find(session, connection, choice)
+    found, failed = await find(session, connection, asked)
     if wish.resource_version and len(found) > 1:
         raise CliError("cannot use --resource-version with multiple resources")
     results = Results(session.screen, writing)

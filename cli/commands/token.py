@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from barque.cli.verb import Verb, with_session
+from barque.cli.verb import Verb, VerbGroup, with_session
 
 if TYPE_CHECKING:
     from barque.cli.session import Connection, Session
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _LOOPBACK = ("127.", "localhost", "[::1]")
 
 
-@click.group("token")
+@click.group("token", cls=VerbGroup)
 def command() -> None:
     """Make the token with which a worker joins."""
 

@@ -28,12 +28,11 @@ def command(session: Session, client_only: bool, output: str | None) -> None:
     from importlib.metadata import version
 
     from barque.cli.output import to_json, to_yaml
-    from barque.client.profile import default_path
 
     found = {"clientVersion": {"gitVersion": f"v{version('barque')}"}}
     if output is None:
         session.screen.line(f"Client Version: {found['clientVersion']['gitVersion']}")
-    unknown = not client_only and not session.config and not default_path().exists()
+    unknown = not client_only and _unknown(session)
     if not client_only and not unknown:
         server = session.run(lambda connection: _server(session, connection))
         found["serverVersion"] = {"gitVersion": f"v{server}"}
@@ -43,6 +42,13 @@ def command(session: Session, client_only: bool, output: str | None) -> None:
         session.screen.line(f"Server Version: {found['serverVersion']['gitVersion']}")
     if unknown:
         session.screen.note("No cluster is set up here yet; `barque up` starts one.")
+
+
+def _unknown(session: Session) -> bool:
+    """Whether no cluster has been set up for this user."""
+    from barque.client.profile import default_path
+
+    return not session.config and not default_path().exists()
 
 
 async def _server(session: Session, connection: Connection) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from barque.cli.choosing import choice_options, read_choice
 from barque.cli.verb import Verb, complete_objects, with_session
 
 if TYPE_CHECKING:
@@ -37,30 +38,21 @@ WEEK_S = 7 * 24 * 3600.0
     "--for", "goal", required=True, metavar="WHAT",
     help="condition=NAME[=VALUE], jsonpath=PATH[=VALUE], create or delete.",
 )  # fmt: skip
-@click.option("-f", "--filename", "files", multiple=True, metavar="FILE", help="The objects of a file, folder or -.")
-@click.option("-R", "--recursive", is_flag=True, help="Go into folders below.")
-@click.option("-l", "--selector", metavar="LABELS", default="", help="The objects with these labels.")
-@click.option("--field-selector", metavar="FIELDS", default="", help="The objects with these fields.")
-@click.option("--all", "every", is_flag=True, help="All objects of the type in the namespace.")
-@click.option("-A", "--all-namespaces", is_flag=True, help="Of every namespace.")
+@choice_options
 @click.option(
     "--timeout", default="30s", metavar="TIME",
     help="Wait at most so long for all of them; 0 looks once, a negative time waits for a week [30s].",
 )  # fmt: skip
 @with_session
-def command(session: Session, what: tuple[str, ...], goal: str, every: bool, timeout: str, **given: Any) -> None:
+def command(session: Session, what: tuple[str, ...], goal: str, timeout: str, **given: Any) -> None:
     """Wait until objects have a condition or a value, are there, or are gone. Exits with 1 when the time is up."""
     from barque.cli.arguments import parse_duration
-    from barque.cli.fetching import asked_for
-    from barque.cli.output import CliError
     from barque.cli.waiting import parse_goal
 
     parsed = parse_goal(goal)
     timeout_s = WEEK_S if timeout.startswith("-") else parse_duration(timeout)
-    chosen = bool(every or given["selector"] or given["field_selector"])
-    asked = asked_for(session, what, {**given, "ignore_not_found": parsed.kind != "state"}, verb="wait")
-    if any(each.names for each in asked) == chosen:
-        raise CliError("which of them? Give names, -l LABELS or --all")
+    chosen = read_choice(session, "wait", what, given)
+    asked = [each._replace(ignore_not_found=parsed.kind != "state") for each in chosen]
     session.run(lambda connection: _wait(session, connection, asked, goal, parsed, timeout_s))
 
 

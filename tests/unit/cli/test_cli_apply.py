@@ -368,7 +368,8 @@ def test_an_object_that_is_going_away_is_warned_of() -> None:
 
 def test_nothing_to_apply() -> None:
     assert run(RegistryCluster(), "apply").stderr == "error: say which manifests with -f FILE; - is standard input\n"
-    assert run(RegistryCluster(), "apply", "-f", "-", stdin="# nothing\n").stderr == "error: no objects in -\n"
+    empty = run(RegistryCluster(), "apply", "-f", "-", stdin="# nothing\n")
+    assert empty.stderr == "error: no objects in standard input\n"
     unnamed = run(RegistryCluster(), "apply", "-f", "-", stdin=(MAP % "a").replace("name:", "generateName:"))
     assert unnamed.stderr == "error: standard input: metadata.name is missing; apply cannot use generateName\n"
 

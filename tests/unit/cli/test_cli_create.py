@@ -201,7 +201,7 @@ def test_services() -> None:
         (("secret", "docker-registry", "a"), "either --from-file or --docker-username"),
         (("cm", "Web_1"), 'The ConfigMap "Web_1" is invalid: metadata.name: Invalid value: "Web_1"'),
         (("deploy", "a", "--image=x", "--image=y", "--", "sh"), "cannot specify multiple --image options and command"),
-        (("job", "a"), "No such command 'job'"),
+        (("job", "a"), "error: no such command 'job'"),
         (("-f", "x.yaml", "ns", "shop"), "give either -f FILE or a kind and its name"),
     ],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -158,6 +159,16 @@ def test_names_alone() -> None:
     assert run(pods("web-1"), "delete", "pod", "web-1", "-o", "name").stdout == "pod/web-1\n"
 
 
+def test_a_manifest_need_not_be_valid_but_must_name_its_objects(tmp_path: Path) -> None:
+    cluster, manifest = pods("web-1"), tmp_path / "m.yaml"
+    manifest.write_text("apiVersion: v1\nkind: Pod\nmetadata: {generateName: web-}\n")
+    refused = run(cluster, "delete", "-f", str(manifest))
+    assert refused.stderr.startswith(f"error: {manifest}: metadata.name is missing; ")
+    assert cluster.names("pods") == ["web-1"]
+    manifest.write_text("apiVersion: v1\nkind: Pod\nmetadata: {name: web-1}\nspec: {no: such field}\n")
+    assert run(cluster, "delete", "-f", str(manifest)).stdout == 'pod "web-1" deleted\n'
+
+
 def test_it_asks_first() -> None:
     cluster = pods("web-1")
     no = run(cluster, "delete", "pods", "--all", "-i", stdin="n\n")
@@ -179,7 +190,7 @@ def test_what_makes_no_sense_is_refused() -> None:
         return result.stderr
 
     assert error("pods") == "error: which of them? Give names, -l LABELS or --all\n"
-    assert error("pods", "web-1", "--all") == "error: name cannot be provided when a selector or --all is specified\n"
+    assert error("pods", "web-1", "--all") == "error: name cannot be provided when --all is specified\n"
     assert error("pod", "web-1", "--force", "--grace-period=3").startswith("error: --force and --grace-period")
     assert error("pod", "web-1", "-f", "x.yaml").startswith("error: -f names the objects by itself")
     assert error("pod", "web-1", "--timeout", "soon").startswith("error: 'soon' is not a duration")

@@ -118,6 +118,15 @@ def test_giving_up_after_a_refusal_keeps_a_copy(cluster: RegistryCluster, tmp_pa
     assert "\ndta:\n" in copy.read_text()
 
 
+def test_the_same_again_after_a_refusal_is_giving_up(cluster: RegistryCluster, tmp_path: Path) -> None:
+    script = 'sed -i "s/data:.*/dta:/; s/dta/dta/g" "$FILE"'  # it meets the remark at the head, too
+    editor = Editor(tmp_path, script, script + '; echo "# seen" | cat - "$FILE" > more; cat more > "$FILE"')
+    result = editor.run(cluster, "cm/web")
+    assert len(editor.opened) == 2
+    assert result.stderr.count("error: Edit cancelled, no valid changes were saved.\n") == 1
+    assert result.exit_code == 1
+
+
 def test_another_name_is_refused(cluster: RegistryCluster, tmp_path: Path) -> None:
     editor = Editor(tmp_path, 'sed -i "s/  name: web/  name: other/" "$FILE"')
     editor.run(cluster, "cm/web")

@@ -238,6 +238,8 @@ def test_each_change_says_what_it_is() -> None:
         ["ADDED", "web-2"],
         ["DELETED", "web-1"],
     ]
+    headed = run(cluster(), "get", "pods", "-w", "--output-watch-events").stdout.splitlines()
+    assert {line.find("web-") for line in headed[1:]} == {headed[0].find("NAME")} == {len("MODIFIED   ")}
     only = run(cluster(), "get", "pods", "--watch-only", "--output-watch-events", "-o", "yaml")
     shown = [(each["type"], each["object"]["metadata"]["name"]) for each in yaml.safe_load_all(only.stdout)]
     assert shown == [("ADDED", "web-2"), ("DELETED", "web-1")]

@@ -16,7 +16,7 @@ from barque.cli.arguments import parse_duration, parse_wanted
 from barque.cli.commands.config import command as config
 from barque.cli.commands.token import join_host
 from barque.cli.main import COMMANDS, cli
-from barque.cli.output import CliError
+from barque.cli.output import CliError, styled
 from barque.cli.session import Session
 from barque.proto import cluster_pb2
 from barque.worker.command import join_command
@@ -72,7 +72,41 @@ def test_unknown_commands_get_a_hint() -> None:
 def test_unknown_options_are_wrong_usage() -> None:
     result = run(RegistryCluster(), "get", "pods", "--namespac", "x")
     assert result.exit_code == 2
-    assert "Did you mean one of: '--all-namespaces', '--filename', '--namespace'?" in result.stderr
+    hint = "Did you mean one of: '--all-namespaces', '--filename', '--namespace'?"
+    assert result.stderr == f"error: no such option '--namespac'. ({hint})\nSee `barque get --help` for usage.\n"
+    bare = run(RegistryCluster(), "get", "pods", "-o")
+    assert bare.stderr == "error: option '-o' requires an argument\nSee `barque get --help` for usage.\n"
+    first = run(RegistryCluster(), "--frob", "get")
+    assert (first.stderr, first.exit_code) == (
+        "error: no such option '--frob'\nSee `barque --help` for usage.\n",
+        2,
+    )
+
+
+def test_colours_are_for_terminals_whose_owner_likes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = SimpleNamespace(isatty=lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert styled("x", terminal, fg="red") == "\x1b[31mx\x1b[0m"
+    assert styled("x", SimpleNamespace(isatty=lambda: False), fg="red") == "x"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert styled("x", terminal, fg="red") == "x"
+
+
+def test_a_group_alone_shows_its_help() -> None:
+    result = run(RegistryCluster(), "rollout")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Usage: barque rollout ")
+    told = " ".join(result.stderr.split())
+    assert "status Wait until a rollout is done: until every replica is of the new version and available, and" in told
+    assert not any(line.endswith("...") for line in result.stderr.splitlines()[1:])
+
+
+def test_refusals_of_the_daemons_look_like_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    result = run(RegistryCluster(), "down")
+    assert result.exit_code == 1
+    assert result.stderr == "error: only root can stop the cluster: run `sudo barque down`\n"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +115,7 @@ def test_unknown_options_are_wrong_usage() -> None:
         (
             unavailable("no master is reachable (10.0.0.1:7443: connection refused)"),
             "Unable to reach the cluster: no master is reachable (10.0.0.1:7443: connection refused); "
-            "if none runs here, `barque up` starts one",
+            "if none runs here, `barque up` or `barque master run` starts one",
         ),
         (
             refused("pods", "", "web", "the namespace is being deleted"),

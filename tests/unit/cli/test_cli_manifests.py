@@ -89,7 +89,8 @@ def test_broken_json_is_named_with_line_and_column() -> None:
 
 
 def test_duplicate_keys_are_refused() -> None:
-    assert fault("spec:\n  a: 1\n  a: 2\n") == 'm.yaml:3:3: key "a" is given twice'
+    said = fault("spec:\n  a: 1\n  a: 2\n  b: 1\n  b: 2\n")
+    assert said == 'm.yaml: line 3: key "a" already set in map; line 5: key "b" already set in map'
     assert fault('{"spec": {"a": 1, "a": 2}}', "m.json") == 'm.json: key "a" is given twice in one object'
 
 

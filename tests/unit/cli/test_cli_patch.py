@@ -88,6 +88,10 @@ def test_dry_runs_change_nothing() -> None:
         (("-p", "{}", "--type=json"), "a json patch is a list of operations"),
         (("-p", "spec: {replica: 3}"), 'unknown field "spec.replica"'),
         (("-p", "spec: {replicas: -1}"), 'The Deployment "web" is invalid: spec.replicas: Invalid value: -1'),
+        (
+            ("--type=json", "-p", '[{"op": "test", "path": "/spec/paused", "value": true}]'),
+            "The request is invalid: the server rejected our request due to an error in our request: ",
+        ),
         (("-p", "metadata: {name: other}"), "Error from server (BadRequest): the name of the object"),
     ],
 )

@@ -84,6 +84,11 @@ def test_only_deployments_roll_out(verb: str) -> None:
     assert run(RegistryCluster(), "rollout", verb).exit_code == 1
 
 
+def test_a_verb_without_words_names_a_type_it_is_for() -> None:
+    assert "as in `barque rollout restart deployments`" in run(RegistryCluster(), "rollout", "restart").stderr
+    assert "as in `barque scale deployments`" in run(RegistryCluster(), "scale", "--replicas=1").stderr
+
+
 def test_restart_changes_the_template() -> None:
     cluster = RegistryCluster(web().build())
     assert run(cluster, "rollout", "restart", "deployment/web").stdout == "deployment.apps/web restarted\n"
