@@ -129,20 +129,17 @@ class SortedRows:
     def insert(self, stored: Stored) -> None:
         """A name that is not there yet."""
         name = stored.key.name
-        if not self._chunks:
-            self._chunks.append(_Chunk([name], [stored]))
-            self._lasts.append(name)
+        if not self._lasts or name > self._lasts[-1]:
+            self._append(name, stored)
             return
-        number = min(bisect_left(self._lasts, name), len(self._chunks) - 1)
+        number = bisect_left(self._lasts, name)
         chunk = self._chunks[number]
         at = bisect_left(chunk.names, name)
         chunk.names.insert(at, name)
         chunk.own().insert(at, stored)
-        self._lasts[number] = chunk.names[-1]
         if len(chunk.names) > _CHUNK:
-            # Names often come in order: then the left part stays full and the right one takes what comes.
-            middle = _CHUNK if at == _CHUNK else _CHUNK // 2
-            self._put(number, [chunk.names[:middle], chunk.names[middle:]], [chunk.rows[:middle], chunk.rows[middle:]])
+            half = _CHUNK // 2
+            self._put(number, [chunk.names[:half], chunk.names[half:]], [chunk.rows[:half], chunk.rows[half:]])
 
     def replace(self, stored: Stored) -> None:
         """Another state of a name that is there."""
@@ -166,6 +163,17 @@ class SortedRows:
         for chunk in self._chunks:
             chunk.shared = True
         return [chunk.rows for chunk in self._chunks]
+
+    def _append(self, name: str, stored: Stored) -> None:
+        """A name after all others: names often come in order, and then chunks are filled to the end."""
+        if not self._chunks or len(self._chunks[-1].names) >= _CHUNK:
+            self._chunks.append(_Chunk([name], [stored]))
+            self._lasts.append(name)
+            return
+        chunk = self._chunks[-1]
+        chunk.names.append(name)
+        chunk.own().append(stored)
+        self._lasts[-1] = name
 
     def _find(self, name: str) -> tuple[_Chunk, int, int]:
         number = bisect_left(self._lasts, name)

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import google_crc32c
+import msgspec
 
 FORMAT = 1
 ENTRY = 1
@@ -33,8 +33,7 @@ RECORD_HEADER_BYTES = _RECORD.size + _CRC.size
 _SECTOR_BYTES = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One entry of the log, `offset` bytes into its segment. `term` is 0 in a log without elections."""
 
     index: int

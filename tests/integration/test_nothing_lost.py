@@ -6,13 +6,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import random
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from tests.support.store_process import Crew, MasterProcess
+from barque.api.errors import ApiError
+from barque.client.remote import Connection
+from barque.master.store.segment import pack_records, read_records
+from tests.support.store_process import Crew, MasterProcess, of
 
 KILLS = 50
 SEED = 20
@@ -42,6 +48,10 @@ async def test_no_acknowledged_write_is_lost_and_no_event_missed(master: MasterP
             await asyncio.sleep(0)
             await crew.rest()
         print(f"kill {kill + 1} of seed {SEED}: {crew.writes} writes acknowledged", flush=True)
+        if kill % 10 == 9:  # Once more, while it is still starting.
+            await master.launch()
+            await asyncio.sleep(dice.random())
+            await master.end()
     await master.start()
     async with master.connect() as connection:
         await crew.go(connection, write=False)
@@ -55,3 +65,138 @@ def exposed(data: Path) -> list[Path]:
     """Files that show a Secret's value (`x…` after its text), as it is or in base64."""
     shown = [base64.b64encode(text.encode() + b"x" * 60)[:60] for text in ("first", "second")]
     return [file for file in data.rglob("*") if file.is_file() and any(form in file.read_bytes() for form in shown)]
+
+
+async def test_a_torn_end_is_cut_and_said(master: MasterProcess) -> None:
+    await founded(master, "kept")
+    segment = last_segment(master)
+    whole = segment.read_bytes()
+    *_, (last, end) = read_records(whole, first_index=1)
+    half = pack_records([b"x" * 1000], after=last.index, term=0)[:500]
+    segment.write_bytes(whole + half)
+    await master.start()
+    assert f"{segment}: cut 500 bytes at offset {end}, the torn end of a write" in master.log
+    async with master.connect() as connection:
+        assert await names(connection) == {"kept"}
+        await create(connection, "configmaps", "more")
+
+
+async def test_a_flipped_bit_stops_the_start_with_what_to_do(master: MasterProcess) -> None:
+    await founded(master, "kept")
+    segment = last_segment(master)
+    middle = segment.stat().st_size // 2
+    flip(segment, middle)
+    await master.launch()
+    status, said = await master.ended()
+    assert status == 1
+    (line,) = [line for line in said.splitlines() if "the master stops" in line]
+    found = re.search(rf"{segment} is damaged at offset (\d+): .*; restore the directory from a backup", line)
+    assert found is not None, line
+    assert 0 <= middle - int(found[1]) < 16_384
+    flip(segment, middle)
+    await master.start()
+    async with master.connect() as connection:
+        assert await names(connection) == {"kept"}
+
+
+async def test_a_lost_or_wrong_key_ring_stops_the_start_with_what_to_do(master: MasterProcess) -> None:
+    await founded(master, "kept")
+    ring = master.data / "keys" / "ring.json"
+    kept = ring.rename(master.directory / "ring.json")
+    key_id = msgspec.json.decode(kept.read_bytes())["primary"]
+    another = kept.read_text().replace(key_id, "0" * 16)
+    for wrong in ("", another):
+        if wrong:
+            ring.write_text(wrong)
+        await master.launch()
+        status, said = await master.ended()
+        assert status == 1
+        (line,) = [line for line in said.splitlines() if "the master stops" in line]
+        assert str(ring) in line
+        assert ("was changed" if wrong else f"sealed with key {key_id}") in line
+        assert "from a backup" in line
+        assert not wrong or ring.read_text() == wrong
+        assert wrong or not ring.exists()
+    kept.rename(ring)
+    await master.start()
+    async with master.connect() as connection:
+        secret = msgspec.json.decode(await connection.verbs.get(of("secrets", "kept")))
+        assert secret["data"] == {"text": base64.b64encode(b"kept").decode()}
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+async def test_a_full_disk_refuses_writes_serves_reads_and_goes_on_without_a_restart(tmp_path: Path) -> None:
+    # A disk of its own, in a mount namespace that ends with the master.
+    mount = f'mkdir {tmp_path}/data && mount -t tmpfs -o size=24m,mode=700 tmpfs {tmp_path}/data && exec "$@"'
+    master = MasterProcess(tmp_path, ["unshare", "--mount", "sh", "-c", mount, "sh"])
+    try:
+        await master.start()
+        filler = master.seen_inside(master.data) / "filler"
+        async with master.connect(master.seen_inside(master.data)) as connection:
+            await create(connection, "configmaps", "kept")
+            filler.touch()
+            with pytest.raises(OSError, match="No space left"):
+                fill(filler)
+            refused = await written_until_refused(connection)
+            assert refused.code == 503
+            assert "No space left on device; nothing was written" in refused.message
+            present = await names(connection)
+            assert "kept" in present
+            assert f"n{len(present) - 1}" not in present
+            watch = connection.verbs.watch(of("configmaps"), resource_version="0")
+            assert (await anext(watch))[0].type == "ADDED"
+            await watch.aclose()  # type: ignore[attr-defined]
+            filler.unlink()
+            await create(connection, "configmaps", "later")
+            assert await names(connection) == {*present, "later"}
+    finally:
+        await master.end()
+
+
+def fill(file: Path) -> None:
+    """Take all the space there is."""
+    with file.open("ab", buffering=0) as taken:
+        while True:
+            if taken.write(bytes(4096)) < 4096:
+                raise OSError("No space left")
+
+
+async def written_until_refused(connection: Connection) -> ApiError:
+    """Write ConfigMaps `n0`, `n1`, … until one is refused: what it is refused with."""
+    for number in range(1000):
+        try:
+            await create(connection, "configmaps", f"n{number}")
+        except ApiError as refused:
+            return refused
+    raise AssertionError("a full disk took 1,000 writes")
+
+
+async def founded(master: MasterProcess, name: str) -> None:
+    """A master that was killed after it had written a ConfigMap and a Secret of this name."""
+    await master.start()
+    async with master.connect() as connection:
+        await create(connection, "configmaps", name)
+        await create(connection, "secrets", name)
+    await master.end()
+
+
+async def create(connection: Connection, plural: str, name: str) -> None:
+    field = "stringData" if plural == "secrets" else "data"
+    await connection.verbs.create(of(plural), msgspec.json.encode({"metadata": {"name": name}, field: {"text": name}}))
+
+
+async def names(connection: Connection) -> set[str]:
+    """The ConfigMaps in `default`."""
+    listed = await connection.verbs.list(of("configmaps"))
+    return {msgspec.json.decode(item)["metadata"]["name"] for item in listed.items}
+
+
+def last_segment(master: MasterProcess) -> Path:
+    return max((master.data / "store").glob("log-*.wal"))
+
+
+def flip(file: Path, offset: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[offset] ^= 1
+    file.write_bytes(content)

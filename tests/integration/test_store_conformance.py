@@ -1,4 +1,6 @@
-"""What every engine behind the store's port keeps, whichever it is. An engine joins by its name in `ENGINES`."""
+"""What every engine behind the store's port keeps, whichever it is. An engine joins by its name in `ENGINES`, or in
+`DURABLE` where it also keeps everything across a restart.
+"""
 
 from __future__ import annotations
 
@@ -21,36 +23,57 @@ from barque.master.store.port import (
     Committed,
     FieldIs,
     Filter,
+    FutureRevisionError,
     HistoryGoneError,
     Refused,
     RevisionIs,
     SlowWatcherError,
+    SnapshotRefusedError,
     Store,
+    Unknown,
 )
-from tests.support.store import Reading, a_node, a_pod, a_service
+from tests.support.memory_store import MemoryStore
+from tests.support.store import Reading, a_node, a_pod, a_secret, a_service
 
 ROOT = Path(__file__).parents[2]
 
 
+# History small enough to run out in a test, watchers soon too far behind.
+HUB = HubSettings(history_changes=1000, watcher_changes=100, watcher_bytes=100_000)
+
+
 class Engine(Protocol):
-    """One store that can be closed and opened again on what it wrote."""
+    """One store that can be opened and closed."""
 
     async def open(self) -> Store: ...
 
     async def close(self) -> None: ...
+
+
+class Durable(Engine, Protocol):
+    """`open` finds what was written before."""
 
     def writer(self, turn: int) -> list[str]:
         """The command of a process that writes pods for ever and prints each one acknowledged."""
         ...
 
 
+class InMemory:
+    """What tests of other rooms stand on: it must keep the contract as the real ones do."""
+
+    def __init__(self, path: Path) -> None:
+        pass
+
+    async def open(self) -> Store:
+        return MemoryStore(SystemClock(), HUB)
+
+    async def close(self) -> None:
+        pass
+
+
 class SingleLog:
-    # History small enough to run out in a test, snapshots often enough to happen in one.
-    SETTINGS = Settings(
-        segment_bytes=64 * 1024,
-        snapshot_log_bytes=160 * 1024,
-        hub=HubSettings(history_changes=1000, watcher_changes=100),
-    )
+    # Snapshots often enough to happen in a test.
+    SETTINGS = Settings(segment_bytes=64 * 1024, snapshot_log_bytes=160 * 1024, hub=HUB)
 
     def __init__(self, path: Path) -> None:
         self._path = path / "store"
@@ -70,19 +93,22 @@ class SingleLog:
         return [sys.executable, "-m", "tests.support.store_writer", "load", str(self._path), str(turn)]
 
 
-ENGINES: dict[str, Callable[[Path], Engine]] = {"log_single": SingleLog}
+DURABLE: dict[str, Callable[[Path], Durable]] = {"log_single": SingleLog}
+ENGINES: dict[str, Callable[[Path], Engine]] = {"memory": InMemory, **DURABLE}
+
+
+@pytest.fixture(params=DURABLE)
+async def durable(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Durable]:
+    engine = DURABLE[request.param](tmp_path)
+    yield engine
+    await engine.close()
 
 
 @pytest.fixture(params=ENGINES)
-async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
-    made = ENGINES[request.param](tmp_path)
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def store(engine: Engine) -> Store:
-    return await engine.open()
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    engine = ENGINES[request.param](tmp_path)
+    yield await engine.open()
+    await engine.close()
 
 
 web = a_pod("web")
@@ -170,8 +196,8 @@ async def test_a_reservation_is_never_held_twice(store: Store) -> None:
     assert {r: k.name for r, k in store.reserved("clusterip/").items()} == held
 
 
-async def test_an_op_sent_again_returns_its_first_result_even_after_a_restart(engine: Engine) -> None:
-    store = await engine.open()
+async def test_an_op_sent_again_returns_its_first_result_even_after_a_restart(durable: Durable) -> None:
+    store = await durable.open()
     create = web.put(Absent(web.key), reserve=["r"], boot_id="m1", sequence=1)
     refused = a_pod("b").put(Absent(web.key), boot_id="m1", sequence=2)
     first = await store.commit([create, refused])
@@ -179,32 +205,32 @@ async def test_an_op_sent_again_returns_its_first_result_even_after_a_restart(en
     assert await store.commit([create, refused]) == first
     for n in range(10):
         await store.commit([a_pod(f"p{n}-{m}").sized(1000).put() for m in range(100)])
-    store = await engine.open()
+    store = await durable.open()
     revision = store.revision
     assert await store.commit([create, refused]) == first
     assert store.revision == revision
     assert store.get(web.key) is None
 
 
-async def test_a_restart_finds_everything_as_it_was(engine: Engine) -> None:
-    store = await engine.open()
+async def test_a_restart_finds_everything_as_it_was(durable: Durable) -> None:
+    store = await durable.open()
     await store.commit([a_pod(f"p{n}").on(f"n{n % 3}").labelled(app="a").sized(3000).put() for n in range(100)])
     await store.commit([a_service("s").put(reserve=["ip/1"]), a_pod("p7").delete()])
     before = (store.cluster_id, store.revision, store.list("pods"), store.reserved(""))
     assert store.cluster_id
-    store = await engine.open()
+    store = await durable.open()
     assert (store.cluster_id, store.revision, store.list("pods"), store.reserved("")) == before
     assert len(store.list("pods", Filter(node="n1")).items) == 32
 
 
-async def test_a_watch_resumes_across_a_restart_without_a_gap(engine: Engine) -> None:
-    store = await engine.open()
+async def test_a_watch_resumes_across_a_restart_without_a_gap(durable: Durable) -> None:
+    store = await durable.open()
     revisions = [(await commit_one(store, web.sized(1000 + n).put())).revision for n in range(400)]
     reading = Reading(store.watch("pods", revisions[0]))
     await reading.until(250)
     seen = reading.events[249].revision
     await reading.stop()
-    store = await engine.open()
+    store = await durable.open()
     resumed = Reading(store.watch("pods", seen))
     last = await commit_one(store, web.delete())
     count = len(revisions) - revisions.index(seen)
@@ -250,6 +276,33 @@ async def test_a_slow_watcher_is_cut_off_and_resumes(store: Store) -> None:
     await resumed.stop()
 
 
+async def test_watchers_of_one_filter_get_the_same_batch(store: Store) -> None:
+    alike = [store.watch("pods", store.revision, Filter(namespace="default")) for _ in range(3)]
+    coming = [asyncio.ensure_future(anext(watch)) for watch in alike]
+    await asyncio.sleep(0)
+    await commit_one(store, web.put())
+    first, *others = await asyncio.gather(*coming)
+    assert all(batch is first for batch in others)
+    for watch in alike:
+        await watch.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_watcher_too_many_bytes_behind_is_cut_off(store: Store) -> None:
+    slow = store.watch("pods", store.revision)
+    await commit_one_while_reading(slow, store)
+    for n in range(4):
+        await store.commit([web.sized(30_000 + n).put()])
+    with pytest.raises(SlowWatcherError, match="100000 bytes behind"):
+        await anext(slow)
+
+
+async def commit_one_while_reading(watch: AsyncIterator[object], store: Store) -> None:
+    coming = asyncio.ensure_future(anext(watch))
+    await asyncio.sleep(0)
+    await commit_one(store, web.put())
+    await coming
+
+
 async def test_a_list_and_the_watch_after_it_make_the_whole(store: Store) -> None:
     async def churn(worker: int) -> None:
         for n in range(30):
@@ -289,17 +342,154 @@ async def test_all_changes_come_to_the_feed(store: Store) -> None:
     await feed.stop()
 
 
+async def test_a_list_at_an_older_revision_is_what_it_was(store: Store) -> None:
+    pods = [a_pod(f"p{n}").on(f"n{n % 2}") for n in range(6)]
+    await store.commit([pod.put() for pod in pods])
+    selections = (Filter(), Filter(node="n1"), Filter(name="p2"), Filter(namespace="default"))
+    then = {chosen: store.list("pods", chosen) for chosen in selections}
+    await store.commit([pods[1].saying("x").on("n0").put(), pods[2].delete(), a_pod("p25").on("n1").put()])
+    await store.commit([pods[2].saying("again").on("n1").put(), pods[1].saying("y").put(), a_service("s").put()])
+    for chosen, listing in then.items():
+        assert store.list("pods", chosen, listing.revision) == listing
+        assert store.list("pods", chosen, store.revision) == store.list("pods", chosen)
+
+
+async def test_a_list_of_a_revision_gone_or_to_come_is_an_error_of_its_own(store: Store) -> None:
+    first = await commit_one(store, web.put())
+    await store.commit([web.saying(str(n)).put() for n in range(1100)])
+    with pytest.raises(HistoryGoneError):
+        store.list("pods", revision=first.revision)
+    with pytest.raises(FutureRevisionError):
+        store.list("pods", revision=store.revision + 1)
+
+
+async def test_a_watch_from_a_revision_to_come_waits_for_it(store: Store) -> None:
+    base = store.revision
+    reading = Reading(store.watch("pods", base + 1))
+    await asyncio.sleep(0)
+    await store.commit([web.put(), web.saying("x").put()])
+    assert await reading.until(1) == [f"MODIFIED web {base + 2}"]
+    await store.wait_for_revision(base + 2)
+    await reading.stop()
+
+
+async def test_an_op_older_than_the_results_kept_is_unknown_and_not_applied(store: Store) -> None:
+    create = web.put(Absent(web.key), boot_id="m1", sequence=1)
+    await store.commit([create, *(a_pod("b").saying(str(n)).put(boot_id="m1", sequence=n) for n in range(2, 4200))])
+    await store.commit([web.delete()])
+    revision = store.revision
+    (result,) = await store.commit([create])
+    assert isinstance(result, Unknown)
+    assert (store.revision, store.get(web.key)) == (revision, None)
+
+
 async def test_a_barrier_returns_what_was_acknowledged(store: Store) -> None:
     last = await commit_one(store, web.put())
     assert await store.barrier() >= last.revision
 
 
-async def test_every_acknowledged_write_survives_ten_kills(engine: Engine) -> None:
+async def saved(store: Store) -> bytes:
+    return b"".join([chunk async for chunk in store.save_snapshot()])
+
+
+async def chunks_of(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), 1000):
+        yield data[start : start + 1000]
+
+
+async def test_a_saved_snapshot_restored_takes_the_place_of_everything(store: Store) -> None:
+    await store.commit([web.put(), a_secret("db").put(), a_service("s").put(reserve=["ip/1"])])
+    data = await saved(store)
+    kept = store.list("pods").items
+    await store.commit([web.saying("later").put(), a_pod("more").put(), a_service("s").delete()])
+    later = store.revision
+    reading = Reading(store.watch("pods", later))
+    await asyncio.sleep(0)
+    restored = await store.restore_snapshot(chunks_of(data))
+    assert restored == (store.revision, 3)
+    assert store.revision >= later + 10**9
+    assert store.list("pods").items == kept
+    assert store.get(a_secret("db").key) is not None
+    assert list(store.reserved("")) == ["ip/1"]
+    assert isinstance(await reading.ended(), HistoryGoneError)
+    with pytest.raises(HistoryGoneError):
+        await anext(store.watch("pods", later))
+    assert await commit_one(store, web.saying("on").put()) == Committed(restored.revision + 1)
+    await reading.stop()
+
+
+async def test_a_snapshot_that_is_not_whole_is_refused_and_changes_nothing(store: Store) -> None:
+    await store.commit([a_pod(f"p{n}").sized(500).put() for n in range(50)])
+    data = await saved(store)
+    await commit_one(store, web.put())
+    before = store.list("pods")
+    for damaged in (data[:-1], data[: len(data) // 2], bytes([data[0] ^ 1]) + data[1:], b"", b"no snapshot at all"):
+        with pytest.raises(SnapshotRefusedError):
+            await store.restore_snapshot(chunks_of(damaged))
+    for offset in range(0, len(data), 97):
+        flipped = data[:offset] + bytes([data[offset] ^ 8]) + data[offset + 1 :]
+        with pytest.raises(SnapshotRefusedError):
+            await store.restore_snapshot(chunks_of(flipped))
+    assert store.list("pods") == before
+
+
+async def test_secrets_are_what_they_were_under_a_new_key(store: Store) -> None:
+    await store.commit([a_secret(f"s{n}").saying(str(n)).put() for n in range(3)])
+    before, key_id = store.list("secrets"), store.figures().key_id
+    rotated = await store.rotate_key()
+    assert rotated == (store.figures().key_id, 3)
+    assert rotated.key_id != key_id
+    assert store.list("secrets") == before
+
+
+async def test_new_keys_and_a_restore_hold_across_a_restart(durable: Durable) -> None:
+    store = await durable.open()
+    await store.commit([web.put(), *(a_secret(f"s{n}").saying(str(n)).put() for n in range(20))])
+    data = await saved(store)
+    await store.rotate_key()
+    await store.commit([a_secret("s3").delete(), web.saying("x").put()])
+    before = store.list("secrets"), store.list("pods")
+    store = await durable.open()
+    assert (store.list("secrets"), store.list("pods")) == before
+    with pytest.raises(SnapshotRefusedError, match="sealed with key"):
+        await store.restore_snapshot(chunks_of(data))
+    await store.restore_snapshot(chunks_of(await saved(store)))
+    await store.commit([web.delete()])
+    before = store.list("secrets"), store.list("pods")
+    store = await durable.open()
+    assert (store.list("secrets"), store.list("pods")) == before
+
+
+async def test_a_write_during_a_restore_holds_before_it_or_after_it(durable: Durable) -> None:
+    store = await durable.open()
+    await store.commit([a_pod(f"p{n}").sized(500).put() for n in range(500)])
+    data = await saved(store)
+    acknowledged: dict[str, int] = {}
+
+    async def write(worker: int) -> None:
+        number = 0
+        while not restoring.done():
+            pod = a_pod(f"w{worker}-{number}")
+            acknowledged[pod.key.name] = (await commit_one(store, pod.put())).revision
+            number += 1
+
+    restoring = asyncio.ensure_future(store.restore_snapshot(chunks_of(data)))
+    await asyncio.gather(*(write(worker) for worker in range(8)))
+    restored = await restoring
+    after = {name: revision for name, revision in acknowledged.items() if revision > restored.revision}
+    assert 0 < len(after) < len(acknowledged)
+    before = store.list("pods")
+    assert {s.key.name: s.revision for s in before.items if s.key.name.startswith("w")} == after
+    store = await durable.open()
+    assert store.list("pods") == before
+
+
+async def test_every_acknowledged_write_survives_ten_kills(durable: Durable) -> None:
     dice = random.Random(11)
     acknowledged: dict[str, int] = {}
     for turn in range(10):
         process = await asyncio.create_subprocess_exec(
-            *engine.writer(turn), stdout=asyncio.subprocess.PIPE, cwd=ROOT, limit=1 << 20
+            *durable.writer(turn), stdout=asyncio.subprocess.PIPE, cwd=ROOT, limit=1 << 20
         )
         assert process.stdout is not None
         wanted = dice.randrange(1, 900)
@@ -317,9 +507,9 @@ async def test_every_acknowledged_write_survives_ten_kills(engine: Engine) -> No
         for line in rest.splitlines():
             name, revision = line.split()
             acknowledged[name.decode()] = int(revision)
-        store = await engine.open()
+        store = await durable.open()
         found = {s.key.name: s.revision for s in store.list("pods").items}
         assert {name: found.get(name) for name in acknowledged} == acknowledged
         assert len(set(found.values())) == len(found)
-        await engine.close()
+        await durable.close()
     assert len(acknowledged) > 1000

@@ -17,6 +17,7 @@ import pytest
 from barque.api import codec, resources
 from barque.api.errors import ApiError
 from barque.client.client import Client
+from barque.client.clock import Clock
 from barque.client.verbs import STRATEGIC_MERGE_PATCH, Selection, Target, WriteOptions
 from barque.master.apiserver.backend import StoreBackend
 from barque.master.apiserver.bootstrap import ensure_namespaces
@@ -25,7 +26,7 @@ from barque.master.apiserver.settings import ApiSettings
 from barque.master.auth.identity import User
 from barque.master.store.errors import StoreStartError
 from barque.master.store.fsm import StateMachine
-from barque.master.store.hub import Hub
+from barque.master.store.hub import Hub, HubSettings
 from barque.master.store.port import (
     Batch,
     Change,
@@ -61,9 +62,9 @@ class MemoryStore:
 
     cluster_id = "cluster-1"
 
-    def __init__(self, clock: FakeClock) -> None:
+    def __init__(self, clock: Clock, hub: HubSettings = HubSettings()) -> None:
         self._machine = StateMachine()
-        self._hub = Hub(clock)
+        self._hub = Hub(clock, hub)
         self._ring = a_ring_in_memory()
         self.commits = 0
         self.ops: list[Op] = []

@@ -83,8 +83,14 @@ class MasterProcess:
                 process.send_signal(number)
             await process.wait()
 
-    def connect(self) -> Connection:
-        return connect(Profile.of([self.address], Identity.load(self.data / "pki", "admin")))
+    def connect(self, data: Path | None = None) -> Connection:
+        """As the administrator, whose certificate is in `data` (the master's own directory)."""
+        return connect(Profile.of([self.address], Identity.load((data or self.data) / "pki", "admin")))
+
+    def seen_inside(self, path: Path) -> Path:
+        """`path` as the running master sees it, whatever is mounted for it alone."""
+        assert self._process is not None
+        return Path(f"/proc/{self._process.pid}/root{path}")
 
 
 def of(plural: str, name: str = "") -> Target:

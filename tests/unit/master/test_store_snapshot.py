@@ -210,6 +210,22 @@ async def test_two_snapshots_are_kept_and_the_log_stays_bounded(tmp_path: Path) 
     await store.close()
 
 
+async def test_of_the_log_not_one_entry_too_many_is_removed(tmp_path: Path) -> None:
+    entry_by_entry = SMALL._replace(segment_bytes=1)
+    store = await store_at(tmp_path, entry_by_entry)
+    for n in range(200):
+        await store.commit([a_pod(f"p{n % 20}").sized(1000 + n).put()])
+        await saving_done(store)
+    assert len(list(tmp_path.glob("*.snap"))) == 2
+    oldest = min(int(file.stem.split("-")[1]) for file in tmp_path.glob("*.snap"))
+    assert min(int(file.stem.split("-")[1]) for file in tmp_path.glob("*.wal")) == oldest + 1
+    before = store.machine.view()
+    await store.close()
+    store = await store_at(tmp_path, entry_by_entry)
+    assert store.machine.view() == before
+    await store.close()
+
+
 async def test_a_log_from_the_first_entry_gives_the_whole_history(tmp_path: Path) -> None:
     store = await filled(tmp_path, rounds=1)
     await store.close()

@@ -210,8 +210,10 @@ async def test_a_new_key_is_the_only_one_and_all_is_sealed_with_it(tmp_path: Pat
 
 async def test_writes_go_on_while_a_key_is_rotated(tmp_path: Path) -> None:
     store = await store_at(tmp_path)
+    old = bytes.fromhex(store.figures().key_id)
     await churned(store, 2)
-    written: list[str] = []
+    await store.commit([db.put()])
+    written = [db.key.name]
 
     async def write(worker: int) -> None:
         while not rotating.done():
@@ -222,8 +224,9 @@ async def test_writes_go_on_while_a_key_is_rotated(tmp_path: Path) -> None:
 
     rotating = asyncio.ensure_future(store.rotate_key())
     await asyncio.gather(*(write(n) for n in range(4)))
-    assert len(written) > 4
+    assert len(written) > 5
     await store.close()
+    assert [file for file in tmp_path.rglob("*") if file.is_file() and old in unpacked(file)] == []
     store = await store_at(tmp_path)
     assert {s.key.name for s in store.list("secrets").items} == set(written)
     assert exposed(tmp_path) == []
