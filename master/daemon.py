@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import random
 import signal
@@ -44,6 +43,7 @@ from barque.master.auth.tokens import JoinTokens
 from barque.master.bus.bus import Bus
 from barque.master.bus.server import BusSettings
 from barque.master.controllers.manager import ControllerManager
+from barque.master.cycles import freeze_survivors
 from barque.master.scheduler.scheduler import Scheduler
 from barque.master.stalls import StallMonitor
 from barque.master.store.log_single import LogSingle, open_store
@@ -135,13 +135,13 @@ class Master:
             await https.start(f"{settings.listen}:{settings.https_port}", identity.server_context())
             doors_open.push_async_callback(https.stop)
             log.info("cluster %s: serving on %s", store.cluster_id, doors[0])
-            gc.freeze()  # What is here now stays; the collector need not look at it again.
             informers = Informers(acting_as("controller-manager"), clock)
             manager = ControllerManager(acting_as("controller-manager"), informers, sessions.last_seen, clock)
             parts: dict[str, Coroutine[Any, Any, object]] = {
                 "store": store.run(),
                 "stalls": stalls.run(),
                 "memory": give_back_freed(clock, lambda: store.revision),
+                "cycles": freeze_survivors(clock),
                 "certificate": identity.run(),
                 "bus": bus.run(),
                 "controllers": manager.run(),
@@ -151,7 +151,8 @@ class Master:
             try:
                 await run_all(parts)
             finally:
-                log.info("event loop: held for p99.9 %.1f ms, longest %.1f ms", *stalls.figures())
+                held = "event loop: held for p99.9 %.1f ms, longest %.1f ms; delays (ms:count) %s"
+                log.info(held, *stalls.figures(), stalls.classes())
 
 
 def run_until_stopped(master: Master) -> None:

@@ -6,6 +6,7 @@ whether it holds. It costs a hundred wake-ups a second and a fixed table of coun
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ class Stalls(NamedTuple):
 
 
 class StallMonitor:
-    """Counts from its first `run` on, or since the last `restart`."""
+    """Counts from its first `run` on."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -56,7 +57,7 @@ class StallMonitor:
                 return Stalls(min(bound_ms, self._max_ms), self._max_ms)
         return Stalls(self._max_ms, self._max_ms)
 
-    def restart(self) -> None:
-        """Forget what was: the phase to be measured begins now."""
-        self._counts = [0] * len(self._counts)
-        self._total, self._max_ms = 0, 0.0
+    def classes(self) -> str:
+        """How many delays fell into each class, as `upper bound in ms:count`, so that several runs can be added up."""
+        bounds = (*_BOUNDS_MS, math.inf)
+        return " ".join(f"{bound:g}:{count}" for bound, count in zip(bounds, self._counts, strict=True) if count)

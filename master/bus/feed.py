@@ -12,7 +12,6 @@ Of Secrets only the metadata travels, without annotations: those may hold what w
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
@@ -21,6 +20,7 @@ from nats.js import api
 from nats.js.errors import APIError, NotFoundError
 
 from barque.client.clock import Clock
+from barque.client.gathering import gathered
 from barque.master.bus.link import BusAwayError, Link, Outgoing, Session
 from barque.master.bus.subjects import CHANGE_STREAM, change_subject, change_subjects, resync_subject
 from barque.master.store.port import Change, HistoryGoneError, Key, SlowWatcherError, Store, StoreUnavailableError
@@ -115,20 +115,17 @@ class ChangeFeed:
             position = await self._resync(session, position)
         while True:
             self._at = position.revision
-            changes = self._store.changes(position.revision)
+            changes = gathered(self._store.changes(position.revision), self._clock, GATHER_S)
             try:
                 async for batch in changes:
                     for chain in _chains(self._steps(position, batch)):
                         await session.publish_chain([step.message for step in chain])
                         position = chain[-1].position
                         self._at = position.revision
-                    await self._clock.sleep(GATHER_S)
             except HistoryGoneError:
                 position = await self._resync(session, position)
             finally:
-                close = getattr(changes, "aclose", None)
-                if close is not None:
-                    await close()
+                await changes.aclose()
 
     def _steps(self, position: Position, changes: Sequence[Change]) -> Iterator[Step]:
         for change in changes:
@@ -155,7 +152,8 @@ def message_of(change: Change, cluster_id: str, generation: int) -> FeedMessage:
     json = stored.json
     if change.after is None:
         # A deletion shows the last state at the deletion's own revision, as a watch does.
-        json = re.sub(rb'"resourceVersion":"\d*"', b'"resourceVersion":"%d"' % change.revision, json, count=1)
+        slot = stored.slot
+        json = b"%b%d%b" % (json[:slot], change.revision, json[slot + len(str(stored.revision)) :])
     return FeedMessage(change.revision, verb, cluster_id, generation, msgspec.Raw(published(stored.key, json)))
 
 

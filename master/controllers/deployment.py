@@ -24,7 +24,7 @@ from barque.client.recorder import EventRecorder
 from barque.client.verbs import MERGE_PATCH, Delete, Update, Write
 from barque.master.controllers import revisions, rollout, rollout_status
 from barque.master.controllers.owners import claim, controller_of, controller_uid, key_of, split_key
-from barque.master.controllers.shared import BY_CONTROLLER, BY_ORPHANAGE
+from barque.master.controllers.shared import BY_CONTROLLER, BY_NAMESPACE, BY_ORPHANAGE
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +54,10 @@ class DeploymentController:
             if rs is not None:
                 self._wake_owner(rs)
         if new is not None and controller_of(new) is None:
-            for deployment in self._deployments.list():
-                if deployment.metadata.namespace == new.metadata.namespace:
-                    selector = selectors.from_label_selector(deployment.spec.selector)
-                    if not selector.empty and selector.matches(new.metadata.labels):
-                        self.queue.add(key_of(deployment))
+            for deployment in self._deployments.by_index(BY_NAMESPACE, new.metadata.namespace):
+                selector = selectors.from_label_selector(deployment.spec.selector)
+                if not selector.empty and selector.matches(new.metadata.labels):
+                    self.queue.add(key_of(deployment))
 
     def _handle_pod(self, old: PodView | None, new: PodView | None) -> None:
         """A pod gone, or ended, may be the last that a Recreate waits for."""

@@ -19,13 +19,16 @@ from barque.client.recorder import EventRecorder
 from barque.client.supervise import run_all
 from barque.master.controllers.deployment import DeploymentController
 from barque.master.controllers.endpointslice import EndpointSliceController
-from barque.master.controllers.garbage import GarbageController
+from barque.master.controllers.garbage import WORKERS, GarbageController
 from barque.master.controllers.namespace import NamespaceController
 from barque.master.controllers.node import NodeController
 from barque.master.controllers.podgc import PodGarbageController
 from barque.master.controllers.replicaset import ReplicaSetController
 from barque.master.controllers.settings import ControllerSettings
 from barque.master.controllers.shared import add_indexes
+
+# Controllers that say what they do, as the Events' source names them before "-controller".
+_RECORDERS = ("deployment", "replicaset", "endpoint-slice", "node", "pod-garbage-collector", "garbage-collector")
 
 
 class Keyed(Protocol):
@@ -54,7 +57,14 @@ class ControllerManager:
         host = platform.node()
         self._recorders = {
             name: EventRecorder(client, f"{name}-controller", host, clock)
-            for name in ("deployment", "replicaset", "endpoint-slice", "node", "pod-garbage-collector")
+            for name in (
+                "deployment",
+                "replicaset",
+                "endpoint-slice",
+                "node",
+                "pod-garbage-collector",
+                "garbage-collector",
+            )
         }
         recorders = self._recorders
         self.keyed: tuple[Keyed, ...] = (
@@ -63,7 +73,7 @@ class ControllerManager:
             EndpointSliceController(client, informers, recorders["endpoint-slice"], clock),
             NamespaceController(client, informers, clock),
         )
-        self.garbage = GarbageController(client, clock)
+        self.garbage = GarbageController(client, recorders["garbage-collector"], clock)
         self.node = NodeController(client, informers, recorders["node"], clock, heartbeats, settings)
         self.podgc = PodGarbageController(client, informers, recorders["pod-garbage-collector"], clock, settings)
 
@@ -71,23 +81,22 @@ class ControllerManager:
         """Run every controller; each begins once all caches hold their first complete list."""
         tasks = {f"events of {name}": recorder.run() for name, recorder in self._recorders.items()}
         for controller in self.keyed:
-            tasks[controller.name] = self._when_synced(self._work(controller))
+            tasks[controller.name] = self._when_synced(self._work(controller, self._settings.workers))
         tasks["metadata"] = self.garbage.follow()
         tasks[self.garbage.name] = self._collect()
         tasks["node"] = self._when_synced(self.node.run)
         tasks["podgc"] = self._when_synced(self.podgc.run)
         await run_all(tasks)
 
-    def _work(self, controller: Keyed) -> Callable[[], Awaitable[None]]:
+    def _work(self, controller: Keyed, workers: int) -> Callable[[], Awaitable[None]]:
         def start() -> Awaitable[None]:
-            workers = self._settings.workers
             return run_workers(controller.queue, controller.reconcile, workers=workers, name=controller.name)
 
         return start
 
     async def _collect(self) -> None:
         await self.garbage.wait_synced()
-        await self._work(self.garbage)()
+        await self._work(self.garbage, WORKERS)()
 
     async def _when_synced(self, start: Callable[[], Awaitable[None]]) -> None:
         await self._informers.wait_synced()

@@ -1,18 +1,26 @@
 """Who owns whom, across all kinds, as far as garbage collection needs to know; no I/O.
 
-In: the metadata of every object that comes, changes and goes (`OwnerGraph.put`, `remove`). Out: the items that someone
-must look after now. Held are only objects that have owners, objects that wait for their dependants, and owners that
-dependants have been seen of: of tens of thousands of ConfigMaps usually none. So an owner that is not held may well
-exist, and whoever judges looks it up live before anything is deleted for its absence.
+In: the metadata of every object that comes, changes and goes (`OwnerGraph.put`, `remove`). Out: `Care`, who must be
+looked after because of it. Held are only objects that have owners, objects that wait for their dependants, and owners
+that dependants have been seen of: of tens of thousands of ConfigMaps usually none. So an owner that is not held may
+well exist, and whoever judges looks it up live before anything is deleted for its absence.
+
+A reference leads to an owner where uid, kind, name and namespace all fit, as in Kubernetes: a namespaced owner has
+dependants in its own namespace only.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
+from barque.api import resources
+from barque.api.errors import ApiError
+from barque.api.resources import Resource
 from barque.api.types.meta_v1 import OwnerReference
 
 FOREGROUND = "foregroundDeletion"
@@ -38,8 +46,20 @@ class Item(msgspec.Struct, frozen=True, gc=False):
         """Whether it goes once its dependants have gone or have been let go."""
         return self.deleting and (FOREGROUND in self.finalizers or ORPHAN in self.finalizers)
 
+    @property
+    def deletes_dependants(self) -> bool:
+        """Whether it goes only after its dependants."""
+        return self.deleting and FOREGROUND in self.finalizers
+
     def __str__(self) -> str:
         return f"{self.resource} {self.namespace}/{self.name}"
+
+
+class Care(NamedTuple):
+    """Who must be looked after: these items, and all dependants of the owner of that uid, who may be thousands."""
+
+    items: Sequence[Item] = ()
+    dependants_of: str = ""
 
 
 class _Metadata(msgspec.Struct, gc=False):
@@ -74,6 +94,15 @@ def read_item(resource: str, json: bytes) -> Item:
     )
 
 
+@lru_cache(maxsize=1024)
+def resource_of(api_version: str, kind: str) -> Resource | None:
+    """What a reference of this kind leads to; None for a kind that is not served."""
+    try:
+        return resources.by_kind(api_version, kind)
+    except ApiError:
+        return None
+
+
 class OwnerGraph:
     """Items by uid, and by the uids of their owners."""
 
@@ -88,39 +117,65 @@ class OwnerGraph:
     def get(self, uid: str) -> Item | None:
         return self._items.get(uid)
 
+    def owner(self, item: Item, reference: OwnerReference) -> Item | None:
+        """The owner that one of the item's references leads to, where it is held."""
+        owner = self._items.get(reference.uid)
+        if owner is None or owner.name != reference.name or owner.namespace not in ("", item.namespace):
+            return None
+        resource = resource_of(reference.apiVersion, reference.kind)
+        return owner if resource is not None and resource.group_resource == owner.resource else None
+
+    def is_gone(self, uid: str) -> bool:
+        """Whether the owner was seen to go: then no look-up is needed to know."""
+        return uid in self._gone
+
     def dependants(self, uid: str) -> list[Item]:
         """The items that name this one as an owner."""
         return list(self._dependants.get(uid, {}).values())
 
-    def put(self, item: Item) -> list[Item]:
-        """Take in what an object is now; returns who needs care because of it. What is known already is ignored."""
+    def has_dependants(self, uid: str) -> bool:
+        return uid in self._dependants
+
+    def is_blocked(self, uid: str) -> bool:
+        """Whether some other item still forbids that this one goes before it."""
+        return any(
+            item.uid != uid and any(r.uid == uid and r.blockOwnerDeletion for r in item.owners)
+            for item in self._dependants.get(uid, {}).values()
+        )
+
+    def in_circle(self, item: Item) -> bool:
+        """Whether a dependant waits for this item, while this item's owner waits for it."""
+        return any(dependant.deletes_dependants for dependant in self._dependants.get(item.uid, {}).values())
+
+    def put(self, item: Item) -> Care:
+        """Take in what an object is now. What is known already is ignored."""
         held = self._items.get(item.uid)
         if (held is not None and held.revision >= item.revision) or item.uid in self._gone:
-            return []
+            return Care()
         if not (held or item.owners or item.waits or item.uid in self._dependants):
-            return []
+            return Care()
         self._link(held, item)
         if item.owners or item.waits or item.uid in self._dependants:
             self._items[item.uid] = item
         else:
             self._items.pop(item.uid, None)
         needy = [item] if self.needs_care(item) else []
-        if item.deleting and FOREGROUND in item.finalizers:
-            needy += self.dependants(item.uid)
-        elif held is not None and held.owners != item.owners:
+        if held is not None and held.owners != item.owners:
             needy += self._waiting_owners(held)
-        return needy
+        begins_to_wait = item.deletes_dependants and not (held is not None and held.deletes_dependants)
+        return Care(needy, item.uid if begins_to_wait and self.has_dependants(item.uid) else "")
 
-    def remove(self, item: Item) -> list[Item]:
-        """An object is gone; returns who needs care because of it: its dependants, and owners that waited for it."""
+    def remove(self, item: Item) -> Care:
+        """An object is gone: its dependants need care, and owners that waited for it."""
         held = self._items.pop(item.uid, item)
         self._link(held, None)
-        dependants = self.dependants(item.uid)
-        if dependants:
-            self._gone[item.uid] = None
-            if len(self._gone) > _REMEMBERED:
-                self._gone.popitem(last=False)
-        return dependants + self._waiting_owners(held)
+        waiting = self._waiting_owners(held)
+        if not self.has_dependants(item.uid):
+            return Care(waiting)
+        self._gone[item.uid] = None
+        if len(self._gone) > _REMEMBERED:
+            self._gone.popitem(last=False)
+        return Care(waiting, item.uid)
 
     def of_resource(self, resource: str) -> list[Item]:
         return [item for item in self._items.values() if item.resource == resource]
@@ -133,11 +188,8 @@ class OwnerGraph:
         """Whether an item may have to change: it waits for dependants, or has an owner that goes or is not seen."""
         if item.deleting:
             return item.waits
-        return any(self._is_unseen_or_going(reference.uid) for reference in item.owners)
-
-    def _is_unseen_or_going(self, uid: str) -> bool:
-        owner = self._items.get(uid)
-        return owner is None or owner.deleting
+        owners = (self.owner(item, reference) for reference in item.owners)
+        return any(owner is None or owner.deleting for owner in owners)
 
     def _waiting_owners(self, item: Item) -> list[Item]:
         """Owners that wait for their dependants have one less."""

@@ -29,7 +29,7 @@ from barque.client.verbs import Create, Delete
 from barque.master.controllers import replicas
 from barque.master.controllers.expectations import Expectations
 from barque.master.controllers.owners import claim, controller_of, controller_uid, key_of, split_key
-from barque.master.controllers.shared import BY_CONTROLLER, BY_ORPHANAGE
+from barque.master.controllers.shared import BY_CONTROLLER, BY_NAMESPACE, BY_ORPHANAGE
 
 log = logging.getLogger(__name__)
 
@@ -95,11 +95,10 @@ class ReplicaSetController:
     def _wake_adopters(self, old: PodView | None, new: PodView) -> None:
         if old is not None and old.metadata.labels == new.metadata.labels and controller_of(old) is None:
             return
-        for rs in self._sets.list():
-            if rs.metadata.namespace == new.metadata.namespace:
-                selector = selectors.from_label_selector(rs.spec.selector)
-                if not selector.empty and selector.matches(new.metadata.labels):
-                    self.queue.add(key_of(rs))
+        for rs in self._sets.by_index(BY_NAMESPACE, new.metadata.namespace):
+            selector = selectors.from_label_selector(rs.spec.selector)
+            if not selector.empty and selector.matches(new.metadata.labels):
+                self.queue.add(key_of(rs))
 
     async def reconcile(self, key: str) -> float | None:
         namespace, name = split_key(key)

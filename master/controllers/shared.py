@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from barque.api.types.apps_v1 import ReplicaSet
+from barque.api.types.apps_v1 import Deployment, ReplicaSet
 from barque.api.types.base import Object
 from barque.api.types.core_v1 import Service
 from barque.api.types.discovery_v1 import EndpointSlice
@@ -16,7 +16,7 @@ from barque.master.controllers.owners import controller_uid
 # Of pods and replica sets: the uid of the controller; "" in "orphan", by namespace, where there is none.
 BY_CONTROLLER = "controller"
 BY_ORPHANAGE = "orphan"
-# Of pods and services.
+# Of pods, services, deployments and replica sets.
 BY_NAMESPACE = "namespace"
 # Of pods: the node they are bound to.
 BY_NODE = "node"
@@ -55,7 +55,8 @@ _INDEXES: dict[type[Object], dict[str, Callable[[Any], Iterable[str]]]] = {
         BY_NAMESPACE: _namespace,
         BY_NODE: _node,
     },
-    ReplicaSet: {BY_CONTROLLER: _controller, BY_ORPHANAGE: _orphanage},
+    Deployment: {BY_NAMESPACE: _namespace},
+    ReplicaSet: {BY_CONTROLLER: _controller, BY_ORPHANAGE: _orphanage, BY_NAMESPACE: _namespace},
     Service: {BY_NAMESPACE: _namespace},
     EndpointSlice: {BY_SERVICE: _service},
 }

@@ -36,8 +36,10 @@ class SchedulingQueue:
         # Pods taken out by `take` that may come back: how often they were tried.
         self._attempts: dict[str, int] = {}
         self._active: list[tuple[int, int, str]] = []
-        self._timed: list[tuple[float, str]] = []
-        self._unschedulable: dict[str, None] = {}
+        # Those that sit out a back-off, by its end.
+        self._resting: list[tuple[float, str]] = []
+        # The refused, with the moment at which they are tried again in any case: in order, as all wait equally long.
+        self._unschedulable: dict[str, float] = {}
         self._arrivals = itertools.count()
 
     def __len__(self) -> int:
@@ -77,15 +79,14 @@ class SchedulingQueue:
     def refuse(self, pod: PodView, now: float) -> None:
         """No node can take it: wait for a change."""
         waiting = self._returned(pod, "unschedulable", now)
-        self._unschedulable[pod.metadata.uid] = None
-        heapq.heappush(self._timed, (now + UNSCHEDULABLE_S, pod.metadata.uid))
+        self._unschedulable[pod.metadata.uid] = now + UNSCHEDULABLE_S
         self._pods[pod.metadata.uid] = waiting
 
     def retry(self, pod: PodView, now: float) -> None:
         """It could not be bound: try again after a back-off."""
         waiting = self._returned(pod, "backoff", now)
         self._pods[pod.metadata.uid] = waiting
-        heapq.heappush(self._timed, (waiting.until, pod.metadata.uid))
+        self._rest(waiting)
 
     def wake(self, now: float) -> None:
         """Something has changed that may help: try the refused again, those refused just now after their back-off."""
@@ -95,26 +96,30 @@ class SchedulingQueue:
                 self._activate(waiting)
             else:
                 waiting.place = "backoff"
-                heapq.heappush(self._timed, (waiting.until, uid))
+                self._rest(waiting)
         self._unschedulable.clear()
 
     def flush(self, now: float) -> None:
         """Activate what has waited long enough."""
-        while self._timed and self._timed[0][0] <= now:
-            _, uid = heapq.heappop(self._timed)
+        while self._resting and self._resting[0][0] <= now:
+            _, uid = heapq.heappop(self._resting)
             waiting = self._pods.get(uid)
-            if waiting is None or waiting.place == "active":
-                continue
-            if waiting.place == "backoff":
-                if waiting.until <= now:
-                    self._activate(waiting)
-            elif now >= waiting.until + UNSCHEDULABLE_S - LONGEST_BACKOFF_S:
-                self._unschedulable.pop(uid, None)
+            if waiting is not None and waiting.place == "backoff" and waiting.until <= now:
                 self._activate(waiting)
+        while self._unschedulable:
+            uid, due = next(iter(self._unschedulable.items()))
+            if due > now:
+                break
+            del self._unschedulable[uid]
+            self._activate(self._pods[uid])
 
     def next_due(self) -> float | None:
         """When `flush` next has something to do."""
-        return self._timed[0][0] if self._timed else None
+        due = [next(iter(self._unschedulable.values()))] if self._unschedulable else []
+        return min([*due, self._resting[0][0]] if self._resting else due, default=None)
+
+    def _rest(self, waiting: _Waiting) -> None:
+        heapq.heappush(self._resting, (waiting.until, waiting.pod.metadata.uid))
 
     def _returned(self, pod: PodView, place: str, now: float) -> _Waiting:
         attempts = self._attempts.pop(pod.metadata.uid, 1)

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
@@ -33,15 +34,29 @@ from barque.client.remote import connect
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.005
-_STALLS = re.compile(r"event loop: held for p99\.9 ([\d.]+) ms, longest ([\d.]+) ms")
+_STALLS = re.compile(r"event loop: held for p99\.9 [\d.]+ ms, longest ([\d.]+) ms; delays \(ms:count\) (.*)")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Stalls(NamedTuple):
-    """How long the master's event loop kept others waiting."""
+    """How long a master's event loop kept others waiting: delays by upper bound (ms), and the longest (ms)."""
 
-    p999_ms: float
+    delays: Counter[float]
     max_ms: float
+
+    @property
+    def p999_ms(self) -> float:
+        """The upper bound below which 999 of 1,000 delays stayed."""
+        beyond = sum(self.delays.values()) // 1000
+        for bound_ms in sorted(self.delays, reverse=True):
+            beyond -= self.delays[bound_ms]
+            if beyond < 0:
+                return min(bound_ms, self.max_ms)
+        return self.max_ms
+
+    def __or__(self, other: Stalls) -> Stalls:
+        """Of two runs together."""
+        return Stalls(self.delays + other.delays, max(self.max_ms, other.max_ms))
 
 
 class Master:
@@ -98,7 +113,11 @@ class Master:
     def stalls(self) -> Stalls:
         """Of the last run that has ended: the master says them as it stops."""
         said = _STALLS.findall(self.log.read_text())
-        return Stalls(*map(float, said[-1])) if said else Stalls(0.0, 0.0)
+        if not said:
+            raise RuntimeError("the master did not say how its event loop did")
+        longest, delays = said[-1]
+        pairs = (delay.split(":") for delay in delays.split())
+        return Stalls(Counter({float(bound): int(count) for bound, count in pairs}), float(longest))
 
     @property
     def pki(self) -> Path:

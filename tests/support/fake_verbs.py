@@ -307,6 +307,8 @@ class FakeVerbs:
         meta = obj.metadata
         if options.preconditions and options.preconditions.uid not in ("", meta.uid):
             raise conflict(write.target.resource.plural, "", meta.name, "the UID in the precondition does not match")
+        if options.preconditions:
+            self._check_revision(write.target, obj, options.preconditions.resourceVersion)
         if not meta.deletionTimestamp:
             finalizer = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}.get(options.propagationPolicy)
             if finalizer:

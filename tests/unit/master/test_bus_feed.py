@@ -10,7 +10,7 @@ KEY = Key("pods", "default", "a")
 
 def stored(revision: int, key: Key = KEY) -> Stored:
     json = b'{"metadata":{"resourceVersion":"%d","name":"a"},"note":"\\"resourceVersion\\":\\"3\\""}' % revision
-    return Stored(key, json, revision, {}, {})
+    return Stored(key, json, revision, {}, {}, json.index(b"%d" % revision))
 
 
 def said(change: Change) -> tuple[str, int, dict[str, object]]:

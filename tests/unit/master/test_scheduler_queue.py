@@ -85,3 +85,24 @@ def test_a_forgotten_pod_never_comes_back() -> None:
     queue.flush(1000.0)
     assert queue.take(5) == []
     assert len(queue) == 0
+
+
+def test_what_is_refused_and_goes_leaves_nothing_behind() -> None:
+    queue = SchedulingQueue()
+    for number in range(100):
+        queue.add(a_pod(f"p{number}"))
+        queue.refuse(queue.take(1)[0], float(number))
+        queue.forget(f"uid-p{number}")
+    assert queue.next_due() is None
+    assert len(queue) == 0
+
+
+def test_each_refused_pod_has_five_minutes_of_its_own() -> None:
+    queue = SchedulingQueue()
+    for name, moment in (("a", 0.0), ("b", 100.0)):
+        queue.add(a_pod(name))
+        queue.refuse(queue.take(1)[0], moment)
+    assert queue.next_due() == 300.0
+    queue.flush(300.0)
+    assert names(queue.take(5)) == ["a"]
+    assert queue.next_due() == 400.0
