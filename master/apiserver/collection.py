@@ -20,8 +20,8 @@ async def delete_collection(
 ) -> RawList:
     """Delete what is selected now; what others delete meanwhile is no fault.
 
-    Stops at the first object that is refused (409 where a precondition does not hold) and raises that; those before it
-    are deleted.
+    Raises the first refusal (409 where a precondition does not hold); what shared a commit with that object, or came
+    before, is deleted, what comes after is not.
     """
     backend = environment.backend(call.target.resource)
     found = await reads.find(backend, call.target, selection, Page())

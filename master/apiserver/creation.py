@@ -41,7 +41,7 @@ class Creation:
         self._call = call
         self._resource = call.target.resource
         self._read = read
-        self._owners = owners or self._own_all
+        self._owners = owners
         self._names_tried = 0
         self._doubtful = False
         self._now = timestamp(environment.clock.wall())
@@ -86,7 +86,7 @@ class Creation:
         if dry_run or self._doubtful or not self.backend.guards:
             await self._check_place()
         claims = strategies.admit(obj, None, self._key, environment)
-        obj.metadata.managedFields = self._owners(obj)
+        obj.metadata.managedFields = self._owners(obj) if self._owners else self._own_all(obj)
         limit = environment.settings.max_object_bytes
         op, slotted = put(self._resource, self._key, obj, self._compares(), claims, limit)
         if dry_run:
@@ -98,8 +98,11 @@ class Creation:
             if refusal.reservation not in plan.claims.chosen:
                 raise strategies.reservation_taken(self._object, refusal.reservation)
         elif refusal.compare == 0:
-            if not 0 < self._names_tried < MAX_GENERATED_NAMES:
-                raise already_exists(self._resource.plural, self._resource.group, self._key.name)
+            taken = already_exists(self._resource.plural, self._resource.group, self._key.name)
+            if not self._names_tried:
+                raise taken
+            if self._names_tried >= MAX_GENERATED_NAMES:
+                raise metadata.no_name_found(taken)
         else:
             self._doubtful = True
 

@@ -14,6 +14,7 @@ import grpc.aio
 from barque.client import wire
 from barque.master.apiserver.cluster_service import ClusterService
 from barque.master.apiserver.grpc_calls import Bounds
+from barque.master.apiserver.messages import Registrar
 from barque.master.apiserver.pods_service import Dial, PodsService
 from barque.master.apiserver.registry import Registry
 from barque.master.apiserver.resources_service import ResourcesService
@@ -51,9 +52,10 @@ async def serve(
     bounds = bounds or Bounds()
     server = grpc.aio.server(options=wire.SERVER_OPTIONS, maximum_concurrent_rpcs=_MAX_RPCS)
     ResourcesService(registry, bounds).add_to_server(server)
-    pods_pb2_grpc.add_PodsServicer_to_server(PodsService(registry, dial, bounds), server)
-    cluster_pb2_grpc.add_ClusterServicer_to_server(cluster, server)
-    sessions_pb2_grpc.add_SessionsServicer_to_server(sessions, server)
+    registrar = Registrar(server)
+    pods_pb2_grpc.add_PodsServicer_to_server(PodsService(registry, dial, bounds), registrar)
+    cluster_pb2_grpc.add_ClusterServicer_to_server(cluster, registrar)
+    sessions_pb2_grpc.add_SessionsServicer_to_server(sessions, registrar)
     try:
         port = server.add_secure_port(address, credentials)
     except RuntimeError as taken:

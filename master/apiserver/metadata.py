@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from random import Random
 
-from barque.api.errors import ApiError, bad_request, conflict
+from barque.api.errors import ApiError, bad_request, conflict, invalid, invalid_object
 from barque.api.types.meta_v1 import ObjectMeta
 from barque.client.verbs import Target
 
@@ -41,8 +41,9 @@ def match_name(meta: ObjectMeta, target: Target) -> None:
 
 def stamp(meta: ObjectMeta, now: str, entropy: Random, *, generation: bool) -> None:
     """Make the metadata that of a new object, born `now` (RFC 3339)."""
-    if meta.resourceVersion:
+    if meta.resourceVersion not in ("", "0"):
         raise bad_request("resourceVersion should not be set on objects to be created")
+    meta.resourceVersion = ""
     meta.uid = str(uuid.UUID(int=entropy.getrandbits(128), version=4))
     meta.creationTimestamp = now
     meta.deletionTimestamp = ""
@@ -57,16 +58,22 @@ def generated_name(prefix: str, entropy: Random) -> str:
     return prefix[: _LONGEST_GENERATED_NAME - _SUFFIX_LENGTH] + suffix
 
 
+def no_name_found(taken: ApiError) -> ApiError:
+    """409: so many generated names were taken that the user must choose; `taken` is what the last was refused with."""
+    why = f"{taken.message}, the server was not able to generate a unique name for the object"
+    return ApiError(taken.code, taken.reason, why, taken.details)
+
+
 def expected_revision(meta: ObjectMeta) -> int | None:
-    """The revision the caller has read, None where the update is unconditional; takes it out of the object."""
+    """The revision the caller has read, None ("" or "0") where any will do; takes it out of the object."""
     text, meta.resourceVersion = meta.resourceVersion, ""
-    return parse_revision(text) if text else None
+    return parse_revision(text) or None if text else None
 
 
 def parse_revision(text: str, path: str = "metadata.resourceVersion") -> int:
     """A resourceVersion as a revision; `path` is where it stood. Raises 400."""
     if not (text.isascii() and text.isdigit() and len(text) <= 19):
-        raise bad_request(f"{path}: Invalid value: {text!r}: must be a resource version of this cluster")
+        raise bad_request(str(invalid(path, text, "must be a resource version of this cluster")))
     return int(text)
 
 
@@ -81,6 +88,13 @@ def keep_system_fields(meta: ObjectMeta, old: ObjectMeta, target: Target) -> Non
     meta.generateName = meta.generateName or old.generateName
     meta.generation = old.generation
     meta.selfLink = ""
+
+
+def revision_missing(target: Target) -> ApiError:
+    """422: an update of this kind must say which state it was made on."""
+    resource = target.resource
+    fault = invalid("metadata.resourceVersion", 0, "must be specified for an update")
+    return invalid_object(resource.kind, resource.group, target.name, [fault])
 
 
 def changed_meanwhile(target: Target) -> ApiError:

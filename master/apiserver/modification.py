@@ -61,6 +61,8 @@ class Replace:
         self._expected = metadata.expected_revision(self._object.metadata)
         metadata.match_namespace(self._object.metadata, call.target)
         metadata.match_name(self._object.metadata, call.target)
+        if self._expected is None and strategies.needs_revision(call.target.resource):
+            raise metadata.revision_missing(call.target)
 
     def make(self, old: Any, stored: Stored) -> tuple[Any, int | None]:
         # What is completed below must not show in another attempt.

@@ -101,7 +101,10 @@ async def propose_one(writer: Writer) -> bytes:
         if isinstance(answer, bytes):
             return answer
         if answer is not None:
-            raise answer
+            try:
+                raise answer
+            finally:
+                del answer  # Its traceback holds this frame: a cycle that only the collector would free.
         pending = pending._replace(attempts=pending.attempts + 1)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
-import grpc
 import grpc.aio
 import msgspec
 
@@ -15,6 +14,7 @@ from barque.client import verbs
 from barque.client.verbs import IncludeObject, Page, RawEvent, RawList, Selection, Target, WriteOptions
 from barque.master.apiserver.framing import list_chunks, watch_batches
 from barque.master.apiserver.grpc_calls import Bounds, Context, Handled
+from barque.master.apiserver.messages import Registrar
 from barque.master.apiserver.reads import memo_of
 from barque.master.apiserver.registry import Registry
 from barque.proto import resources_pb2 as pb
@@ -33,7 +33,7 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
 
     def add_to_server(self, server: grpc.aio.Server) -> None:
         """Serve this at a door."""
-        resources_pb2_grpc.add_ResourcesServicer_to_server(self, _Registrar(server))
+        resources_pb2_grpc.add_ResourcesServicer_to_server(self, Registrar(server, encoded_streams=True))
 
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.Object:
         async with Handled(context, self._bounds) as user:
@@ -117,28 +117,6 @@ def target_of(target: pb.Target) -> Target:
     if target.version not in ("", resource.version):
         raise ApiError(404, "NotFound", f"barque serves {resource.group_resource} as {resource.api_version} only")
     return Target(resource, target.namespace, target.name, target.subresource)
-
-
-class _Registrar:
-    """A server as the generated code sees it, that takes the answers of streams for the bytes they are already."""
-
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self._server = server
-        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
-
-    def add_generic_rpc_handlers(self, generic: object) -> None:
-        """Generated code registers the same handlers twice; the ones by name are the ones that count."""
-
-    def add_registered_method_handlers(
-        self, service: str, handlers: dict[str, grpc.RpcMethodHandler[Any, Any]]
-    ) -> None:
-        encoded = {
-            name: grpc.unary_stream_rpc_method_handler(handler.unary_stream, handler.request_deserializer)
-            if handler.response_streaming
-            else handler
-            for name, handler in handlers.items()
-        }
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, encoded),))
 
 
 def _page(request: pb.ListRequest) -> Page:

@@ -8,8 +8,10 @@ import msgspec
 
 from barque.api.errors import ApiError
 from barque.api.resources import Resource
+from barque.api.types.apps_v1 import Deployment
 from barque.api.types.base import Object
-from barque.api.types.core_v1 import Namespace, NamespaceStatus, Node, Pod, Service
+from barque.api.types.core_v1 import Namespace, NamespaceStatus, Node, Pod, PodStatus, Service
+from barque.api.types.discovery_v1 import EndpointSlice
 from barque.master.admission import namespaces, nodes, pods, services
 from barque.master.admission.claims import NO_CLAIMS, Claims
 from barque.master.apiserver.environment import Environment
@@ -17,6 +19,8 @@ from barque.master.store.port import Key
 
 # Kinds that count the changes of their spec, as in Kubernetes.
 _WITH_GENERATION = ("Pod", "PodTemplate", "Deployment", "ReplicaSet", "EndpointSlice")
+# Annotations that the controller of Deployments writes on them.
+_CONTROLLER_PREFIX = "deployment.kubernetes.io/"
 
 
 def has_generation(resource: Resource) -> bool:
@@ -31,7 +35,7 @@ def has_status(resource: Resource) -> bool:
 def begin_status(obj: Any) -> None:
     """The status of a new object: the system's, except that a worker registers its node with one."""
     if isinstance(obj, Pod):
-        pods.admit_pod(obj)
+        obj.status = PodStatus(phase="Pending")
     elif isinstance(obj, Namespace):
         obj.status = NamespaceStatus(phase=namespaces.ACTIVE)
     elif not isinstance(obj, Node) and hasattr(obj, "status"):
@@ -44,12 +48,32 @@ def with_status(old: Any, status: Any) -> Any:
     return msgspec.structs.replace(old, metadata=metadata, status=status)
 
 
+def needs_revision(resource: Resource) -> bool:
+    """Whether an update must name the revision it was made on: who holds a lease is decided by that alone."""
+    return resource.kind == "Lease"
+
+
 def is_redesigned(new: Any, old: Any) -> bool:
-    """Whether an update counts for the generation: it changes the spec or, without one, all but the metadata."""
+    """Whether an update counts for the generation: it changes the spec or, without one, all but the metadata.
+
+    Of the metadata counts what is handed on: a Deployment's annotations, to its ReplicaSets, and the labels of a slice,
+    which say whose endpoints it holds.
+    """
+    if isinstance(new, Deployment) and _handed_on(new) != _handed_on(old):
+        return True
+    if isinstance(new, EndpointSlice) and new.metadata.labels != old.metadata.labels:
+        return True
     if hasattr(new, "spec"):
         return bool(new.spec != old.spec)
     fields = (name for name in new.__struct_fields__ if name not in ("metadata", "status"))
     return any(getattr(new, name) != getattr(old, name) for name in fields)
+
+
+def _handed_on(deployment: Deployment) -> dict[str, str]:
+    """The annotations that go to its ReplicaSets: not those that its controller counts revisions in."""
+    return {
+        key: value for key, value in deployment.metadata.annotations.items() if not key.startswith(_CONTROLLER_PREFIX)
+    }
 
 
 def carry_over(new: Object, old: Object) -> None:
@@ -61,8 +85,10 @@ def carry_over(new: Object, old: Object) -> None:
 
 
 def admit(obj: Object, old: Object | None, key: Key, environment: Environment) -> Claims:
-    """Give the object what the cluster hands out once only, as reservations of its own op."""
+    """Give a valid object what the cluster says of it; what it hands out once only is reserved in its own op."""
     settings = environment.settings
+    if isinstance(obj, Pod) and old is None:
+        pods.admit_pod(obj)
     if isinstance(obj, Service) and (old is None or isinstance(old, Service)):
         held = environment.held("", key)
         return services.admit_service(obj, old, held, settings, environment.entropy)

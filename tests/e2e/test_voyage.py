@@ -319,7 +319,7 @@ def test_down_again_has_nothing_to_do(cluster: Host) -> None:
 def test_without_docker_up_says_what_to_install(cluster: Host, before: dict[str, str]) -> None:
     done = cluster.run("env", "PATH=/bin:/usr/bin", sys.executable, "-P", "-m", "barque.cli", "up", check=False)
     assert done.returncode == 1
-    assert done.stderr == "Error: no Docker on this machine: apt-get install docker.io, then run this again\n"
+    assert done.stderr == "error: no Docker on this machine: apt-get install docker.io, then run this again\n"
     assert traces(cluster) == before
 
 

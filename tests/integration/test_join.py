@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import json
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import aiohttp
 import grpc
 import grpc.aio
+import msgspec
 import pytest
 
 from barque.api.errors import ApiError
@@ -21,7 +23,7 @@ from barque.client.joining import JoinError
 from barque.client.pki import Identity
 from barque.client.profile import Profile
 from barque.client.remote import connect
-from barque.master.apiserver.https import MAX_BODY_BYTES, HttpsDoor
+from barque.master.apiserver.https import JOIN_PATH, MAX_BODY_BYTES, HttpsDoor
 from barque.master.apiserver.sessions import Sessions
 from barque.master.auth.ca import MasterPki
 from barque.master.auth.joining import Joining
@@ -29,6 +31,7 @@ from barque.master.auth.tokens import JoinTokens
 from barque.proto import sessions_pb2, sessions_pb2_grpc
 from barque.proto.cluster_pb2 import Component
 from tests.support.fake_verbs import FakeVerbs
+from tests.support.wild_input import BODIES
 
 
 class Port:
@@ -280,3 +283,16 @@ async def test_a_certificate_of_another_ca_cannot_connect(port: Port) -> None:
     refused = await heartbeat_refusal(port, Identity(forged.cert_pem, forged.key_pem, port.pki.ca_pem), "n1")
     assert refused.code == 503
     assert not port.sessions.connected("n1")
+
+
+async def test_no_request_is_an_internal_error(port: Port) -> None:
+    token, csr = (await port.tokens.create()).token, pki.create_request(pki.node_subject("n1")).csr_pem.decode()
+    asked = {"token": token, "csr": csr, "node": "n1"}
+    wrong: list[object] = [None, 1, [], {}, "", "\0", "ä", "\udfff", "x" * 500, csr.replace("A", "B"), token[:-1]]
+    bodies = [*BODIES, *(json.dumps({**asked, field: value}).encode() for field in asked for value in wrong)]
+    for body in bodies:
+        status, text = await port.request("POST", JOIN_PATH, data=body)
+        assert (status // 100, msgspec.json.decode(text)["kind"]) == (4, "Status"), body[:80]
+    for method, path in (("GET", JOIN_PATH), ("POST", "/healthz"), ("PUT", "/"), ("GET", "/../x"), ("GET", "/%00")):
+        status, text = await port.request(method, path)
+        assert (status // 100, msgspec.json.decode(text)["kind"]) == (4, "Status"), path

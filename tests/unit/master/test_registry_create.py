@@ -75,6 +75,17 @@ async def test_a_generated_name_is_tried_again_where_it_is_taken() -> None:
     assert (await bench.create("configmaps", generated))["metadata"]["name"] == "c-bcdfg"
 
 
+async def test_a_server_that_finds_no_free_name_says_so() -> None:
+    bench = await a_bench()
+    bench.registry.environment.entropy.choice = lambda _: "x"  # type: ignore[method-assign,assignment]
+    await bench.create("configmaps", {"metadata": {"generateName": "c-"}})
+    refused = await refusal(bench.create("configmaps", {"metadata": {"generateName": "c-"}}))
+    assert (refused.code, refused.reason) == (409, "AlreadyExists")
+    assert refused.message == (
+        'configmaps "c-xxxxx" already exists, the server was not able to generate a unique name for the object'
+    )
+
+
 async def test_a_generated_name_fits_a_label() -> None:
     bench = await a_bench()
     made = await bench.create("configmaps", {"metadata": {"generateName": "x" * 100}})
@@ -103,6 +114,21 @@ async def test_bad_input_is_named_and_changes_nothing(plural: str, body: bytes, 
     assert refused.code == code
     assert words in refused.message
     assert bench.store.commits == 0
+
+
+async def test_amounts_that_cannot_be_read_are_refused_before_anyone_reckons_with_them() -> None:
+    bench = await a_bench()
+    limits = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "much", "memory": "1Gi"}}
+    container = {"name": "main", "image": "web:1", "resources": limits}
+    refused = await refusal(bench.create("pods", {"metadata": {"name": "p"}, "spec": {"containers": [container]}}))
+    assert refused.code == 422
+    assert 'spec.containers[0].resources.limits[cpu]: Invalid value: "much"' in refused.message
+
+
+async def test_a_new_object_is_of_no_revision_yet() -> None:
+    bench = await a_bench()
+    made = await bench.create("configmaps", {"metadata": {"name": "c", "resourceVersion": "0"}})
+    assert made["metadata"]["resourceVersion"] == str(bench.store.revision)
 
 
 async def test_field_validation_may_warn_or_ignore() -> None:

@@ -39,6 +39,49 @@ async def test_only_the_spec_counts_for_the_generation() -> None:
     assert new["metadata"]["labels"]["tier"] == "a"
 
 
+async def test_what_is_handed_on_of_the_metadata_counts_for_the_generation() -> None:
+    """A Deployment's annotations go to its ReplicaSets, and a slice's labels say which service it is of."""
+    bench, _ = await with_deployment()
+    annotated = {"metadata": {"annotations": {"note": "a"}}}
+    assert (await bench.patch("deployments", "web", annotated))["metadata"]["generation"] == 2
+    counted = {"metadata": {"annotations": {"deployment.kubernetes.io/revision": "1"}}}
+    assert (await bench.patch("deployments", "web", counted))["metadata"]["generation"] == 2
+    pod = {"metadata": {"name": "p"}, "spec": TEMPLATE["spec"]}
+    assert (await bench.create("pods", pod))["metadata"]["generation"] == 1
+    assert (await bench.patch("pods", "p", annotated))["metadata"]["generation"] == 1
+    endpoints = [{"addresses": ["10.0.0.1"]}]
+    await bench.create("endpointslices", {"metadata": {"name": "s"}, "addressType": "IPv4", "endpoints": endpoints})
+    assert (await bench.patch("endpointslices", "s", annotated))["metadata"]["generation"] == 1
+    labelled = {"metadata": {"labels": {"kubernetes.io/service-name": "web"}}}
+    assert (await bench.patch("endpointslices", "s", labelled))["metadata"]["generation"] == 2
+    changed = await bench.patch("endpointslices", "s", {"endpoints": [{"addresses": ["10.0.0.2"]}]})
+    assert changed["metadata"]["generation"] == 3
+
+
+async def test_a_lease_is_taken_by_who_has_seen_it() -> None:
+    bench = await a_bench()
+    lease = {"metadata": {"name": "l"}, "spec": {"holderIdentity": "a"}}
+    made = await bench.create("leases", lease)
+    for revision in ("", "0"):
+        unseen = {**lease, "metadata": {"name": "l", "resourceVersion": revision}}
+        refused = await refusal(bench.update("leases", unseen))
+        assert (refused.code, refused.message) == (
+            422,
+            'Lease.coordination.k8s.io "l" is invalid: metadata.resourceVersion: Invalid value: 0: '
+            "must be specified for an update",
+        )
+    taken = await bench.update("leases", {**made, "spec": {"holderIdentity": "b"}})
+    assert taken["spec"] == {"holderIdentity": "b"}
+    assert (await refusal(bench.update("leases", {**made, "spec": {"holderIdentity": "c"}}))).code == 409
+
+
+async def test_revision_zero_is_any_revision() -> None:
+    bench, old = await with_deployment()
+    any_of_them = {**deployment(3), "metadata": {"name": "web", "resourceVersion": "0"}}
+    assert (await bench.update("deployments", any_of_them))["spec"]["replicas"] == 3
+    assert old["spec"]["replicas"] == 1
+
+
 async def test_a_stale_revision_is_a_conflict() -> None:
     bench, old = await with_deployment()
     await bench.patch("deployments", "web", {"spec": {"replicas": 2}})
@@ -162,6 +205,18 @@ async def test_bad_patches_are_named_and_change_nothing(kind: str, patch: bytes,
     assert refused.code == code
     assert words in refused.message
     assert await bench.get("deployments", "web") == old
+
+
+async def test_owned_fields_within_a_template_are_data_like_any_other() -> None:
+    bench = await a_bench()
+    template = {"metadata": {"labels": {"app": "web"}}, "spec": TEMPLATE["spec"]}
+    await bench.create("podtemplates", {"metadata": {"name": "t"}, "template": template})
+    owned = [{"manager": "me", "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": {"f:a": {}}}]
+    changed = await bench.patch("podtemplates", "t", {"template": {"metadata": {"managedFields": owned}}})
+    assert changed["template"]["metadata"]["managedFields"] == owned
+    assert (await bench.create("podtemplates", {**changed, "metadata": {"name": "u"}}))["template"] == changed[
+        "template"
+    ]
 
 
 async def test_what_is_not_there_cannot_be_changed() -> None:
