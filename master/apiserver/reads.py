@@ -28,6 +28,8 @@ from barque.master.store.port import NAME_FIELD, NAMESPACE_FIELD, Batch, Filter,
 _INITIAL_BATCH = 256
 # How many objects a selector looks at before other tasks get the loop: at some 2 µs each, well below 20 ms.
 _SLICE = 2048
+# How many bodies are gathered: memory that nobody has looked at for a while costs 0.5 µs each.
+_BODIES = 8192
 _NODE_FIELD = "spec.nodeName"
 
 
@@ -79,7 +81,12 @@ async def find_one(backend: Backend, target: Target, resource_version: str = "")
 async def list_objects(backend: Backend, target: Target, selection: Selection, page: Page) -> RawList:
     """The selected objects' bytes, all of one revision."""
     found = await find(backend, target, selection, page)
-    return RawList([stored.json for stored in found.items], str(found.revision), found.continue_, found.remaining)
+    bodies: list[bytes] = []
+    for start in range(0, len(found.items), _BODIES):
+        if start:
+            await asyncio.sleep(0)
+        bodies += [stored.json for stored in found.items[start : start + _BODIES]]
+    return RawList(bodies, str(found.revision), found.continue_, found.remaining)
 
 
 async def find(backend: Backend, target: Target, selection: Selection, page: Page) -> Found:
