@@ -34,6 +34,14 @@ async def default_address(peers: Sequence[str] = ()) -> str:
     return found
 
 
+async def own_address() -> str:
+    """As `default_address`, or loopback: a machine without any network can still run a cluster of its own."""
+    try:
+        return await default_address()
+    except NoAddressError:
+        return "127.0.0.1"
+
+
 def choose_address(sources: Sequence[str | None]) -> str | None:
     """The first that another host could use."""
     return next((s for s in sources if s and not _is_private_to_host(s)), None)

@@ -161,10 +161,6 @@ def _found(data_dir: Path, name: str, address: str, grpc_port: int, profile: Pat
 def _own_address() -> str:
     import asyncio
 
-    from barque.client.address import NoAddressError, default_address
+    from barque.client.address import own_address
 
-    try:
-        return asyncio.run(default_address())
-    except NoAddressError:
-        # A machine without any network can still run a cluster of its own.
-        return "127.0.0.1"
+    return asyncio.run(own_address())

@@ -21,7 +21,7 @@ from typing import Any
 
 import uvloop
 
-from barque.client.address import NoAddressError, default_address
+from barque.client.address import own_address
 from barque.client.client import Client
 from barque.client.clock import Clock, SystemClock
 from barque.client.informers import Informers
@@ -80,7 +80,7 @@ class Master:
 
     async def run(self) -> None:
         settings = self.settings
-        address = settings.address or await _own_address()
+        address = settings.address or await own_address()
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         pki = MasterPki.open(settings.data_dir / "pki", settings.name, [address], self.clock.wall())
         store = await open_store(settings.data_dir / "store", self.clock)
@@ -170,11 +170,3 @@ async def _until_signal(master: Master) -> None:
         await running
     except asyncio.CancelledError:
         log.info("stopped")
-
-
-async def _own_address() -> str:
-    try:
-        return await default_address()
-    except NoAddressError:
-        # A machine without any network can still run a cluster of its own.
-        return "127.0.0.1"

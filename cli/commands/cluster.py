@@ -72,13 +72,11 @@ async def _save(session: Session, connection: Connection, file: Path) -> None:
     from barque.proto import cluster_pb2
 
     await connection.ready()
-    total = 0
     with SnapshotFile(file) as written:
         async for chunk in connection.cluster.SaveSnapshot(cluster_pb2.SaveSnapshotRequest()):
-            total = total or chunk.total_bytes
             written.write(chunk.data)
-            session.screen.waiting(f"saving: {size_text(written.size)} of {size_text(total)}")
-        digest = written.finish(expected=total)
+            session.screen.waiting(f"saving: {size_text(written.size)}")
+        digest = written.finish()
     session.screen.line(f"snapshot saved to {file} ({size_text(written.size)}, sha256 {digest})")
 
 
