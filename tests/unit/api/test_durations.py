@@ -55,7 +55,8 @@ def test_what_is_shown_is_read_back(nanoseconds: int) -> None:
     assert durations.parse(durations.show(nanoseconds)) == nanoseconds
 
 
-part = st.tuples(st.integers(0, 10**6), st.integers(0, 999), st.sampled_from(sorted(UNITS)))
+# Four of the longest are still within the 292 years that 64 bits of nanoseconds hold.
+part = st.tuples(st.integers(0, 600_000), st.integers(0, 999), st.sampled_from(sorted(UNITS)))
 
 
 @given(st.lists(part, min_size=1, max_size=4), st.booleans())
