@@ -78,10 +78,11 @@ _POD_FIELDS = (
 RESOURCES: tuple[Resource, ...] = (
     Resource("", "v1", "Namespace", "namespaces", "namespace", ("ns",), (), False, _SINGLE_VERBS, ("status",), ("status.phase",)),
     Resource("", "v1", "Node", "nodes", "node", ("no",), (), False, ALL_VERBS, ("status",), ("spec.unschedulable",)),
-    Resource("", "v1", "Pod", "pods", "pod", ("po",), ("all",), True, ALL_VERBS, ("status", "binding"), _POD_FIELDS),
+    Resource("", "v1", "Pod", "pods", "pod", ("po",), ("all",), True, ALL_VERBS, ("status", "binding", "ephemeralcontainers", "eviction"), _POD_FIELDS),
     Resource("", "v1", "PodTemplate", "podtemplates", "podtemplate"),
     Resource("", "v1", "ConfigMap", "configmaps", "configmap", ("cm",)),
     Resource("", "v1", "Secret", "secrets", "secret", fields=("type",)),
+    Resource("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount", ("sa",), subresources=("token",)),
     Resource(
         "", "v1", "Service", "services", "service", ("svc",), ("all",), True, ALL_VERBS, ("status",),
         ("spec.clusterIP", "spec.type"),

@@ -28,8 +28,7 @@ _KINDS = {
     "v1": """
         Binding, ComponentStatus componentstatuses cs, Endpoints endpoints ep, LimitRange limitranges limits,
         PersistentVolume persistentvolumes pv, PersistentVolumeClaim persistentvolumeclaims pvc,
-        ReplicationController replicationcontrollers rc, ResourceQuota resourcequotas quota,
-        ServiceAccount serviceaccounts sa""",
+        ReplicationController replicationcontrollers rc, ResourceQuota resourcequotas quota""",
     "admissionregistration.k8s.io/v1": """
         MutatingAdmissionPolicy mutatingadmissionpolicies, MutatingAdmissionPolicyBinding,
         MutatingWebhookConfiguration, ValidatingAdmissionPolicy validatingadmissionpolicies,

@@ -12,7 +12,7 @@ from typing import ClassVar
 from msgspec import field
 
 from barque.api.types.base import Object, Quantity
-from barque.api.types.core_v1 import ContainerPort, Pod, PodCondition, PodSchedulingGate, Toleration
+from barque.api.types.core_v1 import ContainerPort, NodeAffinity, Pod, PodCondition, PodSchedulingGate, Toleration
 from barque.api.types.meta_v1 import OwnerReference
 
 
@@ -32,7 +32,12 @@ class RequestsView(Object):
     requests: dict[str, Quantity] = field(default_factory=dict)
 
 
+class AffinityView(Object):
+    nodeAffinity: NodeAffinity | None = None
+
+
 class ContainerView(Object):
+    image: str = ""
     ports: tuple[ContainerPort, ...] = ()
     resources: RequestsView | None = None
     restartPolicy: str = ""
@@ -46,6 +51,7 @@ class PodSpecView(Object):
     schedulingGates: tuple[PodSchedulingGate, ...] = ()
     priority: int | None = None
     nodeSelector: dict[str, str] = field(default_factory=dict)
+    affinity: AffinityView | None = None
     tolerations: tuple[Toleration, ...] = ()
     overhead: dict[str, Quantity] = field(default_factory=dict)
     resources: RequestsView | None = None

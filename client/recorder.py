@@ -98,12 +98,15 @@ class EventRecorder:
         self.dropped = 0
         self._said_dropped = 0
 
-    def event(self, obj: Object, type: Literal["Normal", "Warning"], reason: str, message: str) -> None:
-        """Say that something happened to `obj`; it must be a root object with a name."""
+    def event(
+        self, obj: Object, type: Literal["Normal", "Warning"], reason: str, message: str, field_path: str = ""
+    ) -> None:
+        """Say that something happened to `obj`, a root object with a name, or to the part of it at `field_path`."""
         about = _reference(obj)
+        about.fieldPath = field_path
         now = self._clock.monotonic()
         subject = about.uid or f"{about.kind}/{about.namespace}/{about.name}"
-        key, message = self._correlate((subject, type, reason), message, now)
+        key, message = self._correlate((subject, type, reason, field_path), message, now)
         if not _touch(self._buckets, subject, _Bucket, now).take(now):
             self.dropped += 1
             return
@@ -124,7 +127,7 @@ class EventRecorder:
         self._pending[key] = record
         self._wake.set()
 
-    def _correlate(self, similar_key: tuple[str, str, str], message: str, now: float) -> tuple[tuple[str, ...], str]:
+    def _correlate(self, similar_key: tuple[str, ...], message: str, now: float) -> tuple[tuple[str, ...], str]:
         """The key under which equal events count together, and the message: combined where there are too many."""
         similar = _touch(self._similar, similar_key, _Similar, now)
         if now - similar.last > SIMILAR_WINDOW_S:

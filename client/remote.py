@@ -35,7 +35,14 @@ from barque.client.verbs import (
     Verbs,
     WriteOptions,
 )
-from barque.proto import cluster_pb2_grpc, pods_pb2_grpc, resources_pb2, resources_pb2_grpc, sessions_pb2_grpc
+from barque.proto import (
+    cluster_pb2_grpc,
+    images_pb2_grpc,
+    pods_pb2_grpc,
+    resources_pb2,
+    resources_pb2_grpc,
+    sessions_pb2_grpc,
+)
 
 # Far above what any answer takes; a wedged master is noticed by keepalive long before.
 DEADLINE_S = 30.0
@@ -54,8 +61,9 @@ _EVENT_TYPES: dict[int, EventType] = {
 
 
 class Connection:
-    """One process's way to the masters. `pods`, `cluster` and `sessions` are stubs on the master in use: their calls
-    raise `grpc.aio.AioRpcError`, which `wire.api_error` translates; `await ready()` first, to move past a dead master.
+    """One process's way to the masters. `pods`, `cluster`, `images` and `sessions` are stubs on the master in use:
+    their calls raise `grpc.aio.AioRpcError`, which `wire.api_error` translates; `await ready()` first, to move past a
+    dead master.
     """
 
     def __init__(self, channels: Channels, on_warning: Warn | None = None) -> None:
@@ -74,6 +82,10 @@ class Connection:
     @property
     def cluster(self) -> cluster_pb2_grpc.ClusterStub:
         return cluster_pb2_grpc.ClusterStub(self.channels.channel)
+
+    @property
+    def images(self) -> images_pb2_grpc.ImagesStub:
+        return images_pb2_grpc.ImagesStub(self.channels.channel)
 
     @property
     def sessions(self) -> sessions_pb2_grpc.SessionsStub:

@@ -96,12 +96,20 @@ def _run_command(data_dir: Path, name: str, address: str, grpc_port: int) -> str
 @click.option("--cluster-cidr", default="10.244.0.0/16", show_default=True, help="Addresses of pods.")
 @click.option("--node-cidr-prefix", default=24, show_default=True, help="How much of it each node gets.")
 @click.option("--service-cidr", default="10.96.0.0/12", show_default=True, help="Addresses of services.")
+@click.option(
+    "--not-ready-toleration", default=5, show_default=True, help="Seconds that pods stay on a node that is not ready."
+)
+@click.option(
+    "--unreachable-toleration", default=5, show_default=True, help="Seconds that pods stay on a node found silent."
+)
 @click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING"]), show_default=True)
 def run(
     log_level: str,
     cluster_cidr: str,
     node_cidr_prefix: int,
     service_cidr: str,
+    not_ready_toleration: int,
+    unreachable_toleration: int,
     profile: Path | None,
     data_dir: Path,
     name: str,
@@ -131,7 +139,13 @@ def run(
     logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         address = address or _own_address()
-        api = ApiSettings(cluster_cidr=cluster_cidr, node_cidr_prefix=node_cidr_prefix, service_cidr=service_cidr)
+        api = ApiSettings(
+            cluster_cidr=cluster_cidr,
+            node_cidr_prefix=node_cidr_prefix,
+            service_cidr=service_cidr,
+            not_ready_toleration_s=not_ready_toleration,
+            unreachable_toleration_s=unreachable_toleration,
+        )
         settings = MasterSettings(data_dir, name, address, grpc_port=grpc_port, api=api, **options)  # type: ignore[arg-type]  # names as in MasterSettings
         _found(data_dir, name, address, grpc_port, profile)
         run_until_stopped(Master(settings))

@@ -32,7 +32,7 @@ from barque.master.apiserver import grpc_server
 from barque.master.apiserver.bootstrap import ensure_namespaces
 from barque.master.apiserver.cluster_service import ClusterService, ClusterState
 from barque.master.apiserver.https import HttpsDoor
-from barque.master.apiserver.pods_service import dialer
+from barque.master.apiserver.node_channels import dialer
 from barque.master.apiserver.registry import Registry
 from barque.master.apiserver.sessions import Sessions
 from barque.master.apiserver.settings import ApiSettings
@@ -43,6 +43,7 @@ from barque.master.auth.tokens import JoinTokens
 from barque.master.bus.bus import Bus
 from barque.master.bus.server import BusSettings
 from barque.master.controllers.manager import ControllerManager
+from barque.master.controllers.settings import ControllerSettings
 from barque.master.cycles import freeze_survivors
 from barque.master.scheduler.scheduler import Scheduler
 from barque.master.stalls import StallMonitor
@@ -97,7 +98,7 @@ class Master:
         )
         bus = Bus(bus_settings, lambda: identity.current, store, clock)
         identity.on_change(bus.renewed)
-        registry = Registry(store, bus.events, settings.api, clock)
+        registry = Registry(store, bus.events, settings.api, clock, account_key=pki.account_key)
 
         def acting_as(part: str) -> Client:
             return Client(registry.as_user(User(f"barque:{part}", (MASTERS_GROUP,))))
@@ -136,7 +137,10 @@ class Master:
             doors_open.push_async_callback(https.stop)
             log.info("cluster %s: serving on %s", store.cluster_id, doors[0])
             informers = Informers(acting_as("controller-manager"), clock)
-            manager = ControllerManager(acting_as("controller-manager"), informers, sessions.last_seen, clock)
+            controlling = ControllerSettings(root_ca=pki.ca_pem.decode())
+            manager = ControllerManager(
+                acting_as("controller-manager"), informers, sessions.last_seen, clock, controlling
+            )
             parts: dict[str, Coroutine[Any, Any, object]] = {
                 "store": store.run(),
                 "stalls": stalls.run(),

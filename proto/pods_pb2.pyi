@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class LogsRequest(_message.Message):
-    __slots__ = ("namespace", "pod", "container", "follow", "previous", "timestamps", "tail_lines", "since_s")
+    __slots__ = ("namespace", "pod", "container", "follow", "previous", "timestamps", "tail_lines", "since_s", "since_time", "limit_bytes", "position")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     POD_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +16,9 @@ class LogsRequest(_message.Message):
     TIMESTAMPS_FIELD_NUMBER: _ClassVar[int]
     TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
     SINCE_S_FIELD_NUMBER: _ClassVar[int]
+    SINCE_TIME_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     pod: str
     container: str
@@ -24,13 +27,18 @@ class LogsRequest(_message.Message):
     timestamps: bool
     tail_lines: int
     since_s: int
-    def __init__(self, namespace: _Optional[str] = ..., pod: _Optional[str] = ..., container: _Optional[str] = ..., follow: _Optional[bool] = ..., previous: _Optional[bool] = ..., timestamps: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., since_s: _Optional[int] = ...) -> None: ...
+    since_time: str
+    limit_bytes: int
+    position: str
+    def __init__(self, namespace: _Optional[str] = ..., pod: _Optional[str] = ..., container: _Optional[str] = ..., follow: _Optional[bool] = ..., previous: _Optional[bool] = ..., timestamps: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., since_s: _Optional[int] = ..., since_time: _Optional[str] = ..., limit_bytes: _Optional[int] = ..., position: _Optional[str] = ...) -> None: ...
 
 class LogsChunk(_message.Message):
-    __slots__ = ("data",)
+    __slots__ = ("data", "position")
     DATA_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     data: bytes
-    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+    position: str
+    def __init__(self, data: _Optional[bytes] = ..., position: _Optional[str] = ...) -> None: ...
 
 class ExecInput(_message.Message):
     __slots__ = ("start", "stdin", "resize", "stdin_end")
@@ -78,3 +86,32 @@ class ExecOutput(_message.Message):
     stderr: bytes
     exit_code: int
     def __init__(self, stdout: _Optional[bytes] = ..., stderr: _Optional[bytes] = ..., exit_code: _Optional[int] = ...) -> None: ...
+
+class PortForwardInput(_message.Message):
+    __slots__ = ("start", "data", "end")
+    class Start(_message.Message):
+        __slots__ = ("namespace", "pod", "port")
+        NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+        POD_FIELD_NUMBER: _ClassVar[int]
+        PORT_FIELD_NUMBER: _ClassVar[int]
+        namespace: str
+        pod: str
+        port: int
+        def __init__(self, namespace: _Optional[str] = ..., pod: _Optional[str] = ..., port: _Optional[int] = ...) -> None: ...
+    START_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    start: PortForwardInput.Start
+    data: bytes
+    end: bool
+    def __init__(self, start: _Optional[_Union[PortForwardInput.Start, _Mapping]] = ..., data: _Optional[bytes] = ..., end: _Optional[bool] = ...) -> None: ...
+
+class PortForwardOutput(_message.Message):
+    __slots__ = ("connected", "data", "end")
+    CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    connected: bool
+    data: bytes
+    end: bool
+    def __init__(self, connected: _Optional[bool] = ..., data: _Optional[bytes] = ..., end: _Optional[bool] = ...) -> None: ...

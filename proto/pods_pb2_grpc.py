@@ -44,6 +44,16 @@ class PodsStub:
                 request_serializer=barque_dot_proto_dot_pods__pb2.ExecInput.SerializeToString,
                 response_deserializer=barque_dot_proto_dot_pods__pb2.ExecOutput.FromString,
                 _registered_method=True)
+        self.Attach = channel.stream_stream(
+                '/barque.v1.Pods/Attach',
+                request_serializer=barque_dot_proto_dot_pods__pb2.ExecInput.SerializeToString,
+                response_deserializer=barque_dot_proto_dot_pods__pb2.ExecOutput.FromString,
+                _registered_method=True)
+        self.PortForward = channel.stream_stream(
+                '/barque.v1.Pods/PortForward',
+                request_serializer=barque_dot_proto_dot_pods__pb2.PortForwardInput.SerializeToString,
+                response_deserializer=barque_dot_proto_dot_pods__pb2.PortForwardOutput.FromString,
+                _registered_method=True)
 
 
 class PodsServicer:
@@ -61,6 +71,20 @@ class PodsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Attach(self, request_iterator, context):
+        """The main process of a running container; `Start.command` stays empty. The stream ends without an exit code.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PortForward(self, request_iterator, context):
+        """One TCP connection into the pod's network.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PodsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -73,6 +97,16 @@ def add_PodsServicer_to_server(servicer, server):
                     servicer.Exec,
                     request_deserializer=barque_dot_proto_dot_pods__pb2.ExecInput.FromString,
                     response_serializer=barque_dot_proto_dot_pods__pb2.ExecOutput.SerializeToString,
+            ),
+            'Attach': grpc.stream_stream_rpc_method_handler(
+                    servicer.Attach,
+                    request_deserializer=barque_dot_proto_dot_pods__pb2.ExecInput.FromString,
+                    response_serializer=barque_dot_proto_dot_pods__pb2.ExecOutput.SerializeToString,
+            ),
+            'PortForward': grpc.stream_stream_rpc_method_handler(
+                    servicer.PortForward,
+                    request_deserializer=barque_dot_proto_dot_pods__pb2.PortForwardInput.FromString,
+                    response_serializer=barque_dot_proto_dot_pods__pb2.PortForwardOutput.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -139,96 +173,8 @@ class Pods:
             metadata,
             _registered_method=True)
 
-
-class NodeStub:
-    """Missing associated documentation comment in .proto file."""
-
-    def __init__(self, channel):
-        """Constructor.
-
-        Args:
-            channel: A grpc.Channel.
-        """
-        self.Logs = channel.unary_stream(
-                '/barque.v1.Node/Logs',
-                request_serializer=barque_dot_proto_dot_pods__pb2.LogsRequest.SerializeToString,
-                response_deserializer=barque_dot_proto_dot_pods__pb2.LogsChunk.FromString,
-                _registered_method=True)
-        self.Exec = channel.stream_stream(
-                '/barque.v1.Node/Exec',
-                request_serializer=barque_dot_proto_dot_pods__pb2.ExecInput.SerializeToString,
-                response_deserializer=barque_dot_proto_dot_pods__pb2.ExecOutput.FromString,
-                _registered_method=True)
-
-
-class NodeServicer:
-    """Missing associated documentation comment in .proto file."""
-
-    def Logs(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Exec(self, request_iterator, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-
-def add_NodeServicer_to_server(servicer, server):
-    rpc_method_handlers = {
-            'Logs': grpc.unary_stream_rpc_method_handler(
-                    servicer.Logs,
-                    request_deserializer=barque_dot_proto_dot_pods__pb2.LogsRequest.FromString,
-                    response_serializer=barque_dot_proto_dot_pods__pb2.LogsChunk.SerializeToString,
-            ),
-            'Exec': grpc.stream_stream_rpc_method_handler(
-                    servicer.Exec,
-                    request_deserializer=barque_dot_proto_dot_pods__pb2.ExecInput.FromString,
-                    response_serializer=barque_dot_proto_dot_pods__pb2.ExecOutput.SerializeToString,
-            ),
-    }
-    generic_handler = grpc.method_handlers_generic_handler(
-            'barque.v1.Node', rpc_method_handlers)
-    server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('barque.v1.Node', rpc_method_handlers)
-
-
- # This class is part of an EXPERIMENTAL API.
-class Node:
-    """Missing associated documentation comment in .proto file."""
-
     @staticmethod
-    def Logs(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/barque.v1.Node/Logs',
-            barque_dot_proto_dot_pods__pb2.LogsRequest.SerializeToString,
-            barque_dot_proto_dot_pods__pb2.LogsChunk.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Exec(request_iterator,
+    def Attach(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -241,9 +187,36 @@ class Node:
         return grpc.experimental.stream_stream(
             request_iterator,
             target,
-            '/barque.v1.Node/Exec',
+            '/barque.v1.Pods/Attach',
             barque_dot_proto_dot_pods__pb2.ExecInput.SerializeToString,
             barque_dot_proto_dot_pods__pb2.ExecOutput.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PortForward(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/barque.v1.Pods/PortForward',
+            barque_dot_proto_dot_pods__pb2.PortForwardInput.SerializeToString,
+            barque_dot_proto_dot_pods__pb2.PortForwardOutput.FromString,
             options,
             channel_credentials,
             insecure,

@@ -116,6 +116,12 @@ def validate_status_update(new: Object, old: Object) -> list[FieldError]:
     return [*metadata.check_update(fresh.metadata, previous.metadata), *RULES[type(new)].status(new, old)]
 
 
+def validate_ephemeral_update(new: core_v1.Pod, old: core_v1.Pod) -> list[FieldError]:
+    """What is wrong with a write of a pod's ephemeral containers alone."""
+    faults = [*metadata.check_update(new.metadata, old.metadata), *_check(new)]
+    return [*faults, *pods.check_ephemeral_update(new, old)]
+
+
 def _check(obj: Object) -> list[FieldError]:
     rules = RULES[type(obj)]
     checked: Any = obj

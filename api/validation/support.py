@@ -16,65 +16,59 @@ from barque.api.errors import FieldError, forbidden
 from barque.api.shapes import FieldShape, shape_of
 from barque.api.types import core_v1 as v1
 from barque.api.types.base import Object
+from barque.api.validation.priorities import SYSTEM_CLASSES
 
 _FIELDS: dict[type[Object], str] = {
     v1.PodSpec: """
-            automountServiceAccountToken containers dnsPolicy enableServiceLinks nodeName nodeSelector restartPolicy
-            schedulerName securityContext serviceAccount serviceAccountName terminationGracePeriodSeconds tolerations
-            volumes""",
-    v1.PodSecurityContext: "",
+            activeDeadlineSeconds affinity automountServiceAccountToken containers dnsConfig dnsPolicy
+            enableServiceLinks ephemeralContainers hostAliases hostIPC hostNetwork hostPID hostname hostnameOverride
+            imagePullSecrets initContainers nodeName nodeSelector priorityClassName readinessGates restartPolicy
+            schedulerName schedulingGates securityContext serviceAccount serviceAccountName setHostnameAsFQDN
+            shareProcessNamespace subdomain terminationGracePeriodSeconds tolerations volumes""",
+    v1.Affinity: "nodeAffinity",
+    v1.PodSecurityContext: """
+            fsGroup fsGroupChangePolicy runAsGroup runAsNonRoot runAsUser seccompProfile supplementalGroups
+            supplementalGroupsPolicy sysctls""",
     v1.Container: """
-            args command env envFrom image imagePullPolicy livenessProbe name ports readinessProbe resources
-            securityContext terminationMessagePath terminationMessagePolicy volumeMounts workingDir""",
-    v1.SecurityContext: "",
-    v1.ContainerPort: "containerPort name protocol",
-    v1.EnvVarSource: "configMapKeyRef fieldRef secretKeyRef",
-    v1.Probe: """
-            exec failureThreshold httpGet initialDelaySeconds periodSeconds successThreshold tcpSocket
-            timeoutSeconds""",
+            args command env envFrom image imagePullPolicy lifecycle livenessProbe name ports readinessProbe resources
+            restartPolicy restartPolicyRules securityContext startupProbe stdin stdinOnce terminationMessagePath
+            terminationMessagePolicy tty volumeMounts workingDir""",
+    v1.EphemeralContainer: """
+            args command env envFrom image imagePullPolicy name securityContext stdin stdinOnce targetContainerName
+            terminationMessagePath terminationMessagePolicy tty volumeMounts workingDir""",
+    v1.Lifecycle: "postStart preStop",
+    v1.SecurityContext: """
+            allowPrivilegeEscalation capabilities privileged procMount readOnlyRootFilesystem runAsGroup runAsNonRoot
+            runAsUser seccompProfile""",
+    v1.ContainerPort: "containerPort hostIP hostPort name protocol",
+    v1.EnvVarSource: "configMapKeyRef fieldRef resourceFieldRef secretKeyRef",
     v1.ResourceRequirements: "limits requests",
-    v1.VolumeMount: "mountPath name readOnly",
-    v1.Volume: "configMap emptyDir name secret",
-    v1.EmptyDirVolumeSource: "medium",
+    v1.VolumeMount: "mountPath mountPropagation name readOnly subPath subPathExpr",
+    v1.Volume: "configMap downwardAPI emptyDir hostPath name projected secret",
+    v1.VolumeProjection: "configMap downwardAPI secret serviceAccountToken",
+    v1.EmptyDirVolumeSource: "medium sizeLimit",
     v1.ServiceSpec: """
-            allocateLoadBalancerNodePorts clusterIP clusterIPs externalTrafficPolicy internalTrafficPolicy ipFamilies
-            ipFamilyPolicy ports publishNotReadyAddresses selector sessionAffinity type""",
-    v1.NodeSpec: "podCIDR podCIDRs providerID unschedulable",
+            allocateLoadBalancerNodePorts clusterIP clusterIPs externalIPs externalTrafficPolicy healthCheckNodePort
+            internalTrafficPolicy ipFamilies ipFamilyPolicy ports publishNotReadyAddresses selector sessionAffinity
+            sessionAffinityConfig type""",
+    v1.NodeSpec: "podCIDR podCIDRs providerID taints unschedulable",
 }
 SUPPORTED = {struct: frozenset(fields.split()) for struct, fields in _FIELDS.items()}
 
 ONLY: dict[tuple[type[Object], str], tuple[Any, ...]] = {
-    (v1.PodSpec, "dnsPolicy"): ("ClusterFirst",),
-    (v1.PodSpec, "hostIPC"): (False,),
-    (v1.PodSpec, "hostNetwork"): (False,),
-    (v1.PodSpec, "hostPID"): (False,),
     (v1.PodSpec, "hostUsers"): (True,),
     (v1.PodSpec, "preemptionPolicy"): ("PreemptLowerPriority",),
-    (v1.PodSpec, "priority"): (0,),
-    (v1.PodSpec, "serviceAccount"): ("default",),
-    (v1.PodSpec, "serviceAccountName"): ("default",),
-    (v1.PodSpec, "setHostnameAsFQDN"): (False,),
-    (v1.PodSpec, "shareProcessNamespace"): (False,),
-    (v1.Container, "stdin"): (False,),
-    (v1.Container, "stdinOnce"): (False,),
-    (v1.Container, "tty"): (False,),
-    (v1.Container, "terminationMessagePath"): ("/dev/termination-log",),
-    (v1.Container, "terminationMessagePolicy"): ("File",),
-    (v1.ContainerPort, "hostPort"): (0,),
-    (v1.ContainerPort, "protocol"): ("TCP", "UDP"),
+    (v1.PodSpec, "priority"): (0, *SYSTEM_CLASSES.values()),
+    (v1.PodSpec, "priorityClassName"): tuple(SYSTEM_CLASSES),
+    (v1.PodSecurityContext, "supplementalGroupsPolicy"): ("Merge",),
+    (v1.SecurityContext, "procMount"): ("Default",),
     (v1.EmptyDirVolumeSource, "medium"): ("Memory",),
     (v1.ResourceRequirements, "limits"): ("cpu", "memory"),
-    (v1.ResourceRequirements, "requests"): ("cpu", "memory"),
-    (v1.VolumeMount, "mountPropagation"): ("None",),
+    (v1.ResourceRequirements, "requests"): ("cpu", "memory", "ephemeral-storage"),
     (v1.VolumeMount, "recursiveReadOnly"): ("Disabled",),
-    (v1.ServicePort, "protocol"): ("TCP", "UDP"),
     (v1.ServiceSpec, "allocateLoadBalancerNodePorts"): (True,),
-    (v1.ServiceSpec, "externalTrafficPolicy"): ("Cluster",),
-    (v1.ServiceSpec, "healthCheckNodePort"): (0,),
-    (v1.ServiceSpec, "internalTrafficPolicy"): ("Cluster",),
     (v1.ServiceSpec, "ipFamilies"): ("IPv4",),
     (v1.ServiceSpec, "ipFamilyPolicy"): ("SingleStack", "PreferDualStack"),
-    (v1.ServiceSpec, "sessionAffinity"): ("None",),
     (v1.ServiceSpec, "type"): ("ClusterIP", "NodePort", "LoadBalancer"),
 }
 

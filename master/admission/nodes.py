@@ -1,11 +1,12 @@
-"""The pod network of a node: one subnet of the cluster's range each, reserved in the node's own op."""
+"""What a node is given: a subnet of the cluster's range, reserved in its own op, and a taint until it is ready."""
 
 from __future__ import annotations
 
 import ipaddress
 
+from barque.api import conditions, taints
 from barque.api.errors import ApiError, invalid, invalid_object, refused
-from barque.api.types.core_v1 import Node
+from barque.api.types.core_v1 import Node, Taint
 from barque.master.admission.claims import NO_CLAIMS, Claims, Held
 from barque.master.apiserver.settings import ApiSettings
 
@@ -14,6 +15,8 @@ POD_CIDR = "podcidr/"
 
 def admit_node(node: Node, old: Node | None, held: Held, settings: ApiSettings) -> Claims:
     """Give the node the lowest free subnet, or check the one asked for. Raises 422 or, when none is left, 403."""
+    if old is None:
+        _taint_unready(node)
     if old is not None and old.spec.podCIDR:
         return NO_CLAIMS
     asked = node.spec.podCIDR or next(iter(node.spec.podCIDRs), "")
@@ -28,6 +31,17 @@ def admit_node(node: Node, old: Node | None, held: Held, settings: ApiSettings) 
     node.spec.podCIDR, node.spec.podCIDRs = cidr, [cidr]
     reservation = POD_CIDR + cidr
     return Claims((reservation,), (), frozenset() if asked else frozenset((reservation,)))
+
+
+def _taint_unready(node: Node) -> None:
+    """No pod comes to a new node before the node controller has seen it ready (Kubernetes' `TaintNodesByCondition`).
+
+    One that is ready when it registers need not wait for that.
+    """
+    taint = Taint(key=taints.NOT_READY, effect=taints.NO_SCHEDULE)
+    there = any((t.key, t.effect) == (taint.key, taint.effect) for t in node.spec.taints)
+    if not there and not conditions.is_true(node.status.conditions, "Ready"):
+        node.spec.taints.append(taint)
 
 
 def carry_over(node: Node, old: Node) -> None:

@@ -1,4 +1,4 @@
-"""Cluster IPs and node ports of services: which ones a service needs, and which it gets.
+"""Cluster IPs, node ports and health check ports of services: which ones a service needs, and which it gets.
 
 In: the service about to be written, its former state, what is held, the ranges, a source of randomness. Out: the
 service completed in place, and the `Claims` of its op. A number the user asks for is checked and refused in
@@ -9,7 +9,7 @@ changes).
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from random import Random
 
 from barque.api.errors import ApiError, FieldError, invalid, invalid_object, refused
@@ -36,6 +36,7 @@ def admit_service(service: Service, old: Service | None, held: Held, settings: A
     allocation = _Allocation(service, held, before, settings, entropy)
     allocation.settle_address()
     allocation.settle_ports()
+    allocation.settle_health_check()
     if allocation.errors:
         raise invalid_object("Service", "", service.metadata.name, allocation.errors)
     after = reservations(service)
@@ -68,18 +69,24 @@ def _drop_traffic_rules(spec: ServiceSpec, was: ServiceSpec) -> None:
     """Without the rules for traffic from outside that the former type had and the new one cannot."""
     if spec.externalTrafficPolicy == was.externalTrafficPolicy and not _is_external(spec):
         spec.externalTrafficPolicy = ""
+    if spec.healthCheckNodePort == was.healthCheckNodePort and not _needs_health_check(spec):
+        spec.healthCheckNodePort = None
+    elif _needs_health_check(spec):
+        spec.healthCheckNodePort = spec.healthCheckNodePort or was.healthCheckNodePort
     if spec.type == "LoadBalancer":
         return
     if spec.allocateLoadBalancerNodePorts == was.allocateLoadBalancerNodePorts:
         spec.allocateLoadBalancerNodePorts = None
     if spec.loadBalancerClass == was.loadBalancerClass:
         spec.loadBalancerClass = None
-    if spec.healthCheckNodePort == was.healthCheckNodePort:
-        spec.healthCheckNodePort = None
 
 
 def _is_external(spec: ServiceSpec) -> bool:
     return spec.type in _PORT_TYPES or bool(spec.type == "ClusterIP" and spec.externalIPs)
+
+
+def _needs_health_check(spec: ServiceSpec) -> bool:
+    return spec.type == "LoadBalancer" and spec.externalTrafficPolicy == "Local"
 
 
 def reservations(service: Service) -> frozenset[str]:
@@ -87,6 +94,8 @@ def reservations(service: Service) -> frozenset[str]:
     keys = {_port_key(port, port.nodePort) for port in service.spec.ports if port.nodePort}
     if service.spec.clusterIP not in ("", HEADLESS):
         keys.add(CLUSTER_IP + service.spec.clusterIP)
+    if service.spec.healthCheckNodePort:
+        keys.add(_health_key(service.spec.healthCheckNodePort))
     return frozenset(keys)
 
 
@@ -95,10 +104,14 @@ def reservation_taken(service: Service, reservation: str) -> ApiError:
     if reservation.startswith(CLUSTER_IP):
         error = _address_error(service.spec.clusterIP, _TAKEN_IP)
     else:
-        index, port = next(
-            (i, p) for i, p in enumerate(service.spec.ports) if p.nodePort and _port_key(p, p.nodePort) == reservation
+        error = next(
+            (
+                invalid(f"spec.ports[{index}].nodePort", port.nodePort, _TAKEN_PORT)
+                for index, port in enumerate(service.spec.ports)
+                if port.nodePort and _port_key(port, port.nodePort) == reservation
+            ),
+            _health_error(service.spec, _TAKEN_PORT),
         )
-        error = invalid(f"spec.ports[{index}].nodePort", port.nodePort, _TAKEN_PORT)
     return invalid_object("Service", "", service.metadata.name, [error])
 
 
@@ -148,6 +161,19 @@ class _Allocation:
                 port.nodePort = self._choose_port(port, taken)
                 taken.add(_port_key(port, port.nodePort))
 
+    def settle_health_check(self) -> None:
+        """The port on which each node says whether it has endpoints: a TCP port like the node ports."""
+        spec = self._spec
+        if not _needs_health_check(spec):
+            return
+        ours = {_port_key(port, port.nodePort) for port in spec.ports if port.nodePort}
+        if not spec.healthCheckNodePort:
+            spec.healthCheckNodePort = self._choose_number(_health_key, self._held.by.keys() | ours)
+            return
+        why = self._number_fault(_health_key(spec.healthCheckNodePort), spec.healthCheckNodePort, ours)
+        if why:
+            self.errors.append(_health_error(spec, why))
+
     def _choose_address(self) -> str:
         network = self._settings.service_network
         taken = self._held.by.keys() | {CLUSTER_IP + str(network[offset]) for offset in _KEPT_OFFSETS}
@@ -159,12 +185,15 @@ class _Allocation:
         self.chosen.add(CLUSTER_IP + str(network[offset]))
         return str(network[offset])
 
-    def _choose_port(self, port: ServicePort, taken: set[str]) -> int:
+    def _choose_port(self, port: ServicePort, taken: Collection[str]) -> int:
+        return self._choose_number(lambda number: _port_key(port, number), taken)
+
+    def _choose_number(self, key: Callable[[int], str], taken: Collection[str]) -> int:
         first, last = self._settings.first_node_port, self._settings.last_node_port
-        number = _choose(first, last, lambda n: _port_key(port, n) in taken, self._entropy)
+        number = _choose(first, last, lambda n: key(n) in taken, self._entropy)
         if number is None:
             raise self._exhausted(f"failed to allocate a nodePort: range is full: no port of {first}-{last} is free")
-        self.chosen.add(_port_key(port, number))
+        self.chosen.add(key(number))
         return number
 
     def _address_fault(self, address: str) -> str:
@@ -182,13 +211,15 @@ class _Allocation:
 
     def _port_fault(self, port: ServicePort, asked: set[str]) -> str:
         """Why the user cannot have this node port; "" if they can. `asked` are those of the ports before it."""
+        return self._number_fault(_port_key(port, port.nodePort), port.nodePort or 0, asked)
+
+    def _number_fault(self, key: str, number: int, asked: set[str]) -> str:
         first, last = self._settings.first_node_port, self._settings.last_node_port
-        key = _port_key(port, port.nodePort)
         if key in asked:
             return _TAKEN_PORT
         if key in self._before:
             return ""
-        if not first <= (port.nodePort or 0) <= last:
+        if not first <= number <= last:
             return f"provided port is not in the valid range. The range of valid ports is {first}-{last}"
         return _TAKEN_PORT if self._held.by_another(key) else ""
 
@@ -198,6 +229,16 @@ class _Allocation:
 
 def _address_error(address: str, why: str) -> FieldError:
     return invalid("spec.clusterIPs", [address], f"failed to allocate IP {address}: {why}")
+
+
+def _health_error(spec: ServiceSpec, why: str) -> FieldError:
+    number = spec.healthCheckNodePort
+    why = f"failed to allocate requested HealthCheck NodePort {number}: {why}"
+    return invalid("spec.healthCheckNodePort", number, why)
+
+
+def _health_key(number: int) -> str:
+    return f"{NODE_PORT}tcp/{number}"
 
 
 def _port_key(port: ServicePort, number: int | None) -> str:

@@ -7,11 +7,12 @@ request:
   share is `grpc_calls` (who calls, how many at once, how a refusal is told), `messages` (requests that are none) and
   `framing` (lists and watches as bytes). `https` is for those who have no certificate yet;
 * reading: `reads`, with `paging` (which revision, which part of it) and `tables`;
-* writing: `creation`, `modification` with `patching`, `scale` and `binding`, `applying`, `deletion`, `collection`;
+* writing: `creation`, `modification` with `patching`, `scale` and `binding`, `applying`, `deletion` with `eviction`,
+  `collection`; `token_request` writes nothing, but signs;
   `metadata` and `strategies` are what they agree on, `options` what a caller may say besides the object;
 * to the store: `proposals` turns decisions into ops and makes them anew where the state has moved on, `backend` is
   where a resource's objects are kept. `environment` is what all verbs work with, `settings` what an operator may set;
-* `bootstrap`: the namespaces that every cluster has.
+* `bootstrap`: the namespaces that every cluster has, each with its default account.
 
 In: requests with an identity. Out: JSON bytes, or an `ApiError` in Kubernetes' words. Guarantees: a refusal changes
 nothing, and no input is an internal error; a write is carried out on the very state it was decided on; a list is of one

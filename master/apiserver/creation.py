@@ -9,6 +9,7 @@ from barque.api.apply import track_update
 from barque.api.decode import decode_object
 from barque.api.defaults import apply_defaults
 from barque.api.errors import ApiError, already_exists, conflict, invalid_object
+from barque.api.types.core_v1 import Pod
 from barque.api.types.meta_v1 import ManagedFieldsEntry
 from barque.api.validation import validate
 from barque.client.clock import timestamp
@@ -82,6 +83,8 @@ class Creation:
             self._object = self._begin()
         self._planned = True
         obj, dry_run = self._object, self._call.options.dry_run
+        if isinstance(obj, Pod):
+            await self._complete(obj)
         self._check()
         if dry_run or self._doubtful or not self.backend.guards:
             await self._check_place()
@@ -109,6 +112,14 @@ class Creation:
     def give_up(self) -> ApiError:
         why = "others were quicker too often; try again"
         return conflict(self._resource.plural, self._resource.group, self._key.name, why)
+
+    async def _complete(self, pod: Pod) -> None:
+        try:
+            await strategies.complete_pod(pod, self._environment)
+        except ApiError:
+            # Where the whole namespace is not there, that is what to say.
+            await self._check_place()
+            raise
 
     def _own_all(self, obj: Any) -> list[ManagedFieldsEntry]:
         return track_update(None, obj, self._call.manager(self._now))

@@ -17,6 +17,7 @@ from barque.master.admission.claims import Held
 from barque.master.apiserver.backend import Backend
 from barque.master.apiserver.options import manager_name
 from barque.master.apiserver.settings import ApiSettings
+from barque.master.auth.account_tokens import AccountTokens
 from barque.master.auth.authorizer import Authorizer, key_of
 from barque.master.auth.identity import User
 from barque.master.store.port import Key, Store, Stored
@@ -32,6 +33,7 @@ class Environment:
     objects: Backend
     events: Backend
     authorizer: Authorizer
+    tokens: AccountTokens
     settings: ApiSettings
     clock: Clock
     entropy: Random

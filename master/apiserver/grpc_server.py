@@ -14,11 +14,13 @@ import grpc.aio
 from barque.client import wire
 from barque.master.apiserver.cluster_service import ClusterService
 from barque.master.apiserver.grpc_calls import Bounds
+from barque.master.apiserver.images_service import ImagesService
 from barque.master.apiserver.messages import Registrar
-from barque.master.apiserver.pods_service import Dial, PodsService
+from barque.master.apiserver.node_channels import Dial, NodeChannels
+from barque.master.apiserver.pods_service import PodsService
 from barque.master.apiserver.registry import Registry
 from barque.master.apiserver.resources_service import ResourcesService
-from barque.proto import cluster_pb2_grpc, pods_pb2_grpc, sessions_pb2_grpc
+from barque.proto import cluster_pb2_grpc, images_pb2_grpc, pods_pb2_grpc, sessions_pb2_grpc
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +31,15 @@ _MAX_RPCS = 50_000
 class GrpcServer:
     """A door that is open. `port` is the one it listens on."""
 
-    def __init__(self, server: grpc.aio.Server, port: int) -> None:
+    def __init__(self, server: grpc.aio.Server, channels: NodeChannels, port: int) -> None:
         self._server = server
+        self._channels = channels
         self.port = port
 
     async def stop(self, grace_s: float) -> None:
         """Take no more calls, give those under way `grace_s` seconds, then end them."""
         await self._server.stop(grace_s)
+        await self._channels.close()
 
 
 async def serve(
@@ -50,10 +54,12 @@ async def serve(
 ) -> GrpcServer:
     """Listen on `host:port` (port 0 picks a free one). Raises `OSError` where the address cannot be had."""
     bounds = bounds or Bounds()
+    channels = NodeChannels(dial, registry.environment.clock)
     server = grpc.aio.server(options=wire.SERVER_OPTIONS, maximum_concurrent_rpcs=_MAX_RPCS)
     ResourcesService(registry, bounds).add_to_server(server)
     registrar = Registrar(server)
-    pods_pb2_grpc.add_PodsServicer_to_server(PodsService(registry, dial, bounds), registrar)
+    pods_pb2_grpc.add_PodsServicer_to_server(PodsService(registry, channels, bounds), registrar)
+    images_pb2_grpc.add_ImagesServicer_to_server(ImagesService(registry, dial, bounds), registrar)
     cluster_pb2_grpc.add_ClusterServicer_to_server(cluster, registrar)
     sessions_pb2_grpc.add_SessionsServicer_to_server(sessions, registrar)
     try:
@@ -63,4 +69,4 @@ async def serve(
     if not port:
         raise OSError(f"cannot listen on {address}")
     await server.start()
-    return GrpcServer(server, port)
+    return GrpcServer(server, channels, port)

@@ -19,7 +19,7 @@ from barque.api.decode import decode_object, parse_json
 from barque.api.defaults import apply_defaults
 from barque.api.errors import ApiError, invalid_object, not_found
 from barque.api.types.meta_v1 import ManagedFieldsEntry
-from barque.api.validation import validate_status_update, validate_update
+from barque.api.validation import validate_ephemeral_update, validate_status_update, validate_update
 from barque.client.clock import timestamp
 from barque.master.apiserver import metadata, strategies
 from barque.master.apiserver.deletion import is_finished, removal
@@ -120,6 +120,9 @@ class Modification(ExistingObject):
             case "status":
                 new = strategies.with_status(old, new.status)
                 apply_defaults(new)
+            case "ephemeralcontainers":
+                apply_defaults(new)
+                new = strategies.with_ephemeral_containers(old, new.spec.ephemeralContainers)
             case "binding":
                 pass
             case _:
@@ -136,6 +139,8 @@ class Modification(ExistingObject):
         match self._call.target.subresource:
             case "status":
                 errors = validate_status_update(new, old)
+            case "ephemeralcontainers":
+                errors = validate_ephemeral_update(new, old)
             case "binding":
                 return  # the binding itself was checked, and a valid pod stays one on whatever node
             case _:

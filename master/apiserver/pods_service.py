@@ -1,4 +1,4 @@
-"""The `Pods` service: logs and commands, passed through to the worker that runs the pod.
+"""The `Pods` service: logs, commands and connections, passed through to the worker that runs the pod.
 
 The master checks who asks, finds the pod's node and its address, and hands the stream on message by message: it awaits
 each write, so a slow end slows the other down and nothing piles up here. Workers may not call it.
@@ -7,7 +7,7 @@ each write, so a slow end slows the other down and nothing piles up here. Worker
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 from typing import Any, NamedTuple
 
@@ -19,19 +19,17 @@ from barque.api.resources import by_plural
 from barque.api.types.core_v1 import Node, Pod
 from barque.client import wire
 from barque.client.client import Client
-from barque.client.pki import Identity, node_host
 from barque.client.verbs import Target
 from barque.master.apiserver.grpc_calls import Bounds, Context, Handled
+from barque.master.apiserver.node_channels import NodeChannels
 from barque.master.apiserver.registry import Registry
 from barque.master.auth.authorizer import denied
 from barque.master.auth.identity import User
+from barque.proto import node_pb2_grpc, pods_pb2_grpc
 from barque.proto import pods_pb2 as pb
-from barque.proto import pods_pb2_grpc
 
-# How long a client may take to say which command it wants.
+# How long a client may take to say what it wants.
 START_TIMEOUT_S = 10.0
-
-Dial = Callable[[str, str], grpc.aio.Channel]
 
 
 class Place(NamedTuple):
@@ -39,33 +37,23 @@ class Place(NamedTuple):
 
     node: str
     address: str
-    container: str
-
-
-def dialer(identity: Callable[[], Identity]) -> Dial:
-    """Opens a channel to a worker's node API (`host:port`) as this master; only that node's certificate will do."""
-
-    def dial(address: str, node: str) -> grpc.aio.Channel:
-        options = wire.channel_options(node_host(node))
-        return grpc.aio.secure_channel(address, identity().channel_credentials(), options)
-
-    return dial
+    pod: Pod
 
 
 class PodsService(pods_pb2_grpc.PodsServicer):
-    """`dial(address, node)` opens a channel to a worker."""
+    """`channels` lead to the workers."""
 
-    def __init__(self, registry: Registry, dial: Dial, bounds: Bounds) -> None:
+    def __init__(self, registry: Registry, channels: NodeChannels, bounds: Bounds) -> None:
         self._registry = registry
-        self._dial = dial
+        self._channels = channels
         self._bounds = bounds
 
     async def Logs(self, request: pb.LogsRequest, context: Context) -> AsyncIterator[pb.LogsChunk]:
         async with Handled(context, self._bounds, "streams") as user:
-            place = await self._find(user, "get", "log", request.namespace, request.pod, request.container)
-            request.container = place.container
-            async with self._dial(place.address, place.node) as channel:
-                call = pods_pb2_grpc.NodeStub(channel).Logs(request)
+            place = await self._find(user, "get", "log", request.namespace, request.pod)
+            request.container = choose_container(place.pod, request.container)
+            async with self._channels.to(place.address, place.node) as channel:
+                call = node_pb2_grpc.NodeStub(channel).Logs(request)
                 async with aclosing(_answers(call, place)) as chunks:
                     async for chunk in chunks:
                         yield chunk
@@ -73,14 +61,37 @@ class PodsService(pods_pb2_grpc.PodsServicer):
     async def Exec(
         self, request_iterator: AsyncIterator[pb.ExecInput], context: Context
     ) -> AsyncIterator[pb.ExecOutput]:
+        async with aclosing(self._pass(context, "exec", request_iterator)) as outputs:
+            async for output in outputs:
+                yield output
+
+    async def Attach(
+        self, request_iterator: AsyncIterator[pb.ExecInput], context: Context
+    ) -> AsyncIterator[pb.ExecOutput]:
+        async with aclosing(self._pass(context, "attach", request_iterator)) as outputs:
+            async for output in outputs:
+                yield output
+
+    async def PortForward(
+        self, request_iterator: AsyncIterator[pb.PortForwardInput], context: Context
+    ) -> AsyncIterator[pb.PortForwardOutput]:
+        async with aclosing(self._pass(context, "portforward", request_iterator)) as outputs:
+            async for output in outputs:
+                yield output
+
+    async def _pass(
+        self, context: Context, subresource: str, messages: AsyncIterator[Any]
+    ) -> AsyncGenerator[Any, None]:
+        """One two-way stream, on to the worker and back."""
         async with Handled(context, self._bounds, "streams") as user:
-            first = await _first(request_iterator)
-            start = first.start
-            place = await self._find(user, "create", "exec", start.namespace, start.pod, start.container)
-            start.container = place.container
-            async with self._dial(place.address, place.node) as channel:
-                call = pods_pb2_grpc.NodeStub(channel).Exec()
-                feeder = asyncio.create_task(_feed(call, first, request_iterator), name=f"exec into {start.pod}")
+            first = await _first(messages)
+            place = await self._find(user, "create", subresource, first.start.namespace, first.start.pod)
+            if subresource != "portforward":
+                first.start.container = choose_container(place.pod, first.start.container)
+            async with self._channels.to(place.address, place.node) as channel:
+                stub = node_pb2_grpc.NodeStub(channel)
+                call = {"exec": stub.Exec, "attach": stub.Attach, "portforward": stub.PortForward}[subresource]()
+                feeder = asyncio.create_task(_feed(call, first, messages), name=f"{subresource} to {first.start.pod}")
                 try:
                     async with aclosing(_answers(call, place)) as outputs:
                         async for output in outputs:
@@ -90,7 +101,7 @@ class PodsService(pods_pb2_grpc.PodsServicer):
                     with suppress(asyncio.CancelledError):
                         await feeder
 
-    async def _find(self, user: User, verb: str, subresource: str, namespace: str, name: str, container: str) -> Place:
+    async def _find(self, user: User, verb: str, subresource: str, namespace: str, name: str) -> Place:
         """Where the pod runs. Raises what the user is told if it does not, or if they may not."""
         if not user.is_master:
             raise denied(user, verb, Target(by_plural("", "pods"), namespace, name, subresource))
@@ -98,21 +109,22 @@ class PodsService(pods_pb2_grpc.PodsServicer):
         pod = await client.get(Pod, name, namespace)
         if not pod.spec.nodeName:
             raise bad_request(f"pod {name} does not have a host assigned")
-        chosen = choose_container(pod, container)
         node = await client.get(Node, pod.spec.nodeName)
-        return Place(node.metadata.name, node_address(node), chosen)
+        return Place(node.metadata.name, node_address(node), pod)
 
 
 def choose_container(pod: Pod, asked: str) -> str:
     """The container meant; asked for none, the only one. Raises 400 in Kubernetes' words."""
-    name, names = pod.metadata.name, [c.name for c in pod.spec.containers]
+    spec, name = pod.spec, pod.metadata.name
+    apps, inits = [c.name for c in spec.containers], [c.name for c in spec.initContainers]
     if asked:
-        if asked not in [*names, *(c.name for c in pod.spec.initContainers)]:
+        if asked not in [*apps, *inits, *(c.name for c in spec.ephemeralContainers)]:
             raise bad_request(f"container {asked} is not valid for pod {name}")
         return asked
-    if len(names) != 1:
-        raise bad_request(f"a container name must be specified for pod {name}, choose one of: [{' '.join(names)}]")
-    return names[0]
+    if len(apps) != 1:
+        more = f" or one of the init containers: [{' '.join(inits)}]" if inits else ""
+        raise bad_request(f"a container name must be specified for pod {name}, choose one of: [{' '.join(apps)}]{more}")
+    return apps[0]
 
 
 def node_address(node: Node) -> str:
@@ -125,19 +137,19 @@ def node_address(node: Node) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def _first(messages: AsyncIterator[pb.ExecInput]) -> pb.ExecInput:
-    """The message that says what is to be run. Raises 400 where another comes, or none in time."""
+async def _first(messages: AsyncIterator[Any]) -> Any:
+    """The message that says what is wanted. Raises 400 where another comes, or none in time."""
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
             first = await anext(messages, None)
     except TimeoutError:
-        raise bad_request(f"the stream did not say within {START_TIMEOUT_S:.0f} s what to run") from None
+        raise bad_request(f"the stream did not say within {START_TIMEOUT_S:.0f} s what is wanted") from None
     if first is None or first.WhichOneof("input") != "start":
-        raise bad_request("the first message of an exec stream must say what to run")
+        raise bad_request("the first message of the stream must say what is wanted")
     return first
 
 
-async def _feed(call: Any, first: pb.ExecInput, messages: AsyncIterator[pb.ExecInput]) -> None:
+async def _feed(call: Any, first: Any, messages: AsyncIterator[Any]) -> None:
     """Pass the caller's messages on until they end or the worker has ended the call; the reader then hears how."""
     with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
         await call.write(first)

@@ -37,12 +37,16 @@ from barque.master.apiserver.binding import Bind
 from barque.master.apiserver.creation import Creation, reader
 from barque.master.apiserver.deletion import Deletion
 from barque.master.apiserver.environment import Call, Environment
+from barque.master.apiserver.eviction import PodEviction
 from barque.master.apiserver.modification import Change, Modification, Replace
 from barque.master.apiserver.options import check_apply, check_write, patch_type, read_delete
 from barque.master.apiserver.patching import Merge, read_patch
 from barque.master.apiserver.proposals import SLICE, Writer, check_size, propose, propose_one
 from barque.master.apiserver.scale import MergeScale, ReplaceScale
 from barque.master.apiserver.settings import ApiSettings
+from barque.master.apiserver.token_request import TokenIssue
+from barque.master.auth.account_keys import AccountKey
+from barque.master.auth.account_tokens import AccountTokens
 from barque.master.auth.authorizer import Authorizer
 from barque.master.auth.identity import User
 from barque.master.store.port import Store
@@ -52,11 +56,17 @@ _SUBRESOURCE_VERBS = {
     "status": ("get", "update", "patch"),
     "scale": ("get", "update", "patch"),
     "binding": ("create",),
+    "ephemeralcontainers": ("get", "update", "patch"),
+    "eviction": ("create",),
+    "token": ("create",),
 }
 
 
 class Registry:
-    """The verbs over a store and the bus's events. Nothing here outlives a request but the number of the next op."""
+    """The verbs over a store and the bus's events. Nothing here outlives a request but the number of the next op.
+
+    `account_key` signs the tokens of service accounts; without it they are good for this registry's life.
+    """
 
     def __init__(
         self,
@@ -65,10 +75,13 @@ class Registry:
         settings: ApiSettings,
         clock: Clock,
         entropy: Random | None = None,
+        account_key: AccountKey | None = None,
     ) -> None:
         entropy = entropy or SystemRandom()
         objects = StoreBackend(store, boot_id=f"{entropy.getrandbits(64):016x}")
-        self.environment = Environment(store, objects, events, Authorizer(objects), settings, clock, entropy)
+        key = account_key or AccountKey.generate()
+        tokens = AccountTokens(key, settings.service_account_issuer, objects, clock, entropy)
+        self.environment = Environment(store, objects, events, Authorizer(objects), tokens, settings, clock, entropy)
 
     def as_user(self, user: User, warnings: list[str] | None = None) -> UserVerbs:
         """The verbs as this caller may use them; what is remarked about accepted objects is added to `warnings`."""
@@ -191,8 +204,13 @@ class UserVerbs:
         check_write("CreateOptions", options)
         self._check_size(body)
         environment, call = self._environment, self._call(target, options)
-        if target.subresource == "binding":
-            return Modification(environment, call, "create", Bind(call, body, environment.clock))
+        match target.subresource:
+            case "binding":
+                return Modification(environment, call, "create", Bind(call, body, environment.clock))
+            case "eviction":
+                return PodEviction(environment, call, body)
+            case "token":
+                return TokenIssue(environment, call, body)
         return Creation(environment, call, reader(call, body))
 
     async def _update(self, target: Target, body: bytes, options: WriteOptions) -> Writer:

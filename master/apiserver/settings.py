@@ -1,4 +1,4 @@
-"""What an administrator may set about the API: address ranges, node ports, and the bounds on one request."""
+"""What an administrator may set about the API: addresses, node ports, tokens, tolerations, bounds on one request."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ class ApiSettings:
     service_cidr: str = "10.96.0.0/12"
     first_node_port: int = 30000
     last_node_port: int = 32767
+    service_account_issuer: str = "https://kubernetes.default.svc.cluster.local"
+    # How long pods that do not say so themselves stay on a node that is not ready, or silent. Kubernetes waits 300 s.
+    not_ready_toleration_s: int = 5
+    unreachable_toleration_s: int = 5
     # etcd's limit and therefore what manifests in the field respect; one object must also fit one store entry.
     max_object_bytes: int = 1536 * 1024
     # One proposal to the store is encoded in one go; more writes than this would hold the event loop too long.
@@ -33,6 +37,9 @@ class ApiSettings:
             raise ValueError(f"cluster_cidr: {self.cluster_cidr} overlaps service_cidr {self.service_cidr}")
         if self.service_network.num_addresses < 16:
             raise ValueError(f"service_cidr: {self.service_cidr} holds fewer than 16 addresses")
+        for name in ("not_ready_toleration_s", "unreachable_toleration_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: {getattr(self, name)} is less than 0")
         if not 1 <= self.first_node_port <= self.last_node_port <= 65535:
             raise ValueError(f"node ports: {self.first_node_port}-{self.last_node_port} is not a range of ports")
 

@@ -6,13 +6,23 @@ from typing import Any
 
 import msgspec
 
-from barque.api.errors import ApiError
+from barque.api import codec, timestamps
+from barque.api.errors import ApiError, not_found
 from barque.api.resources import Resource
 from barque.api.types.apps_v1 import Deployment
 from barque.api.types.base import Object
-from barque.api.types.core_v1 import Namespace, NamespaceStatus, Node, Pod, PodStatus, Service
+from barque.api.types.core_v1 import (
+    EphemeralContainer,
+    Namespace,
+    NamespaceStatus,
+    Node,
+    Pod,
+    PodStatus,
+    Service,
+    ServiceAccount,
+)
 from barque.api.types.discovery_v1 import EndpointSlice
-from barque.master.admission import namespaces, nodes, pods, services
+from barque.master.admission import accounts, namespaces, nodes, pods, services
 from barque.master.admission.claims import NO_CLAIMS, Claims
 from barque.master.apiserver.environment import Environment
 from barque.master.store.port import Key
@@ -21,6 +31,10 @@ from barque.master.store.port import Key
 _WITH_GENERATION = ("Pod", "PodTemplate", "Deployment", "ReplicaSet", "EndpointSlice")
 # Annotations that the controller of Deployments writes on them.
 _CONTROLLER_PREFIX = "deployment.kubernetes.io/"
+# A namespace has its default account some milliseconds after itself; a pod that comes along with it waits so long for
+# that, and looks so often.
+_NEWBORN_S = 3.0
+_ACCOUNT_LOOK_S = 0.05
 
 
 def has_generation(resource: Resource) -> bool:
@@ -51,6 +65,17 @@ def with_status(old: Any, status: Any) -> Any:
 def needs_revision(resource: Resource) -> bool:
     """Whether an update must name the revision it was made on: who holds a lease is decided by that alone."""
     return resource.kind == "Lease"
+
+
+def with_ephemeral_containers(old: Pod, added: list[EphemeralContainer]) -> Pod:
+    """`old` with other ephemeral containers and nothing else changed, but for what counts the changes."""
+    metadata = msgspec.structs.replace(old.metadata)
+    pod = msgspec.structs.replace(
+        old, metadata=metadata, spec=msgspec.structs.replace(old.spec, ephemeralContainers=added)
+    )
+    if is_redesigned(pod, old):
+        metadata.generation = (metadata.generation or 0) + 1
+    return pod
 
 
 def is_redesigned(new: Any, old: Any) -> bool:
@@ -84,11 +109,36 @@ def carry_over(new: Object, old: Object) -> None:
         nodes.carry_over(new, old)
 
 
+async def complete_pod(pod: Pod, environment: Environment) -> None:
+    """Give a new pod what its service account lends it, before it is validated. Raises 403."""
+    name = accounts.name_account(pod)
+    if name:
+        account = await _find_account(pod, accounts.key(pod.metadata.namespace, name), environment)
+        accounts.admit_account(pod, account, environment.entropy)
+
+
+async def _find_account(pod: Pod, key: Key, environment: Environment) -> ServiceAccount:
+    """As this master knows it, else as the cluster does; a default account that is about to be made is waited for."""
+    stored = environment.store.get(key) or await environment.objects.get(key)
+    while stored is None and key.name == accounts.DEFAULT and await _is_newborn(key.namespace, environment):
+        await environment.clock.sleep(_ACCOUNT_LOOK_S)
+        stored = await environment.objects.get(key)
+    if stored is None:
+        raise accounts.missing(pod, not_found("serviceaccount", "", key.name))
+    return codec.decode(ServiceAccount, stored.json)
+
+
+async def _is_newborn(name: str, environment: Environment) -> bool:
+    stored = await environment.objects.get(namespaces.key(name))
+    born = timestamps.parse(codec.decode(Namespace, stored.json).metadata.creationTimestamp) if stored else None
+    return born is not None and abs((environment.clock.wall() - born).total_seconds()) < _NEWBORN_S
+
+
 def admit(obj: Object, old: Object | None, key: Key, environment: Environment) -> Claims:
     """Give a valid object what the cluster says of it; what it hands out once only is reserved in its own op."""
     settings = environment.settings
     if isinstance(obj, Pod) and old is None:
-        pods.admit_pod(obj)
+        pods.admit_pod(obj, settings)
     if isinstance(obj, Service) and (old is None or isinstance(old, Service)):
         held = environment.held("", key)
         return services.admit_service(obj, old, held, settings, environment.entropy)

@@ -3,6 +3,7 @@
 * `identity` – the user a connection's certificate names. Start reading there.
 * `authorizer` – who may do what: masters and administrators all, a worker what its own pods need, anyone else nothing.
 * `ca` – the CA and the certificates of this master and its administrator; signs requests and renewals.
+* `account_keys`, `account_tokens` – the tokens of service accounts: signed, and believed while account and pod live.
 * `tokens`, `joining` – the tokens a machine joins with, kept as Secrets, and the exchange of one for a certificate.
 
 In: certificates, tokens, signing requests, a clock. Out: a `User`, or an `ApiError`: 401 where nobody knows who calls,

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from barque.api import codec, selectors
 from barque.api.errors import ApiError
-from barque.api.types.core_v1 import Container, Node, Pod, Volume
+from barque.api.types.core_v1 import Container, EphemeralContainer, Node, Pod, Volume
 from barque.api.types.meta_v1 import StatusDetails
+from barque.api.validation.pod_annotations import MIRROR
 from barque.client.verbs import Selection, Target
 from barque.master.apiserver.backend import Backend
 from barque.master.auth.identity import User
@@ -43,7 +44,7 @@ class IfOwnPod(NamedTuple):
 
 
 class IfReferenced(NamedTuple):
-    """Allowed if a pod of the node references this secret or configmap."""
+    """Allowed if a pod of the node references this secret or configmap, or runs as this service account."""
 
     key: Key
 
@@ -61,6 +62,9 @@ def node_verdict(node: str, verb: str, target: Target, selection: Selection = Se
     resource, key = target.resource.group_resource, key_of(target)
     if resource == "pods":
         return _pod_verdict(node, verb, target, selection)
+    if resource == "serviceaccounts" and target.subresource == "token" and verb == "create":
+        # Which pod the token is for, the request itself says: `apiserver.token_request` checks that it is there.
+        return IfReferenced(key)
     if resource in ("secrets", "configmaps") and not target.subresource:
         if verb == "get" and target.name:
             return IfReferenced(key)
@@ -87,6 +91,9 @@ def _pod_verdict(node: str, verb: str, target: Target, selection: Selection) -> 
     may_read = verb == "get" and target.subresource in ("", "status")
     may_report = verb in ("update", "patch") and target.subresource == "status"
     may_remove = verb == "delete" and not target.subresource
+    if verb == "create" and not target.subresource:
+        # Of its static pods' mirrors, which `check_node_write` tells from others.
+        return Allowed()
     if target.name and (may_read or may_report or may_remove):
         return IfOwnPod(key_of(target))
     return Denied("a node may get and delete its own pods and write their status, nothing else")
@@ -96,8 +103,26 @@ def check_node_write(node: str, target: Target, before: Any, after: Any) -> str:
     """Why this worker may not make this change, "" if it may; `before` is None on create, `after` on delete."""
     if isinstance(before, Pod):
         return "" if before.spec.nodeName == node else f"the pod is not bound to node '{node}'"
+    if isinstance(after, Pod):
+        return _check_mirror(node, after)
     if isinstance(after, Node):
         return _check_own_node(node, before, after)
+    return ""
+
+
+def _check_mirror(node: str, pod: Pod) -> str:
+    """Why a node may not create this pod: it shows one that it runs already, and gives no way to anybody's secrets."""
+    if MIRROR not in pod.metadata.annotations:
+        return f'pod does not have "{MIRROR}" annotation, node "{node}" can only create mirror pods'
+    if pod.spec.nodeName != node:
+        return f'node "{node}" can only create pods with spec.nodeName set to itself'
+    owners = pod.metadata.ownerReferences
+    if len(owners) > 1 or any((owner.kind, owner.name) != ("Node", node) for owner in owners):
+        return f'node "{node}" can only create pods with an owner reference set to itself'
+    if named := sorted(references(pod)):
+        return f'node "{node}" can not create pods that reference {named[0].resource}'
+    if any(volume.persistentVolumeClaim or volume.projected for volume in pod.spec.volumes):
+        return f'node "{node}" can not create pods that reference claims or service account tokens'
     return ""
 
 
@@ -122,12 +147,16 @@ def _check_own_node(node: str, before: Node | None, after: Node) -> str:
 
 
 def references(pod: Pod) -> frozenset[Reference]:
-    """The secrets and configmaps a pod needs: volumes, environment, and registry credentials."""
+    """The secrets and configmaps a pod needs, for volumes, environment and registries, and the account it runs as."""
     found: set[Reference] = {Reference("secrets", r.name) for r in pod.spec.imagePullSecrets}
+    if pod.spec.serviceAccountName:
+        found.add(Reference("serviceaccounts", pod.spec.serviceAccountName))
     for volume in pod.spec.volumes:
         found |= _volume_references(volume)
     for container in (*pod.spec.initContainers, *pod.spec.containers):
         found |= _environment_references(container)
+    for debugger in pod.spec.ephemeralContainers:
+        found |= _environment_references(debugger)
     return frozenset(found)
 
 
@@ -145,7 +174,7 @@ def _volume_references(volume: Volume) -> set[Reference]:
     return found
 
 
-def _environment_references(container: Container) -> set[Reference]:
+def _environment_references(container: Container | EphemeralContainer) -> set[Reference]:
     found: set[Reference] = set()
     for variable in container.env:
         source = variable.valueFrom

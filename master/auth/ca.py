@@ -1,9 +1,9 @@
-"""The master's PKI directory: the cluster's CA, the master's own certificate, the administrator's.
+"""The master's PKI directory: the cluster's CA, certificates of master and administrator, the key that signs tokens.
 
 Made at the first start, reloaded ever after. The CA key is the cluster: it is written first, never made anew where any
 trace of an older one is left, and what hangs on it is re-issued when the master's addresses change or half of a
 certificate's life is over. Files, each 0600: `authority.pem` (CA certificate and key), `ca.pem`, `master.pem`,
-`admin.pem` (certificate and key each).
+`admin.pem` (certificate and key each), `service-account.pem` (`account_keys`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from barque.client import pki
 from barque.client.clock import Clock
 from barque.client.pki import ADMIN, MASTER_HOST, Authority, Identity, PkiError, Subject
 from barque.client.renewal import RenewingIdentity
+from barque.master.auth.account_keys import AccountKey
 from barque.master.auth.identity import User
 
 RENEW_AT = 0.5
@@ -27,12 +28,21 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 class MasterPki:
     """The CA and the identities of one master. Open it with `MasterPki.open`."""
 
-    def __init__(self, directory: Path, authority: Authority, hosts: Sequence[str], master: Identity, admin: Identity):
+    def __init__(
+        self,
+        directory: Path,
+        authority: Authority,
+        hosts: Sequence[str],
+        master: Identity,
+        admin: Identity,
+        account_key: AccountKey,
+    ) -> None:
         self.directory = directory
         self.authority = authority
         self.hosts = tuple(hosts)
         self.master = master
         self.admin = admin
+        self.account_key = account_key
 
     @classmethod
     def open(
@@ -46,7 +56,8 @@ class MasterPki:
         authority = _authority(directory, now, cluster)
         hosts = tuple(dict.fromkeys((MASTER_HOST, *_LOOPBACK, *addresses)))
         master = _identity(directory, "master", authority, pki.master_subject(name), hosts, now)
-        return cls(directory, authority, hosts, master, _identity(directory, "admin", authority, ADMIN, (), now))
+        admin = _identity(directory, "admin", authority, ADMIN, (), now)
+        return cls(directory, authority, hosts, master, admin, AccountKey.open(directory))
 
     @property
     def ca_pem(self) -> bytes:

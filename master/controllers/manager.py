@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 from barque.client.client import Client
@@ -22,13 +23,25 @@ from barque.master.controllers.endpointslice import EndpointSliceController
 from barque.master.controllers.garbage import WORKERS, GarbageController
 from barque.master.controllers.namespace import NamespaceController
 from barque.master.controllers.node import NodeController
+from barque.master.controllers.nodelease import NodeLeaseController
+from barque.master.controllers.nodetaints import NodeTaintController
 from barque.master.controllers.podgc import PodGarbageController
 from barque.master.controllers.replicaset import ReplicaSetController
+from barque.master.controllers.serviceaccounts import RootCaPublisher, ServiceAccountController
 from barque.master.controllers.settings import ControllerSettings
 from barque.master.controllers.shared import add_indexes
+from barque.master.controllers.tainteviction import TaintEvictionController
 
 # Controllers that say what they do, as the Events' source names them before "-controller".
-_RECORDERS = ("deployment", "replicaset", "endpoint-slice", "node", "pod-garbage-collector", "garbage-collector")
+_RECORDERS = (
+    "deployment",
+    "replicaset",
+    "endpoint-slice",
+    "node",
+    "taint-eviction",
+    "pod-garbage-collector",
+    "garbage-collector",
+)
 
 
 class Keyed(Protocol):
@@ -55,26 +68,23 @@ class ControllerManager:
         self._informers = informers
         add_indexes(informers)
         host = platform.node()
-        self._recorders = {
-            name: EventRecorder(client, f"{name}-controller", host, clock)
-            for name in (
-                "deployment",
-                "replicaset",
-                "endpoint-slice",
-                "node",
-                "pod-garbage-collector",
-                "garbage-collector",
-            )
-        }
+        self._recorders = {name: EventRecorder(client, f"{name}-controller", host, clock) for name in _RECORDERS}
         recorders = self._recorders
         self.keyed: tuple[Keyed, ...] = (
             DeploymentController(client, informers, recorders["deployment"], clock),
             ReplicaSetController(client, informers, recorders["replicaset"], clock),
             EndpointSliceController(client, informers, recorders["endpoint-slice"], clock),
             NamespaceController(client, informers, clock),
+            ServiceAccountController(client, informers, clock),
+            TaintEvictionController(client, informers, recorders["taint-eviction"], clock),
+            taints := NodeTaintController(client, informers, clock, lambda: self.node.disruption),
         )
         self.garbage = GarbageController(client, recorders["garbage-collector"], clock)
-        self.node = NodeController(client, informers, recorders["node"], clock, heartbeats, settings)
+        self.rootca = RootCaPublisher(client, informers, clock, settings.root_ca) if settings.root_ca else None
+        self.node = NodeController(
+            client, informers, recorders["node"], clock, heartbeats, settings, note=taints.look_again
+        )
+        self.leases = NodeLeaseController(client, informers, clock, heartbeats)
         self.podgc = PodGarbageController(client, informers, recorders["pod-garbage-collector"], clock, settings)
 
     async def run(self) -> None:
@@ -86,6 +96,10 @@ class ControllerManager:
         tasks[self.garbage.name] = self._collect()
         tasks["node"] = self._when_synced(self.node.run)
         tasks["podgc"] = self._when_synced(self.podgc.run)
+        tasks[self.leases.name] = self._when_synced(self.leases.run)
+        if self.rootca is not None:
+            tasks["published CA"] = self.rootca.follow()
+            tasks[self.rootca.name] = self._when_synced(partial(self._publish, self.rootca))
         await run_all(tasks)
 
     def _work(self, controller: Keyed, workers: int) -> Callable[[], Awaitable[None]]:
@@ -93,6 +107,10 @@ class ControllerManager:
             return run_workers(controller.queue, controller.reconcile, workers=workers, name=controller.name)
 
         return start
+
+    async def _publish(self, publisher: RootCaPublisher) -> None:
+        await publisher.wait_synced()
+        await self._work(publisher, self._settings.workers)()
 
     async def _collect(self) -> None:
         await self.garbage.wait_synced()

@@ -1,18 +1,18 @@
 """The node controller: a node that sends no heartbeats is not ready, nor is what runs on it.
 
 In: heartbeats as `heartbeats(node) -> monotonic seconds of the last beat, or None`, informers of Nodes and Pods. Out:
-while a node is silent, its Ready condition is Unknown and its pods' Ready is False, so services stop sending to them at
+while a node is silent, its conditions are Unknown and its pods' Ready is False, so services stop sending to them at
 once. When the beats return the worker writes both again; this controller writes only while there is silence, so the two
-never fight. It judges no node before it has itself waited the whole loss time: a new leader knows no beats. Nothing is
-evicted. Where more than 55 % are silent together it says so: then the fault is likelier the network's, or ours, than
-theirs.
+never fight. It judges no node before it has itself waited the whole loss time: a new leader knows no beats. Taints and
+evictions follow from the conditions (`nodetaints`, `tainteviction`), but not while more than 55 % are silent or not
+ready together: then the fault is likelier the network's, or ours, than theirs, and there is little left to move to.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from barque.api import conditions
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.5
 # Pods marked per batch; the rest follows in the same look.
 BATCH = 200
+_WORKERS_CONDITIONS = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 
 
 class Verdict(NamedTuple):
@@ -44,8 +45,17 @@ class Verdict(NamedTuple):
     disruption: str
 
 
-def plan_verdict(last_signs: Mapping[str, float], now: float, lost_after_s: float, disruption_share: float) -> Verdict:
-    """Judge nodes by their last sign of life: a beat, or the moment from which this controller has listened."""
+def plan_verdict(
+    last_signs: Mapping[str, float],
+    now: float,
+    lost_after_s: float,
+    disruption_share: float,
+    unready: Collection[str] = (),
+) -> Verdict:
+    """Judge nodes by their last sign of life: a beat, or the moment from which this controller has listened.
+
+    `unready` are those whose own word is that they are not ready, or that were lost before.
+    """
     left = {name: sign + lost_after_s - now for name, sign in last_signs.items()}
     silent = sorted(name for name, seconds in left.items() if seconds <= 0)
     next_s = min((s for s in left.values() if s > 0), default=LOOK_S)
@@ -55,11 +65,17 @@ def plan_verdict(last_signs: Mapping[str, float], now: float, lost_after_s: floa
             f"{len(silent)} of {len(left)} nodes have been silent for {lost_after_s:g} s together: "
             "the network or the master is the likelier fault; no pod is evicted"
         )
+    elif (unwell := len({*silent, *unready})) > disruption_share * len(left):
+        disruption = f"{unwell} of {len(left)} nodes are not ready together; no pod is evicted"
     return Verdict(silent, min(max(next_s, 0.01), LOOK_S), disruption)
 
 
 class NodeController:
-    """Watches over heartbeats. `disruption` is one sentence while too many nodes are silent, else ""."""
+    """Watches over heartbeats.
+
+    `disruption` is one sentence while too many nodes are unwell, else ""; None before the first look. `note` is called
+    when it has changed.
+    """
 
     name = "node"
 
@@ -71,8 +87,10 @@ class NodeController:
         clock: Clock,
         heartbeats: Callable[[str], float | None],
         settings: ControllerSettings,
+        note: Callable[[], None] = lambda: None,
     ) -> None:
-        self.disruption = ""
+        self.disruption: str | None = None
+        self._note = note
         self._client = client
         self._recorder = recorder
         self._clock = clock
@@ -93,7 +111,9 @@ class NodeController:
         since = self._listening_since
         self._listening_since = {name: since.get(name, now) for name in nodes}
         signs = {n: max(start, self._heartbeats(n) or start) for n, start in self._listening_since.items()}
-        verdict = plan_verdict(signs, now, self._settings.lost_after_s, self._settings.disruption_share)
+        unready = {name for name, node in nodes.items() if not conditions.is_true(node.status.conditions, "Ready")}
+        settings = self._settings
+        verdict = plan_verdict(signs, now, settings.lost_after_s, settings.disruption_share, unready)
         self._note_disruption(verdict, nodes)
         for name in verdict.silent:
             try:
@@ -104,13 +124,16 @@ class NodeController:
         return verdict.next_look_s
 
     def _note_disruption(self, verdict: Verdict, nodes: Mapping[str, Node]) -> None:
-        if verdict.disruption and not self.disruption:
-            log.warning("%s", verdict.disruption)
+        before, self.disruption = self.disruption, verdict.disruption
+        if verdict.disruption and not before:
+            # While a cluster comes up its nodes are not ready yet: that is nothing to warn of.
+            log.log(logging.WARNING if verdict.silent else logging.INFO, "%s", verdict.disruption)
             for name in verdict.silent:
                 self._recorder.event(nodes[name], "Warning", "NodesSilentTogether", verdict.disruption)
-        elif self.disruption and not verdict.disruption:
-            log.warning("enough nodes send heartbeats again")
-        self.disruption = verdict.disruption
+        elif before and not verdict.disruption:
+            log.info("enough nodes are ready again; pods are evicted where they must be")
+        if before is None or bool(before) != bool(verdict.disruption):
+            self._note()
 
     async def _mark_lost(self, node: Node) -> None:
         name, stamp = node.metadata.name, timestamp(self._clock.wall())
@@ -129,26 +152,27 @@ class NodeController:
 
 
 def lost_node(node: Node, stamp: str) -> Node | None:
-    """The node with its readiness unknown; None where it is so already."""
-    held = conditions.find(node.status.conditions, "Ready")
-    if held is not None and held.status == "Unknown":
-        return None
-    reason, message = ("NodeStatusUnknown", "The worker stopped posting node status.")
-    if held is None:
-        reason, message = ("NodeStatusNeverUpdated", "The worker never posted node status.")
+    """The node with all that its worker says of it unknown; None where it is so already."""
     changed = copy.deepcopy(node)
-    conditions.set_condition(
-        changed.status.conditions,
-        NodeCondition(
-            type="Ready",
-            status="Unknown",
-            reason=reason,
-            message=message,
-            lastHeartbeatTime=held.lastHeartbeatTime if held else "",
-            lastTransitionTime=stamp,
-        ),
+    held = changed.status.conditions
+    news = [conditions.set_condition(held, _unknown(held, kind, stamp)) for kind in _WORKERS_CONDITIONS]
+    return changed if any(news) else None
+
+
+def _unknown(listed: Sequence[NodeCondition], kind: str, stamp: str) -> NodeCondition:
+    """In Kubernetes' words: whoever watches for them knows the worker by its kubelet's name."""
+    held = conditions.find(listed, kind)
+    if held is not None and held.status == "Unknown":
+        return held
+    stopped = held is not None
+    return NodeCondition(
+        type=kind,
+        status="Unknown",
+        reason="NodeStatusUnknown" if stopped else "NodeStatusNeverUpdated",
+        message="Kubelet stopped posting node status." if stopped else "Kubelet never posted node status.",
+        lastHeartbeatTime=held.lastHeartbeatTime if held else "",
+        lastTransitionTime=stamp,
     )
-    return changed
 
 
 def lost_pod(pod: PodView, node: str, stamp: str) -> Patch | None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import copy
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from barque.api import conditions, podstatus
+from barque.api import conditions, podstatus, timestamps
 from barque.api.types.apps_v1 import ReplicaSet, ReplicaSetCondition, ReplicaSetStatus
 from barque.api.types.core_v1 import Pod, PodSpec
 from barque.api.types.meta_v1 import ObjectMeta
@@ -24,8 +25,6 @@ DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 # The alphabet of generated names: no vowels, hence no words.
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _PHASE_RANK = {"Pending": 0, "": 1, "Unknown": 1, "Running": 2}
-# Later than any time in an object: a pod that never became ready goes before those that did.
-_NEVER = "9999"
 
 
 class ReplicaPlan(NamedTuple):
@@ -33,7 +32,9 @@ class ReplicaPlan(NamedTuple):
     delete: list[PodView]
 
 
-def plan_replicas(rs: ReplicaSet, active: Sequence[PodView], related_on_node: Mapping[str, int]) -> ReplicaPlan:
+def plan_replicas(
+    rs: ReplicaSet, active: Sequence[PodView], related_on_node: Mapping[str, int], now: datetime.datetime
+) -> ReplicaPlan:
     """How many pods to create, or which to delete, so that `active` becomes the wished count.
 
     `related_on_node` counts, by node, the active pods of the same owner's ReplicaSets: crowded nodes are thinned first.
@@ -41,7 +42,7 @@ def plan_replicas(rs: ReplicaSet, active: Sequence[PodView], related_on_node: Ma
     surplus = len(active) - wanted(rs)
     if surplus < 0:
         return ReplicaPlan(min(-surplus, BURST), [])
-    ranked = sorted(active, key=lambda pod: deletion_rank(pod, related_on_node.get(pod.spec.nodeName, 0)))
+    ranked = sorted(active, key=lambda pod: deletion_rank(pod, related_on_node.get(pod.spec.nodeName, 0), now))
     return ReplicaPlan(0, ranked[: min(surplus, BURST)])
 
 
@@ -49,11 +50,22 @@ def wanted(rs: ReplicaSet) -> int:
     return 1 if rs.spec.replicas is None else rs.spec.replicas
 
 
-def deletion_rank(pod: PodView, related: int) -> tuple[object, ...]:
-    """Sort key: first go the unscheduled, pending, unready, cheap, crowded, lately ready, often restarted, young."""
+def slow_start(count: int) -> Iterator[int]:
+    """Sizes of batches that make up `count`: 1, 2, 4, …"""
+    size = 1
+    while count > 0:
+        yield min(size, count)
+        count -= size
+        size *= 2
+
+
+def deletion_rank(pod: PodView, related: int, now: datetime.datetime) -> tuple[object, ...]:
+    """Sort key: first go the unscheduled, pending, unready, cheap, crowded, lately ready, often restarted, young.
+
+    Times count by their order of magnitude (KEP-2185), so that of pods about as old it is not always the youngest.
+    """
     ready = conditions.find(pod.status.conditions, "Ready")
     is_ready = ready is not None and ready.status == "True"
-    ready_since = ready.lastTransitionTime or _NEVER if ready is not None and is_ready else _NEVER
     restarts = max((s.restartCount for s in pod.status.containerStatuses), default=0)
     return (
         bool(pod.spec.nodeName),
@@ -61,20 +73,18 @@ def deletion_rank(pod: PodView, related: int) -> tuple[object, ...]:
         is_ready,
         _deletion_cost(pod),
         -related,
-        _Newest(ready_since),
+        _magnitude(ready.lastTransitionTime if ready is not None and is_ready else "", now),
         -restarts,
-        _Newest(pod.metadata.creationTimestamp or _NEVER),
+        _magnitude(pod.metadata.creationTimestamp, now),
         pod.metadata.uid,
     )
 
 
-class _Newest(str):
-    """A timestamp that sorts the latest first."""
-
-    __slots__ = ()
-
-    def __lt__(self, other: str) -> bool:
-        return str.__gt__(self, other)
+def _magnitude(since: str, now: datetime.datetime) -> int:
+    """The binary logarithm of the seconds since then; the lowest where there is no such time, or it is to come."""
+    moment = timestamps.parse(since)
+    passed_s = 0.0 if moment is None else (now - moment).total_seconds()
+    return math.frexp(passed_s)[1] if passed_s > 0 else -1
 
 
 def _deletion_cost(pod: PodView) -> int:
@@ -106,9 +116,10 @@ def new_pod(rs: ReplicaSet, random: Callable[[], float]) -> Pod:
 
 
 def plan_status(
-    rs: ReplicaSet, active: Sequence[PodView], failure: ReplicaSetCondition | None, now: datetime.datetime
+    rs: ReplicaSet, own: Sequence[PodView], failure: ReplicaSetCondition | None, now: datetime.datetime
 ) -> ReplicaSetStatus:
-    """The status that follows from the active pods; `failure` is the ReplicaFailure condition of this step, if any."""
+    """The status that follows from the set's own pods; `failure` is the ReplicaFailure of this step, if any."""
+    active = [pod for pod in own if podstatus.is_active(pod)]
     template = rs.spec.template
     labels = template.metadata.labels if template and template.metadata else {}
     min_ready_s = rs.spec.minReadySeconds or 0
@@ -122,6 +133,8 @@ def plan_status(
         fullyLabeledReplicas=_or_none(sum(1 for p in active if labels.items() <= p.metadata.labels.items())),
         readyReplicas=_or_none(sum(1 for p in active if podstatus.is_ready(p))),
         availableReplicas=_or_none(sum(1 for p in active if podstatus.is_available(p, min_ready_s, now))),
+        # Of pods that have ended nothing is left to terminate.
+        terminatingReplicas=sum(1 for p in own if p.metadata.deletionTimestamp and not podstatus.is_terminal(p)),
         observedGeneration=rs.metadata.generation,
         conditions=kept,
     )

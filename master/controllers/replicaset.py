@@ -1,9 +1,9 @@
 """The ReplicaSet controller: keeps as many pods as each set wishes.
 
-In: informers of ReplicaSets and Pods. Out: pods created and deleted (all of one step in one batch), adopted and
-released; status; events. Guarantee: whatever the cache has missed, it never creates or deletes a pod twice for one
-wish. Where the outcome of a write is unknown, the same write is sent again under the same name or uid before anything
-is counted.
+In: informers of ReplicaSets and Pods. Out: pods created (in batches that double, so that one refusal tells before many
+are tried in vain) and deleted (all of one step in one batch), adopted and released; status; events. Guarantee: whatever
+the cache has missed, it never creates or deletes a pod twice for one wish. Where the outcome of a write is unknown, the
+same write is sent again under the same name or uid before anything is counted.
 """
 
 from __future__ import annotations
@@ -109,11 +109,12 @@ class ReplicaSetController:
             await self._write(rs, self._unsettled.pop(key))
         counts = self.expectations.satisfied(key)
         selector = selectors.from_label_selector(rs.spec.selector)
-        pods = [p for p in await claim(self._client, rs, selector, self._candidates(rs)) if podstatus.is_active(p)]
+        own = await claim(self._client, rs, selector, self._candidates(rs))
+        pods = [p for p in own if podstatus.is_active(p)]
         failure: ApiError | None = None
         if counts and not rs.metadata.deletionTimestamp:
             failure = await self._manage(rs, pods)
-        await self._write_status(rs, pods, failure)
+        await self._write_status(rs, own, failure)
         if failure is not None:
             raise failure
         return replicas.next_availability_s(rs, pods, self._clock.wall())
@@ -125,13 +126,13 @@ class ReplicaSetController:
 
     async def _manage(self, rs: ReplicaSet, pods: Sequence[PodView]) -> ApiError | None:
         """Create or delete pods; returns the first refusal."""
-        plan = replicas.plan_replicas(rs, pods, self._related_on_node(rs) if len(pods) > replicas.wanted(rs) else {})
-        writes = [_create(replicas.new_pod(rs, self._random)) for _ in range(plan.create)]
-        writes += [_delete(pod) for pod in plan.delete]
-        if not writes:
-            return None
+        related = self._related_on_node(rs) if len(pods) > replicas.wanted(rs) else {}
+        plan = replicas.plan_replicas(rs, pods, related, self._clock.wall())
         try:
-            await self._write(rs, writes)
+            for size in replicas.slow_start(plan.create):
+                await self._write(rs, [_create(replicas.new_pod(rs, self._random)) for _ in range(size)])
+            if plan.delete:
+                await self._write(rs, [_delete(pod) for pod in plan.delete])
         except ApiError as error:
             return error
         return None
@@ -199,14 +200,15 @@ class ReplicaSetController:
             elif held is None or held.metadata.deletionTimestamp or _deletion(held.metadata.uid) != write.expected:
                 self.expectations.observe(write.expected)
 
-    async def _write_status(self, rs: ReplicaSet, pods: Sequence[PodView], failure: ApiError | None) -> None:
+    async def _write_status(self, rs: ReplicaSet, own: Sequence[PodView], failure: ApiError | None) -> None:
         condition = None
         if failure is not None:
-            reason = "FailedCreate" if len(pods) < replicas.wanted(rs) else "FailedDelete"
+            active = sum(1 for pod in own if podstatus.is_active(pod))
+            reason = "FailedCreate" if active < replicas.wanted(rs) else "FailedDelete"
             condition = ReplicaSetCondition(
                 type="ReplicaFailure", status="True", reason=reason, message=failure.message
             )
-        status = replicas.plan_status(rs, pods, condition, self._clock.wall())
+        status = replicas.plan_status(rs, own, condition, self._clock.wall())
         if status != rs.status:
             await self._client.update_status(msgspec.structs.replace(rs, status=status))
 

@@ -45,6 +45,7 @@ def plan_counts(
         readyReplicas=sum(rs.status.readyReplicas or 0 for rs in sets) or None,
         availableReplicas=ready_to_serve or None,
         unavailableReplicas=max(sum(map(size, sets)) - ready_to_serve, 0) or None,
+        terminatingReplicas=_terminating(sets),
         collisionCount=deployment.status.collisionCount,
         conditions=copy.deepcopy(deployment.status.conditions),
     )
@@ -54,6 +55,12 @@ def plan_counts(
         verdict = ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
     _set(status, "Available", *verdict, now)
     return status
+
+
+def _terminating(sets: Sequence[ReplicaSet]) -> int | None:
+    """Pods of all sets that are being stopped; None until each set has said how many it has."""
+    counts = [rs.status.terminatingReplicas for rs in sets]
+    return None if None in counts else sum(count or 0 for count in counts)
 
 
 def note_progress(

@@ -1,4 +1,4 @@
-"""What an operator may set about the controllers. Units are seconds."""
+"""What an operator may set about the controllers. Times are in seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ class ControllerSettings(NamedTuple):
     """Defaults are Kubernetes' where it has them.
 
     `lost_after_s` is four missed heartbeats; `disruption_share` is the share of silent nodes beyond which the fault is
-    taken to be ours rather than theirs; `orphaned_pod_s` is how long pods of a removed node are kept.
+    taken to be ours rather than theirs; `orphaned_pod_s` is how long pods of a removed node are kept, and
+    `terminated_pods` how many that have ended. `root_ca` (PEM) is published in every namespace, "" for not at all.
     """
 
     workers: int = 4
@@ -18,3 +19,5 @@ class ControllerSettings(NamedTuple):
     disruption_share: float = 0.55
     pod_sweep_s: float = 10.0
     orphaned_pod_s: float = 40.0
+    terminated_pods: int = 12_500
+    root_ca: str = ""

@@ -18,8 +18,9 @@ BY_CONTROLLER = "controller"
 BY_ORPHANAGE = "orphan"
 # Of pods, services, deployments and replica sets.
 BY_NAMESPACE = "namespace"
-# Of pods: the node they are bound to.
+# Of pods: the node they are bound to, `UNBOUND` for none.
 BY_NODE = "node"
+UNBOUND = ""
 # Of endpoint slices: `namespace/service`.
 BY_SERVICE = "service"
 
@@ -40,7 +41,7 @@ def _namespace(obj: Any) -> Iterable[str]:
 
 
 def _node(pod: Any) -> Iterable[str]:
-    return (pod.spec.nodeName,) if pod.spec.nodeName else ()
+    return (pod.spec.nodeName or UNBOUND,)
 
 
 def _service(obj: Any) -> Iterable[str]:

@@ -1,48 +1,55 @@
-"""Which nodes a pod may go to, and in Kubernetes' words why not to the others."""
+"""Which nodes a pod may go to, and in Kubernetes' words why not to the others.
+
+What depends on the node alone is judged here for one node (`hindrance`) and kept for all of them by `suitability`; what
+changes with every placement, amounts and ports, is compared with the snapshot's columns.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from barque.master.scheduler.demand import Demand
-from barque.master.scheduler.snapshot import Snapshot
+from barque.api import taints
+from barque.api.types.core_v1 import Taint
+from barque.master.scheduler.demand import Constraints, Demand
+from barque.master.scheduler.snapshot import NodeFacts, Snapshot
+
+_CORDON = Taint(key=taints.UNSCHEDULABLE, effect=taints.NO_SCHEDULE)
+
+
+def hindrance(name: str, facts: NodeFacts, constraints: Constraints) -> str:
+    """Why the node is none for such pods whatever room it has, "" where it is one; Kubernetes' order of filters."""
+    if facts.is_unschedulable and not constraints.tolerates(_CORDON):
+        return "node(s) were unschedulable"
+    for taint in facts.taints:
+        if taint.effect != "PreferNoSchedule" and not constraints.tolerates(taint):
+            return f"node(s) had untolerated taint {{{taint.key}: {taint.value}}}"
+    labels = facts.labels
+    if any(labels.get(key) != value for key, value in constraints.selector):
+        return "node(s) didn't match Pod's node affinity/selector"
+    required = constraints.required
+    if required is not None and not any(term.matches(name, labels) for term in required):
+        return "node(s) didn't match Pod's node affinity/selector"
+    return ""
+
+
+def has_room(snapshot: Snapshot, at: int, demand: Demand) -> bool:
+    """Whether what is free at this position is enough."""
+    if snapshot.pods_free[at] < 1:
+        return False
+    # What is asked for in no amount is never lacking, even where more than all is taken already.
+    if 0 < demand.cpu_milli > snapshot.cpu_free[at] or 0 < demand.memory_bytes > snapshot.memory_free[at]:
+        return False
+    if demand.others and _lacking_others(snapshot, at, demand):
+        return False
+    return not demand.ports or not _port_taken(snapshot, at, demand)
 
 
 def is_feasible(snapshot: Snapshot, at: int, demand: Demand) -> bool:
     """Whether the node at this position can take one more pod of this demand."""
     facts = snapshot.facts[at]
-    if facts is None or not facts.is_ready or facts.is_unschedulable:
+    if facts is None or hindrance(snapshot.names[at], facts, demand.constraints):
         return False
-    if (
-        snapshot.pods_free[at] < 1
-        or demand.cpu_milli > snapshot.cpu_free[at]
-        or demand.memory_bytes > snapshot.memory_free[at]
-    ):
-        # What is asked for in no amount is never lacking, even where more than all is taken already.
-        return snapshot.pods_free[at] >= 1 and not _lacking(snapshot, at, demand) and _admits(snapshot, at, demand)
-    if demand.others and _lacking(snapshot, at, demand):
-        return False
-    return _admits(snapshot, at, demand)
-
-
-def _admits(snapshot: Snapshot, at: int, demand: Demand) -> bool:
-    facts = snapshot.facts[at]
-    assert facts is not None
-    if any(facts.labels.get(key) != value for key, value in demand.selector):
-        return False
-    return not facts.taints or all(demand.tolerates(taint) for taint in facts.taints)
-
-
-def _lacking(snapshot: Snapshot, at: int, demand: Demand) -> list[str]:
-    """The resources of which the node has too little."""
-    lacking = []
-    if 0 < demand.cpu_milli > snapshot.cpu_free[at]:
-        lacking.append("cpu")
-    if 0 < demand.memory_bytes > snapshot.memory_free[at]:
-        lacking.append("memory")
-    free = snapshot.others_free[at]
-    lacking += [name for name, amount in demand.others if amount > free.get(name, 0)]
-    return lacking
+    return has_room(snapshot, at, demand)
 
 
 def reasons(snapshot: Snapshot, at: int, demand: Demand) -> list[str]:
@@ -50,17 +57,17 @@ def reasons(snapshot: Snapshot, at: int, demand: Demand) -> list[str]:
     facts = snapshot.facts[at]
     if facts is None:
         return []
-    if facts.is_unschedulable:
-        return ["node(s) were unschedulable"]
-    if not facts.is_ready:
-        return ["node(s) were not ready"]
-    for taint in facts.taints:
-        if not demand.tolerates(taint):
-            return [f"node(s) had untolerated taint {{{taint.key}: {taint.value}}}"]
-    if not _admits(snapshot, at, demand):
-        return ["node(s) didn't match Pod's node affinity/selector"]
-    lacking = [f"Insufficient {name}" for name in _lacking(snapshot, at, demand)]
-    return ["Too many pods", *lacking] if snapshot.pods_free[at] < 1 else lacking
+    why = hindrance(snapshot.names[at], facts, demand.constraints)
+    if why:
+        return [why]
+    if demand.ports and _port_taken(snapshot, at, demand):
+        return ["node(s) didn't have free ports for the requested pod ports"]
+    lacking = ["Too many pods"] if snapshot.pods_free[at] < 1 else []
+    if 0 < demand.cpu_milli > snapshot.cpu_free[at]:
+        lacking.append("Insufficient cpu")
+    if 0 < demand.memory_bytes > snapshot.memory_free[at]:
+        lacking.append("Insufficient memory")
+    return lacking + [f"Insufficient {name}" for name in _lacking_others(snapshot, at, demand)]
 
 
 def refusal(snapshot: Snapshot, demand: Demand) -> str:
@@ -71,3 +78,20 @@ def refusal(snapshot: Snapshot, demand: Demand) -> str:
     counted = Counter(r for at in snapshot.positions.values() for r in reasons(snapshot, at, demand))
     listed = ", ".join(sorted(f"{count} {reason}" for reason, count in counted.items()))
     return f"0/{total} nodes are available: {listed}."
+
+
+def _lacking_others(snapshot: Snapshot, at: int, demand: Demand) -> list[str]:
+    free = snapshot.others_free[at]
+    return [name for name, amount in demand.others if amount > free.get(name, 0)]
+
+
+def _port_taken(snapshot: Snapshot, at: int, demand: Demand) -> bool:
+    """Whether a port is held on the same address, or on every address on either side."""
+    held = snapshot.ports_held[at]
+    if not held:
+        return False
+    return any(
+        (protocol, port) == (own_protocol, own_port) and (address == own_address or not (address and own_address))
+        for protocol, address, port in held
+        for own_protocol, own_address, own_port in demand.ports
+    )

@@ -1,20 +1,24 @@
 """`SchedulingQueue`: pods that wait for a node, in Kubernetes' three places.
 
 Active pods are tried at once, by priority, then by arrival. A refused pod is unschedulable until something changes that
-may help it; where it has been refused only just now, it first sits out a back-off. Pure: the time is an argument, in
-seconds.
+helps pods of its demand, for which the refused are kept by demand: a change is judged once for all replicas of a
+template. One that has been refused only just now first sits out a back-off. Pure: the time is an argument, in seconds.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+from collections import defaultdict
+from collections.abc import Callable
 
 import msgspec
 
 from barque.api.views import PodView
+from barque.master.scheduler.demand import Demand, demand_of
 
-# Kubernetes starts at 1 s. A try costs microseconds here, so a pod refused because its node is just joining waits less.
+# Kubernetes starts at 1 s. Here a pod is woken only by a node that has room for it and a try costs microseconds, so one
+# that was refused because its node is just joining waits less.
 FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 10.0
 # A refused pod is tried again after this even if no event seemed to help it.
@@ -23,6 +27,7 @@ UNSCHEDULABLE_S = 300.0
 
 class _Waiting(msgspec.Struct):
     pod: PodView
+    demand: Demand
     place: str  # "active", "backoff" or "unschedulable"
     attempts: int = 0
     until: float = 0.0
@@ -40,6 +45,8 @@ class SchedulingQueue:
         self._resting: list[tuple[float, str]] = []
         # The refused, with the moment at which they are tried again in any case: in order, as all wait equally long.
         self._unschedulable: dict[str, float] = {}
+        # The same, by what they ask for, in order of their refusal.
+        self._by_demand: defaultdict[Demand, dict[str, None]] = defaultdict(dict)
         self._arrivals = itertools.count()
 
     def __len__(self) -> int:
@@ -49,20 +56,25 @@ class SchedulingQueue:
     def has_active(self) -> bool:
         return bool(self._active)
 
-    def add(self, pod: PodView) -> None:
-        """A pod that needs a node; where it is known already, its newer state."""
+    def add(self, pod: PodView, now: float) -> None:
+        """A pod that needs a node, or its newer state, which is tried again where it asks for something else."""
         uid = pod.metadata.uid
         known = self._pods.get(uid)
-        if known is not None:
-            known.pod = pod
+        if known is None:
+            self._activate(_Waiting(pod, demand_of(pod), "active", self._attempts.get(uid, 0)))
             return
-        self._activate(_Waiting(pod, "active", self._attempts.get(uid, 0)))
+        known.pod, demand = pod, demand_of(pod)
+        if demand != known.demand:
+            was_refused = self._leave_refused(uid)
+            known.demand = demand
+            if was_refused:
+                self._wake(known, now)
 
     def forget(self, uid: str) -> None:
         """The pod needs no node any more."""
         self._attempts.pop(uid, None)
-        if self._pods.pop(uid, None) is not None:
-            self._unschedulable.pop(uid, None)
+        self._leave_refused(uid)
+        self._pods.pop(uid, None)
 
     def take(self, limit: int) -> list[PodView]:
         """Up to `limit` active pods, out of the queue."""
@@ -78,9 +90,10 @@ class SchedulingQueue:
 
     def refuse(self, pod: PodView, now: float) -> None:
         """No node can take it: wait for a change."""
-        waiting = self._returned(pod, "unschedulable", now)
-        self._unschedulable[pod.metadata.uid] = now + UNSCHEDULABLE_S
-        self._pods[pod.metadata.uid] = waiting
+        uid = pod.metadata.uid
+        waiting = self._pods[uid] = self._returned(pod, "unschedulable", now)
+        self._unschedulable[uid] = now + UNSCHEDULABLE_S
+        self._by_demand[waiting.demand][uid] = None
 
     def retry(self, pod: PodView, now: float) -> None:
         """It could not be bound: try again after a back-off."""
@@ -88,16 +101,12 @@ class SchedulingQueue:
         self._pods[pod.metadata.uid] = waiting
         self._rest(waiting)
 
-    def wake(self, now: float) -> None:
-        """Something has changed that may help: try the refused again, those refused just now after their back-off."""
-        for uid in self._unschedulable:
-            waiting = self._pods[uid]
-            if waiting.until <= now:
-                self._activate(waiting)
-            else:
-                waiting.place = "backoff"
-                self._rest(waiting)
-        self._unschedulable.clear()
+    def wake(self, now: float, helps: Callable[[Demand], bool]) -> None:
+        """Try again the refused whose demand a change `helps`, those refused just now after their back-off."""
+        for demand in [demand for demand in self._by_demand if helps(demand)]:
+            for uid in list(self._by_demand[demand]):
+                self._leave_refused(uid)
+                self._wake(self._pods[uid], now)
 
     def flush(self, now: float) -> None:
         """Activate what has waited long enough."""
@@ -110,7 +119,7 @@ class SchedulingQueue:
             uid, due = next(iter(self._unschedulable.items()))
             if due > now:
                 break
-            del self._unschedulable[uid]
+            self._leave_refused(uid)
             self._activate(self._pods[uid])
 
     def next_due(self) -> float | None:
@@ -118,13 +127,31 @@ class SchedulingQueue:
         due = [next(iter(self._unschedulable.values()))] if self._unschedulable else []
         return min([*due, self._resting[0][0]] if self._resting else due, default=None)
 
+    def _leave_refused(self, uid: str) -> bool:
+        """Take it from among the refused; returns whether it was there."""
+        if self._unschedulable.pop(uid, None) is None:
+            return False
+        demand = self._pods[uid].demand
+        held = self._by_demand[demand]
+        del held[uid]
+        if not held:
+            del self._by_demand[demand]
+        return True
+
+    def _wake(self, waiting: _Waiting, now: float) -> None:
+        if waiting.until <= now:
+            self._activate(waiting)
+        else:
+            waiting.place = "backoff"
+            self._rest(waiting)
+
     def _rest(self, waiting: _Waiting) -> None:
         heapq.heappush(self._resting, (waiting.until, waiting.pod.metadata.uid))
 
     def _returned(self, pod: PodView, place: str, now: float) -> _Waiting:
         attempts = self._attempts.pop(pod.metadata.uid, 1)
         backoff_s = min(FIRST_BACKOFF_S * 2 ** min(attempts - 1, 32), LONGEST_BACKOFF_S)
-        return _Waiting(pod, place, attempts, now + backoff_s)
+        return _Waiting(pod, demand_of(pod), place, attempts, now + backoff_s)
 
     def _activate(self, waiting: _Waiting) -> None:
         waiting.place = "active"

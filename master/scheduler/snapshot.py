@@ -7,30 +7,34 @@ Amounts are integers: thousandths of cpu, bytes of memory.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import NamedTuple
 
 import msgspec
 
-from barque.api import conditions
+from barque.api import conditions, taints
 from barque.api.types.core_v1 import Node, Taint
-from barque.master.scheduler.demand import Demand, amount_of
+from barque.master.scheduler.demand import Demand, amount_of, image_name
 
 # Kubernetes' default, for a node that does not say.
 PODS_PER_NODE = 110
+ZONE_LABEL = "topology.kubernetes.io/zone"
 
 
 class NodeFacts(NamedTuple):
-    """All of a node that decides a placement; a change of anything else is no change here."""
+    """All of a node that decides who may go there, but for its images; a change of anything else is no change here."""
 
     cpu_milli: int
     memory_bytes: int
     pods: int
     others: dict[str, int]
     labels: dict[str, str]
-    is_ready: bool
     is_unschedulable: bool
     taints: list[Taint]
+
+    @property
+    def zone(self) -> str:
+        return self.labels.get(ZONE_LABEL, "")
 
 
 class Placed(msgspec.Struct):
@@ -51,10 +55,32 @@ def facts_of(node: Node) -> NodeFacts:
         amount_of("pods", amounts.get("pods", PODS_PER_NODE)),
         others,
         node.metadata.labels,
-        conditions.is_true(node.status.conditions, "Ready") and not node.metadata.deletionTimestamp,
-        bool(node.spec.unschedulable),
-        [t for t in node.spec.taints if t.effect in ("NoSchedule", "NoExecute")],
+        bool(node.spec.unschedulable or node.metadata.deletionTimestamp),
+        _taints_of(node),
     )
+
+
+def _taints_of(node: Node) -> list[Taint]:
+    """The node's taints. One that is not ready has the taint for it from that moment, not when somebody writes it."""
+    ready = conditions.find(node.status.conditions, "Ready")
+    if ready is not None and ready.status == "True":
+        return node.spec.taints
+    key = taints.UNREACHABLE if ready is not None and ready.status == "Unknown" else taints.NOT_READY
+    if any(taint.key == key and taint.effect == taints.NO_SCHEDULE for taint in node.spec.taints):
+        return node.spec.taints
+    return [*node.spec.taints, Taint(key=key, effect=taints.NO_SCHEDULE)]
+
+
+def images_of(node: Node) -> dict[str, int]:
+    """Bytes by name of the images that are on the node."""
+    return {image_name(name): image.sizeBytes or 0 for image in node.status.images for name in image.names}
+
+
+class Image(msgspec.Struct):
+    """Where an image is: its bytes by node position. Each change gives it a `version` that no image has had."""
+
+    holders: dict[int, int] = msgspec.field(default_factory=dict)
+    version: int = 0
 
 
 class Snapshot:
@@ -67,14 +93,22 @@ class Snapshot:
         self.memory_free: list[int] = []
         self.pods_free: list[int] = []
         self.others_free: list[dict[str, int]] = []
+        # (protocol, address, port) of the host, with how many pods hold it: more than one only where they were forced.
+        self.ports_held: list[Counter[tuple[str, str, int]]] = []
         # As scores see it: pods without requests count for something.
         self.cpu_scored: list[int] = []
         self.memory_scored: list[int] = []
         self.versions: list[int] = []
-        # Pods of one controller, by node position.
+        # Pods of one controller, by node position; and by zone, of nodes that say theirs.
         self.spread: dict[str, dict[int, int]] = {}
+        self.zone_spread: dict[str, Counter[str]] = {}
         self.positions: dict[str, int] = {}
+        self.images: dict[str, Image] = {}
+        # Counts the changes of facts, the coming and going of nodes included.
+        self.facts_moment = 0
         self._vacant: list[int] = []
+        self._images_at: dict[int, dict[str, int]] = {}
+        self._image_changes = 0
         self._pods: dict[str, Placed] = {}
         self._by_node: defaultdict[str, dict[str, Placed]] = defaultdict(dict)
         self._log: list[int] = []
@@ -91,26 +125,58 @@ class Snapshot:
             return None
         return self._log[moment - self._log_start :]
 
-    def set_node(self, name: str, facts: NodeFacts) -> bool:
-        """Take a node in, or its new facts; returns whether anything changed."""
+    def set_node(self, name: str, facts: NodeFacts) -> int | None:
+        """Take a node in, or its new facts; its position, or None where nothing has changed."""
         at = self.positions.get(name)
-        if at is not None and self.facts[at] == facts:
-            return False
+        before = self.facts[at] if at is not None else None
+        if at is not None and before == facts:
+            return None
         if at is None:
             at = self._new_position(name)
+        elif before is not None and before.zone != facts.zone:
+            self._move_zone(at, before.zone, -1)
         self.facts[at] = facts
+        if before is None or before.zone != facts.zone:
+            self._move_zone(at, facts.zone, 1)
+        self.facts_moment += 1
         self._recount(at)
-        return True
+        return at
+
+    def set_images(self, name: str, images: dict[str, int]) -> None:
+        """Which images are on a node that has been taken in."""
+        at = self.positions[name]
+        before = self._images_at.get(at, {})
+        if images == before:
+            return
+        for tag, size in {**dict.fromkeys(before), **images}.items():
+            if before.get(tag) == size:
+                continue
+            image = self.images.setdefault(tag, Image())
+            self._image_changes += 1
+            image.version = self._image_changes
+            if size is not None:
+                image.holders[at] = size
+            else:
+                del image.holders[at]
+                if not image.holders:
+                    del self.images[tag]
+        self._images_at[at] = images
 
     def drop_node(self, name: str) -> None:
-        at = self.positions.pop(name, None)
-        if at is None:
+        if name not in self.positions:
             return
+        self.set_images(name, {})
+        at = self.positions.pop(name)
+        facts = self.facts[at]
+        assert facts is not None
+        self._move_zone(at, facts.zone, -1)
+        self.facts[at] = None
         for placed in self._pods_of(name):
             self._count_spread(placed.owner, at, -1)
-        self.facts[at] = None
         self.names[at] = ""
+        self._images_at.pop(at, None)
         self._vacant.append(at)
+        self.facts_moment += 1
         self._touch(at)
 
     def held(self, uid: str) -> Placed | None:
@@ -131,11 +197,25 @@ class Snapshot:
             self._charge(at, placed, 1)
             self._touch(at)
 
-    def release(self, uid: str) -> bool:
-        """Take a pod away; returns whether it held anything."""
+    def regroup(self, uid: str, owner: str) -> None:
+        """The pod, where it is placed, is one of another group now."""
+        placed = self._pods.get(uid)
+        if placed is None or placed.owner == owner:
+            return
+        at = self.positions.get(placed.node)
+        if at is None:
+            placed.owner = owner
+            return
+        self._count_spread(placed.owner, at, -1)
+        placed.owner = owner
+        self._count_spread(owner, at, 1)
+        self._touch(at)
+
+    def release(self, uid: str) -> int | None:
+        """Take a pod away; the position where it held something, None where it held nothing on a known node."""
         placed = self._pods.pop(uid, None)
         if placed is None:
-            return False
+            return None
         held = self._by_node[placed.node]
         del held[uid]
         if not held:
@@ -144,7 +224,7 @@ class Snapshot:
         if at is not None:
             self._charge(at, placed, -1)
             self._touch(at)
-        return True
+        return at
 
     def _new_position(self, name: str) -> int:
         if self._vacant:
@@ -157,6 +237,7 @@ class Snapshot:
             for column in (self.cpu_free, self.memory_free, self.pods_free, self.cpu_scored, self.memory_scored):
                 column.append(0)
             self.others_free.append({})
+            self.ports_held.append(Counter())
             self.versions.append(0)
         self.positions[name] = at
         for placed in self._pods_of(name):
@@ -171,6 +252,7 @@ class Snapshot:
         assert facts is not None
         self.cpu_free[at], self.memory_free[at], self.pods_free[at] = facts.cpu_milli, facts.memory_bytes, facts.pods
         self.others_free[at] = dict(facts.others)
+        self.ports_held[at] = Counter()
         self.cpu_scored[at], self.memory_scored[at] = facts.cpu_milli, facts.memory_bytes
         for placed in self._pods_of(self.names[at]):
             self._charge_amounts(at, placed.demand, 1)
@@ -188,6 +270,12 @@ class Snapshot:
         self.memory_scored[at] -= sign * demand.scored_memory_bytes
         for name, amount in demand.others:
             self.others_free[at][name] = self.others_free[at].get(name, 0) - sign * amount
+        if demand.ports:
+            held = self.ports_held[at]
+            held.update(dict.fromkeys(demand.ports, sign))
+            for port in demand.ports:
+                if held[port] == 0:
+                    del held[port]
 
     def _count_spread(self, owner: str, at: int, sign: int) -> None:
         if not owner:
@@ -198,6 +286,25 @@ class Snapshot:
             del counts[at]
             if not counts:
                 del self.spread[owner]
+        facts = self.facts[at]
+        if facts is not None:
+            self._count_zone(owner, facts.zone, sign)
+
+    def _move_zone(self, at: int, zone: str, sign: int) -> None:
+        """The pods at this position come to a zone with their node, or leave it."""
+        if zone:
+            for placed in self._pods_of(self.names[at]):
+                self._count_zone(placed.owner, zone, sign)
+
+    def _count_zone(self, owner: str, zone: str, sign: int) -> None:
+        if not owner or not zone:
+            return
+        counts = self.zone_spread.setdefault(owner, Counter())
+        counts[zone] += sign
+        if counts[zone] == 0:
+            del counts[zone]
+            if not counts:
+                del self.zone_spread[owner]
 
     def _touch(self, at: int) -> None:
         self.versions[at] += 1

@@ -60,9 +60,10 @@ class Stalls(NamedTuple):
 
 
 class Master:
-    """`start_ms` is what the last start took: from the process's start to /readyz and a served read."""
+    """`options` are more of its command line; `start_ms` is what the last start took, to /readyz and a served read."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
+        self._options = options
         self.directory = Path(tempfile.mkdtemp(prefix="barque-bench-"))
         self.grpc_port, self.https_port, self.bus_port = _free_ports(3)
         self.start_ms = 0.0
@@ -90,7 +91,7 @@ class Master:
             *("--data-dir", str(self.directory / "data"), "--name", "bench"),
             *("--address", "127.0.0.1", "--listen", "127.0.0.1"),
             *("--grpc-port", str(self.grpc_port), "--https-port", str(self.https_port)),
-            *("--bus-port", str(self.bus_port)),
+            *("--bus-port", str(self.bus_port), *self._options),
         ]
         began = time.monotonic()
         with self.log.open("ab") as output:

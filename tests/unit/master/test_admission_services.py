@@ -142,3 +142,34 @@ async def test_the_address_of_a_service_does_not_change() -> None:
     refused = await refusal(bench.patch("services", "web", {"spec": {"clusterIP": "10.96.0.6", "clusterIPs": None}}))
     assert refused.code == 422
     assert held(bench) == ["clusterip/10.96.0.5"]
+
+
+BALANCED = {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
+
+
+async def test_a_balancer_that_wants_local_endpoints_gets_a_health_check_port() -> None:
+    bench = await a_bench(dataclasses.replace(TINY, service_cidr="10.96.0.0/24"))
+    made = await bench.create("services", service(**BALANCED))
+    health = made["spec"]["healthCheckNodePort"]
+    assert health in (30000, 30001, 30002)
+    assert health != port(made)
+    assert f"nodeport/tcp/{health}" in held(bench)
+    # Another patch keeps it; another policy gives it back.
+    kept = await bench.patch("services", "web", {"metadata": {"labels": {"a": "b"}}})
+    assert kept["spec"]["healthCheckNodePort"] == health
+    other = await bench.patch("services", "web", {"spec": {"externalTrafficPolicy": "Cluster"}})
+    assert "healthCheckNodePort" not in other["spec"]
+    assert f"nodeport/tcp/{health}" not in held(bench)
+
+
+async def test_a_health_check_port_may_be_asked_for() -> None:
+    bench = await a_bench()
+    made = await bench.create("services", service(**BALANCED, healthCheckNodePort=30777))
+    assert made["spec"]["healthCheckNodePort"] == 30777
+    taken = await refusal(bench.create("services", service("other", **BALANCED, healthCheckNodePort=30777)))
+    assert taken.message.endswith(
+        "spec.healthCheckNodePort: Invalid value: 30777: failed to allocate requested HealthCheck NodePort 30777: "
+        "provided port is already allocated"
+    )
+    outside = await refusal(bench.create("services", service("other", **BALANCED, healthCheckNodePort=80)))
+    assert "provided port is not in the valid range. The range of valid ports is 30000-32767" in outside.message

@@ -1,6 +1,7 @@
 """What a worker may and may not do, as a table; and that the rule holds at the registry."""
 
 import datetime
+from typing import Any
 
 import msgspec
 import pytest
@@ -52,13 +53,17 @@ NONE = Selection()
         ("list", "pods", "", "", OTHER, Denied),
         ("list", "pods", "", "", NONE, Denied),
         ("watch", "pods", "", "", Selection(fields="spec.nodeName!=n2"), Denied),
-        ("create", "pods", "", "", NONE, Denied),
+        ("create", "pods", "", "", NONE, Allowed),
         ("update", "pods", "p", "", NONE, Denied),
         ("patch", "pods", "p", "", NONE, Denied),
         ("update", "pods", "p", "status", NONE, IfOwnPod),
         ("patch", "pods", "p", "status", NONE, IfOwnPod),
         ("delete", "pods", "p", "", NONE, IfOwnPod),
         ("create", "pods", "p", "binding", NONE, Denied),
+        ("create", "pods", "p", "eviction", NONE, Denied),
+        ("create", "serviceaccounts", "a", "token", NONE, IfReferenced),
+        ("get", "serviceaccounts", "a", "", NONE, Denied),
+        ("create", "serviceaccounts", "", "", NONE, Denied),
         ("get", "secrets", "s", "", NONE, IfReferenced),
         ("list", "secrets", "", "", NONE, Denied),
         ("watch", "secrets", "", "", Selection(fields="metadata.name=s"), Denied),
@@ -115,6 +120,7 @@ def test_every_way_a_pod_references_something_is_known() -> None:
             ],
         )
         .with_spec(
+            serviceAccountName="a1",
             imagePullSecrets=[LocalObjectReference(name="s3")],
             volumes=[
                 Volume(name="v1", secret=SecretVolumeSource(secretName="s4")),
@@ -130,6 +136,7 @@ def test_every_way_a_pod_references_something_is_known() -> None:
     assert references(pod) == {
         *(Reference("secrets", name) for name in ("s1", "s2", "s3", "s4", "s5")),
         *(Reference("configmaps", name) for name in ("c1", "c2", "c4")),
+        Reference("serviceaccounts", "a1"),
     }
 
 
@@ -284,3 +291,19 @@ def test_a_certificate_names_its_user() -> None:
     assert (admin.node, admin.is_master) == ("", True)
     assert user_of_certificate(authority.identity(master_subject("m1"), now).cert_pem).is_master
     assert node_user("n1") == node
+
+
+def test_a_worker_creates_mirrors_of_its_own_pods_only() -> None:
+    def why_not(node: str = "n1", mirror: bool = True, **spec: Any) -> str:
+        pod = a_pod("etcd-n1").on(node).build()
+        pod.metadata.annotations = {"kubernetes.io/config.mirror": "x"} if mirror else {}
+        for name, value in spec.items():
+            setattr(pod.spec, name, value)
+        return check_node_write("n1", target("pods", "etcd-n1", "default"), None, pod)
+
+    secret = Volume(name="s", secret=SecretVolumeSource(secretName="s"))
+    assert why_not() == ""
+    assert "can only create mirror pods" in why_not(mirror=False)
+    assert "spec.nodeName set to itself" in why_not("n2")
+    # Else a worker could read whatever it names.
+    assert why_not(volumes=[secret]) == 'node "n1" can not create pods that reference secrets'

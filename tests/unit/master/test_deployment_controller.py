@@ -289,3 +289,17 @@ async def test_a_set_that_nobody_owns_is_adopted_when_it_comes(plane: ControlPla
         await plane.settle()
         (owner,) = plane.verbs.find(ReplicaSet, "stray").metadata.ownerReferences
         assert (owner.kind, owner.name, owner.controller) == ("Deployment", "web", True)
+
+
+async def test_sums_up_what_its_sets_are_stopping(plane: ControlPlane) -> None:
+    plane.verbs.put(a_deployment(replicas=3, recreate=True))
+    async with plane.running():
+        await roll(plane)
+        for pod in plane.pods:
+            pod.metadata.finalizers = ["example.com/wait"]
+            plane.verbs.put(pod)
+        change(plane, image="bb:2")
+        await plane.settle()
+        assert deployment(plane).status.terminatingReplicas == 3
+        await plane.finish_stopping()
+        assert deployment(plane).status.terminatingReplicas == 0

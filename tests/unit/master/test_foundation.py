@@ -25,7 +25,13 @@ def test_it_makes_ca_certificates_store_and_profile_and_says_what_comes_next(tmp
     done = init(tmp_path)
     assert done.exit_code == 0
     pki = tmp_path / "data" / "pki"
-    assert {path.name for path in pki.iterdir()} == {"authority.pem", "ca.pem", "master.pem", "admin.pem"}
+    assert {path.name for path in pki.iterdir()} == {
+        "authority.pem",
+        "ca.pem",
+        "master.pem",
+        "admin.pem",
+        "service-account.pem",
+    }
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in pki.iterdir())
     assert (tmp_path / "data" / "store").is_dir()
     written = profile.load(tmp_path / "config")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import random
 
 import pytest
@@ -30,11 +31,11 @@ def scale(plane: ControlPlane, count: int) -> None:
     plane.verbs.put(rs)
 
 
-async def test_creates_its_pods_in_one_batch(plane: ControlPlane) -> None:
+async def test_creates_its_pods_in_batches_that_double(plane: ControlPlane) -> None:
     plane.verbs.put(a_replica_set(replicas=5))
     async with plane.running():
         assert len(plane.pods) == 5
-        assert 5 in plane.verbs.batches
+        assert [size for size in plane.verbs.batches if size > 1][:2] == [2, 2]
         pod = plane.pods[0]
         reference = controller_of(pod)
         assert reference is not None
@@ -167,15 +168,17 @@ async def test_says_why_it_cannot_create(plane: ControlPlane) -> None:
         return refused("pods", "", "web-x", "exceeded quota") if is_create else None
 
     plane.verbs.refuse = refuse
-    plane.verbs.put(a_replica_set(replicas=2))
+    plane.verbs.put(a_replica_set(replicas=20))
     async with plane.running():
+        # One is refused before the others are tried.
+        assert sum(e.startswith("FailedCreate") for e in plane.events()) == 1
         condition = plane.verbs.find(ReplicaSet, "web").status.conditions[0]
         assert (condition.type, condition.status, condition.reason) == ("ReplicaFailure", "True", "FailedCreate")
         assert "exceeded quota" in condition.message
         assert any(e.startswith("FailedCreate: Error creating: ") for e in plane.events())
         plane.verbs.refuse = lambda write: None
         await plane.clock.advance(120)
-        assert len(plane.pods) == 2
+        assert len(plane.pods) == 20
         assert plane.verbs.find(ReplicaSet, "web").status.conditions == []
 
 
@@ -226,9 +229,12 @@ async def test_scale_down_names_the_very_pod(plane: ControlPlane) -> None:
         assert b'"uid"' in deletes[0].options
 
 
+NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+
+
 def order(*pods: Pod, related: dict[str, int] | None = None) -> list[str]:
     counts = related or {}
-    ranked = sorted(pods, key=lambda p: replicas.deletion_rank(p, counts.get(p.spec.nodeName, 0)))
+    ranked = sorted(pods, key=lambda p: replicas.deletion_rank(p, counts.get(p.spec.nodeName, 0), NOW))
     return [p.metadata.name for p in ranked]
 
 
@@ -243,7 +249,7 @@ def test_deletion_takes_the_least_useful_first() -> None:
     restarted = a_pod("restarted", node="n1", ready=True)
     restarted.status.containerStatuses = [ContainerStatus(name="main", restartCount=4)]
     young = a_pod("young", node="n1", ready=True)
-    young.metadata.creationTimestamp = "2025-06-01T00:00:00Z"
+    young.metadata.creationTimestamp = "2025-12-01T00:00:00Z"
     old = a_pod("old", node="n1", ready=True)
     ranked = [unscheduled, pending, unready, cheap, crowded, late, restarted, young, old]
     shuffled = list(ranked)
@@ -252,7 +258,19 @@ def test_deletion_takes_the_least_useful_first() -> None:
 
 
 def test_no_step_is_larger_than_the_burst() -> None:
-    assert replicas.plan_replicas(a_replica_set(replicas=2000), [], {}).create == replicas.BURST
+    assert replicas.plan_replicas(a_replica_set(replicas=2000), [], {}, NOW).create == replicas.BURST
+
+
+def test_pods_about_as_old_are_not_taken_by_age() -> None:
+    """Of ten and eleven days the smaller uid decides, of one day and ten the age."""
+    ready = {"b-10d": "2025-12-22T00:00:00Z", "a-11d": "2025-12-21T00:00:00Z", "z-1d": "2025-12-31T00:00:00Z"}
+    pods = [a_pod(name, node="n1", ready=True, since=since) for name, since in ready.items()]
+    assert order(*pods) == ["z-1d", "a-11d", "b-10d"]
+
+
+def test_batches_double_until_all_is_made() -> None:
+    assert list(replicas.slow_start(10)) == [1, 2, 4, 3]
+    assert list(replicas.slow_start(0)) == []
 
 
 def test_a_new_pod_is_its_template_owned() -> None:
@@ -273,3 +291,18 @@ async def test_a_pod_that_nobody_owns_is_adopted_when_it_comes(plane: ControlPla
         await plane.settle()
         (left,) = plane.active
         assert [r.name for r in left.metadata.ownerReferences] == ["web"]
+
+
+async def test_says_how_many_are_being_stopped(plane: ControlPlane) -> None:
+    plane.verbs.put(a_replica_set(replicas=3))
+    async with plane.running():
+        for pod in plane.pods:
+            pod.metadata.finalizers = ["example.com/wait"]
+            plane.verbs.put(pod)
+        scale(plane, 1)
+        await plane.settle()
+        status = plane.verbs.find(ReplicaSet, "web").status
+        assert (status.replicas, status.terminatingReplicas) == (1, 2)
+        await plane.finish_stopping()
+        status = plane.verbs.find(ReplicaSet, "web").status
+        assert (status.replicas, status.terminatingReplicas) == (1, 0)

@@ -12,8 +12,9 @@ from barque.api.types.core_v1 import Node, Pod, Taint, Toleration
 from barque.api.types.meta_v1 import OwnerReference
 from barque.master.scheduler.demand import Demand, demand_of
 from barque.master.scheduler.filters import is_feasible
+from barque.master.scheduler.groups import controller_of
 from barque.master.scheduler.ranking import Rankings
-from barque.master.scheduler.scheduler import Plan, owner_of, plan_round
+from barque.master.scheduler.scheduler import Plan, plan_round
 from barque.master.scheduler.snapshot import Placed, Snapshot, facts_of
 from tests.support.workloads import a_node, a_pod
 
@@ -81,7 +82,8 @@ def test_refusals_name_every_reason_in_order() -> None:
     plan = plan_round(rankings, [a_pod(cpu="2", memory="1Gi")])
     assert refusals(plan) == [
         "0/5 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, 1 Too many pods, "
-        "1 node(s) had untolerated taint {gpu: only}, 1 node(s) were not ready, 1 node(s) were unschedulable."
+        "1 node(s) had untolerated taint {gpu: only}, "
+        "1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }, 1 node(s) were unschedulable."
     ]
 
 
@@ -121,7 +123,7 @@ def test_a_node_that_comes_goes_and_comes_again() -> None:
     assert placed(plan_round(rankings, [a_pod("a", cpu="1")])) == {"a": "n2"}
     snapshot.set_node("n3", facts_of(a_node("n3")))
     assert placed(plan_round(rankings, [a_pod("b", cpu="1")])) == {"b": "n3"}
-    assert snapshot.release("x")
+    assert snapshot.release("x") == snapshot.positions["n2"]
     assert snapshot.cpu_free[snapshot.positions["n2"]] == 3000
 
 
@@ -130,13 +132,13 @@ def test_facts_that_do_not_matter_change_nothing() -> None:
     moment = snapshot.moment
     beat = a_node("n1")
     beat.status.conditions[0].lastHeartbeatTime = "2026-01-01T00:00:00Z"
-    assert not snapshot.set_node("n1", facts_of(beat))
+    assert snapshot.set_node("n1", facts_of(beat)) is None
     assert snapshot.moment == moment
 
 
 def brute_force(snapshot: Snapshot, rankings: Rankings, demand: Demand, uid: str) -> float | None:
     """The lowest cost over all nodes, by looking at each."""
-    entries = (rankings._entry(at, demand, uid) for at in snapshot.positions.values())
+    entries = (rankings.entry(at, demand, uid) for at in snapshot.positions.values())
     return min((e[0] for e in entries if e), default=None)
 
 
@@ -157,7 +159,7 @@ def test_the_heaps_always_find_a_cheapest_feasible_node(seed: int, nodes: int) -
             if node is not None:
                 at = snapshot.positions[node]
                 assert is_feasible(snapshot, at, demand)
-                entry = rankings._entry(at, demand, uid)
+                entry = rankings.entry(at, demand, uid)
                 assert entry is not None
                 assert entry[0] == cheapest
                 assert rankings.assume(f"p{step}", demand, uid) == node
@@ -182,7 +184,7 @@ def test_the_heaps_always_find_a_cheapest_feasible_node(seed: int, nodes: int) -
 def test_a_thousand_nodes_are_no_burden() -> None:
     _, rankings = cluster(*(a_node(f"n{n}", cpu="32", memory="128Gi") for n in range(1000)))
     pods = [p for rs in range(40) for p in replicas(100, uid=f"rs{rs}", cpu=f"{100 + rs}m", memory="64Mi")]
-    assert owner_of(pods[0]) == "rs0"
+    assert controller_of(pods[0]) == "rs0"
     start = time.process_time()
     plan = plan_round(rankings, pods)
     spent_s = time.process_time() - start

@@ -10,14 +10,14 @@ import pytest
 
 from barque.api import conditions
 from barque.api.errors import ApiError, unavailable
-from barque.api.types.core_v1 import Event, Node, Pod
+from barque.api.types.core_v1 import ContainerImage, Event, Node, Pod, PodSchedulingGate, Service
 from barque.client.informers import Informers
 from barque.client.supervise import run_all
 from barque.client.verbs import Create, Write
 from barque.master.scheduler.scheduler import Scheduler
 from tests.support.clock import FakeClock, settle
 from tests.support.fake_verbs import FakeVerbs
-from tests.support.workloads import a_node, a_pod
+from tests.support.workloads import a_node, a_pod, a_service
 
 
 class Yard:
@@ -194,7 +194,7 @@ async def test_waits_for_a_node_to_be_ready(yard: Yard) -> None:
     yard.verbs.put(a_pod("web-1"))
     async with yard.running():
         assert yard.node_of("web-1") == ""
-        assert "1 node(s) were not ready" in yard.events()[0]
+        assert "1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }" in yard.events()[0]
         await yard.clock.advance(0.05)
         yard.verbs.put(a_node("n1", ready=True))
         await yard.clock.advance(0.1)
@@ -210,3 +210,93 @@ async def test_a_removed_node_is_never_chosen(yard: Yard) -> None:
         yard.verbs.put(a_pod("web-1"))
         await settle()
         assert yard.node_of("web-1") == "n2"
+
+
+async def test_a_gated_pod_says_so_and_is_bound_once_its_gates_are_gone(yard: Yard) -> None:
+    gated = a_pod("web-1")
+    gated.spec.schedulingGates = [PodSchedulingGate(name="example.com/quota")]
+    yard.verbs.put(a_node("n1"))
+    yard.verbs.put(gated)
+    async with yard.running():
+        condition = conditions.find(yard.verbs.find(Pod, "web-1").status.conditions, "PodScheduled")
+        assert condition is not None
+        assert (condition.status, condition.reason) == ("False", "SchedulingGated")
+        assert condition.message == "Scheduling is blocked due to non-empty scheduling gates"
+        assert yard.events() == []
+        yard.verbs.put(a_node("n2"))
+        await yard.clock.advance(1000)
+        open_ = yard.verbs.find(Pod, "web-1")
+        assert open_.spec.nodeName == ""
+        open_.spec.schedulingGates = []
+        yard.verbs.put(open_)
+        await settle()
+        assert yard.node_of("web-1") != ""
+
+
+async def test_a_change_that_does_not_help_costs_no_try(yard: Yard) -> None:
+    yard.verbs.put(a_node("n1", cpu="1"))
+    yard.verbs.put(a_pod("web-1", cpu="2"))
+    async with yard.running():
+        await yard.clock.advance(10)
+        yard.verbs.put(a_node("n2", cpu="1"))
+        await yard.clock.advance(10)
+        assert yard.events() == ["FailedScheduling: 0/1 nodes are available: 1 Insufficient cpu."]
+        yard.verbs.put(a_node("n2", cpu="3"))
+        await settle()
+        assert yard.node_of("web-1") == "n2"
+
+
+async def test_the_first_node_gives_those_who_wait_another_sentence(yard: Yard) -> None:
+    yard.verbs.put(a_pod("web-1"))
+    async with yard.running():
+        assert yard.events() == ["FailedScheduling: no nodes available to schedule pods"]
+        await yard.clock.advance(1)
+        yard.verbs.put(a_node("n1", ready=False))
+        await settle()
+        assert "0/1 nodes are available" in yard.events()[-1]
+
+
+async def test_an_image_that_was_pulled_since_draws_the_next_pod(yard: Yard) -> None:
+    for name in ("n1", "n2", "n3"):
+        yard.verbs.put(a_node(name))
+    async with yard.running():
+        holder = yard.verbs.find(Node, "n3")
+        holder.status.images = [ContainerImage(names=["bb:1"], sizeBytes=900 * 1024**2)]
+        yard.verbs.put(holder)
+        await settle()
+        yard.verbs.put(a_pod("web-1"))
+        await settle()
+        assert yard.node_of("web-1") == "n3"
+
+
+async def test_pods_of_a_service_are_spread_though_nobody_controls_them(yard: Yard) -> None:
+    yard.verbs.put(a_node("big", cpu="64", memory="256Gi"))
+    yard.verbs.put(a_node("small", cpu="8"))
+    async with yard.running():
+        for name in ("alone-1", "alone-2"):
+            yard.verbs.put(a_pod(name, app="alone"))
+        yard.verbs.put(a_pod("web-1"))
+        await settle()
+        assert {yard.node_of(name) for name in ("alone-1", "alone-2", "web-1")} == {"big"}
+        yard.verbs.put(a_service("web"))
+        await settle()
+        yard.verbs.put(a_pod("web-2"))
+        await settle()
+        assert yard.node_of("web-2") == "small"
+        yard.verbs.remove(yard.verbs.find(Service, "web"))
+        await settle()
+        yard.verbs.put(a_pod("web-3"))
+        await settle()
+        assert yard.node_of("web-3") == "big"
+        assert yard.scheduler.snapshot.spread == {}
+
+
+async def test_a_service_that_was_there_first_groups_the_pods_that_were_too(yard: Yard) -> None:
+    for node in (a_node("big", cpu="64", memory="256Gi"), a_node("small", cpu="8")):
+        yard.verbs.put(node)
+    yard.verbs.put(a_service("web"))
+    yard.verbs.put(a_pod("web-1", node="big"))
+    async with yard.running():
+        yard.verbs.put(a_pod("web-2"))
+        await settle()
+        assert yard.node_of("web-2") == "small"
