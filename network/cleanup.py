@@ -11,11 +11,12 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from barque.network.iptables.driver import Iptables, Mode, installed_modes
+from barque.network.iptables.driver import Iptables, IptablesError, Mode, docker_modes, installed_modes
 from barque.network.iptables.restore import plan_removal
 from barque.network.iptables.tables import OURS, TABLES_FILE, TableRecord, remove_tables
+from barque.network.iptables.writers import WRITERS_FILE, WritersBusyError, open_writers
 from barque.network.pods.driver import PodDriver
-from barque.network.pods.network import BOOK_FILE, STATE_DIR, SYSCTL_FILE
+from barque.network.pods.network import BOOK_FILE, IP_FORWARD, STATE_DIR, SYSCTL_FILE
 from barque.network.sysctls import SysctlRecord
 
 log = logging.getLogger(__name__)
@@ -24,8 +25,24 @@ log = logging.getLogger(__name__)
 async def cleanup(state_dir: Path | str = STATE_DIR, modes: Sequence[Mode] | None = None) -> list[str]:
     """Remove our chains and jumps (from both variants of iptables), pod links, and settings; returns what was done.
 
-    To be called once the worker has stopped. Raises `IptablesError`, `SysctlError` or `OSError`.
+    To be called once the worker has stopped; waits for what a killed one has left writing. Raises `IptablesError`,
+    `SysctlError` or `OSError`.
     """
+    try:
+        writers = await open_writers(Path(state_dir))
+    except WritersBusyError as error:
+        raise IptablesError(str(error)) from error
+    try:
+        done = await _remove_all(Path(state_dir), modes)
+    finally:
+        writers.close()
+    (Path(state_dir) / WRITERS_FILE).unlink(missing_ok=True)
+    for line in done:
+        log.info("cleanup: %s", line)
+    return done
+
+
+async def _remove_all(state_dir: Path, modes: Sequence[Mode] | None) -> list[str]:
     done: list[str] = []
     for mode in modes if modes is not None else await installed_modes():
         iptables = Iptables(mode)
@@ -34,7 +51,7 @@ async def cleanup(state_dir: Path | str = STATE_DIR, modes: Sequence[Mode] | Non
             await iptables.restore_all(texts)
             if texts:
                 done.append(f"removed our chains from the {table} table (iptables-{mode})")
-    tables = TableRecord(Path(state_dir) / TABLES_FILE)
+    tables = TableRecord(state_dir / TABLES_FILE)
     removed = await asyncio.to_thread(lambda: remove_tables(tables.absent()))
     done += [f"removed the empty {table} table (iptables-nft)" for table in removed]
     tables.forget()
@@ -43,10 +60,10 @@ async def cleanup(state_dir: Path | str = STATE_DIR, modes: Sequence[Mode] | Non
     if links:
         await driver.detach(links)
         done.append(f"removed {len(links)} pod links")
-    record = SysctlRecord(Path(state_dir) / SYSCTL_FILE)
-    restored = await asyncio.to_thread(record.restore)
+    record = SysctlRecord(state_dir / SYSCTL_FILE)
+    # Where Docker came after us it found forwarding on, and relies on that.
+    keep = [IP_FORWARD] if await docker_modes() else []
+    restored = await asyncio.to_thread(record.restore, keep)
     done += [f"put back {name.replace('/', '.')}" for name in restored]
-    (Path(state_dir) / BOOK_FILE).unlink(missing_ok=True)
-    for line in done:
-        log.info("cleanup: %s", line)
+    (state_dir / BOOK_FILE).unlink(missing_ok=True)
     return done

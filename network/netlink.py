@@ -7,7 +7,6 @@ uvloop cannot provide for netlink; its messages need none.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import socket
@@ -30,12 +29,10 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTNH_F_ONLINK, NUD_PERMANENT, IFF_UP = 4, 0x80, 1
 RT_TABLE_MAIN, RTPROT_STATIC, RTN_UNICAST, RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 254, 4, 1, 0, 253
 RTEXT_FILTER_SKIP_STATS = 8
-CLONE_NEWNET = 0x40000000
 
 _HEADER = struct.Struct("=IHHII")
 # The kernel answers at once; a longer silence means it never will.
 TIMEOUT_S = 10.0
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Link(NamedTuple):
@@ -217,10 +214,3 @@ def _link(message: Any) -> Link:
     info = message.get_attr("IFLA_LINKINFO")
     kind = info.get_attr("IFLA_INFO_KIND") if info else ""
     return Link(message["index"], message.get_attr("IFLA_IFNAME"), kind or "", message.get_attr("IFLA_LINK") or 0)
-
-
-def enter_namespace(descriptor: int) -> None:
-    """Move the calling thread into a network namespace; let it end there, for it must serve no one else afterwards."""
-    if _libc.setns(descriptor, CLONE_NEWNET) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"cannot enter the network namespace: {os.strerror(code)}")

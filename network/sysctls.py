@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 PROC_SYS = Path("/proc/sys")
@@ -35,9 +36,9 @@ class SysctlRecord:
         write_sysctl(name, value, self._root)
         return True
 
-    def restore(self) -> list[str]:
-        """Put back every remembered value, forget them, and name what was changed."""
-        former = self._load()
+    def restore(self, keep: Collection[str] = ()) -> list[str]:
+        """Put back every remembered value but those to `keep`, forget all, and name what was changed."""
+        former = {name: value for name, value in self._load().items() if name not in keep}
         for name, value in former.items():
             write_sysctl(name, value, self._root)
         self._path.unlink(missing_ok=True)

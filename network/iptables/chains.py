@@ -41,8 +41,11 @@ class Jump(NamedTuple):
         return " ".join(p for p in parts if p)
 
 
-# filter: what happens to forwarded pod packets; nat: pods leaving the cluster. Owned by the pod network.
+# filter: what happens to forwarded pod packets, and which pods' packets never reach the host's loopback; nat: ports of
+# the host that lead to pods, and pods leaving the cluster. Owned by the pod network.
 FORWARD = ChainId("filter", "BARQUE-FORWARD")
+LOOPBACK = ChainId("filter", "BARQUE-LOOPBACK")
+HOST_PORTS = ChainId("nat", "BARQUE-HOSTPORTS")
 MASQUERADE = ChainId("nat", "BARQUE-MASQUERADE")
 # All others are the service proxy's.
 SERVICES = ChainId("nat", "BARQUE-SERVICES")
@@ -52,17 +55,22 @@ POSTROUTING = ChainId("nat", "BARQUE-POSTROUTING")
 REFUSED_SERVICES = ChainId("filter", "BARQUE-SERVICES")
 REFUSED_NODE_PORTS = ChainId("filter", "BARQUE-NODEPORTS")
 
-POD_CHAINS = frozenset({FORWARD, MASQUERADE})
+POD_CHAINS = frozenset({FORWARD, LOOPBACK, HOST_PORTS, MASQUERADE})
 _NEW = "-m conntrack --ctstate NEW"
+_TO_THIS_HOST = "-m addrtype --dst-type LOCAL"
 
 # In the order in which they stand, first of all rules, in each of the kernel's chains. Forwarded packets for a service
 # without endpoints are refused from within BARQUE-FORWARD, before it accepts pod traffic.
 JUMPS: tuple[Jump, ...] = (
+    Jump("filter", "INPUT", LOOPBACK.name, "-d 127.0.0.0/8", "barque host ports"),
     Jump("filter", "INPUT", REFUSED_NODE_PORTS.name, _NEW, "barque node ports without endpoints"),
+    Jump("filter", "INPUT", REFUSED_SERVICES.name, _NEW, "barque services without endpoints"),
     Jump("filter", "FORWARD", FORWARD.name, "", "barque pod traffic"),
     Jump("filter", "OUTPUT", REFUSED_SERVICES.name, _NEW, "barque services without endpoints"),
     Jump("nat", "PREROUTING", SERVICES.name, "", "barque services"),
+    Jump("nat", "PREROUTING", HOST_PORTS.name, _TO_THIS_HOST, "barque host ports"),
     Jump("nat", "OUTPUT", SERVICES.name, "", "barque services"),
+    Jump("nat", "OUTPUT", HOST_PORTS.name, _TO_THIS_HOST, "barque host ports"),
     Jump("nat", "POSTROUTING", POSTROUTING.name, "", "barque service traffic"),
     Jump("nat", "POSTROUTING", MASQUERADE.name, "", "barque pods leaving the cluster"),
 )

@@ -18,6 +18,7 @@ from barque.network.iptables.fingerprint import legacy_figures
 from barque.network.iptables.nft import nft_generation
 from barque.network.iptables.restore import plan_jumps
 from barque.network.iptables.tables import TABLES_FILE, TableRecord, present_tables
+from barque.network.iptables.writers import Writers, WritersBusyError, open_writers
 
 Mode = Literal["nft", "legacy"]
 
@@ -40,13 +41,21 @@ class IptablesError(Exception):
 class Iptables:
     """The programs of one variant. Safe to share: each call is one process, and the kernel or the lock orders them."""
 
-    def __init__(self, mode: Mode) -> None:
+    def __init__(self, mode: Mode, writers: Writers | None = None) -> None:
         self.mode: Mode = mode
         self.max_lines = MAX_LINES[mode]
+        self._writers = writers
+
+    def close(self) -> None:
+        """Let others write, where this one came from `open_iptables`."""
+        if self._writers is not None:
+            self._writers.close()
+            self._writers = None
 
     async def restore(self, text: str) -> None:
         """Carry out a restore text; each table's block is atomic."""
-        await _run([f"iptables-{self.mode}-restore", "-w", str(LOCK_WAIT_S), "--noflush"], text.encode())
+        command = [f"iptables-{self.mode}-restore", "-w", str(LOCK_WAIT_S), "--noflush"]
+        await _run(command, text.encode(), (self._writers.descriptor,) if self._writers is not None else ())
 
     async def restore_all(self, texts: Iterable[str]) -> None:
         for text in texts:
@@ -94,11 +103,16 @@ def legacy_tables() -> set[str]:
 
 
 async def open_iptables(state_dir: Path) -> Iptables:
-    """The variant this host uses, ready for its first rule: what `network.cleanup` must know of the tables is on disk.
+    """The variant this host uses, ready for its first rule: what `network.cleanup` must know of the tables is on disk,
+    and no program that a killed worker has left still writes.
 
     Raises `IptablesError` where iptables is not installed, `OSError` where the disk or the kernel refuses.
     """
-    iptables = Iptables(await detect_mode())
+    mode = await detect_mode()
+    try:
+        iptables = Iptables(mode, await open_writers(state_dir))
+    except WritersBusyError as error:
+        raise IptablesError(str(error)) from error
     if iptables.mode == "nft":
         record = TableRecord(state_dir / TABLES_FILE)
         await asyncio.to_thread(lambda: record.remember(present_tables()))
@@ -109,13 +123,17 @@ async def detect_mode() -> Mode:
     """The variant this host uses. Raises `IptablesError` where iptables is not installed."""
     version = (await _run(["iptables", "--version"])).decode()
     default: Mode = "nft" if "nf_tables" in version else "legacy"
-    docker_in = [mode for mode in await installed_modes() if await _has_docker(mode)]
-    return choose_mode(default, docker_in)
+    return choose_mode(default, await docker_modes())
 
 
 def choose_mode(default: Mode, docker_in: Sequence[Mode]) -> Mode:
     """Where Docker's rules stand, if in one variant only; else what plain `iptables` is."""
     return docker_in[0] if len(docker_in) == 1 else default
+
+
+async def docker_modes() -> list[Mode]:
+    """The variants in which Docker's rules stand."""
+    return [mode for mode in await installed_modes() if await _has_docker(mode)]
 
 
 async def installed_modes() -> list[Mode]:
@@ -134,11 +152,17 @@ async def _has_docker(mode: Mode) -> bool:
     return b"\n:DOCKER" in saved
 
 
-async def _run(command: Sequence[str], stdin: bytes = b"") -> bytes:
+async def _run(command: Sequence[str], stdin: bytes = b"", inherited: Sequence[int] = ()) -> bytes:
     # In a thread: a child that ends before it has read its input is an ordinary thing here, which event loops take ill.
     try:
         done = await asyncio.to_thread(
-            subprocess.run, command, input=stdin, capture_output=True, timeout=TIMEOUT_S, check=False
+            subprocess.run,
+            command,
+            input=stdin,
+            capture_output=True,
+            timeout=TIMEOUT_S,
+            check=False,
+            pass_fds=inherited,
         )
     except FileNotFoundError:
         raise IptablesError(f"{command[0]} is not installed: install the package iptables") from None

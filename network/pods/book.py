@@ -1,4 +1,4 @@
-"""The address book of one node: which pod has which address. Pure, but for `load` and `save`.
+"""The address book of one node: which pod has which address and which host ports. Pure, but for `load` and `save`.
 
 Guarantees: no address is given twice while it is held; an address given up is reused as late as possible (never-used
 ones first, then the least recently given up), so that connections to a dead pod do not reach its successor.
@@ -12,6 +12,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from barque.network.pods.host_ports import Exposed, PortMapping, check_free
 from barque.network.sysctls import save_json
 
 log = logging.getLogger(__name__)
@@ -29,9 +30,16 @@ class AddressBook:
     The first two and the last address of the CIDR are never given: the network's own, one for the host, broadcast.
     """
 
-    def __init__(self, cidr: str, held: Mapping[str, str] | None = None, released: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        cidr: str,
+        held: Mapping[str, str] | None = None,
+        released: list[str] | None = None,
+        ports: Mapping[str, tuple[PortMapping, ...]] | None = None,
+    ) -> None:
         self._network = ipaddress.IPv4Network(cidr)
         self._held = dict(held or {})
+        self._ports = dict(ports or {})
         self._strays: dict[str, str] = {}
         self._released = [ip for ip in dict.fromkeys(released or ()) if ip not in set(self._held.values())]
         self._used = {*self._held.values(), *self._released}
@@ -66,8 +74,28 @@ class AddressBook:
         self._used.add(held)
         return held
 
+    def exposed(self) -> list[Exposed]:
+        """The pods with ports of the host."""
+        return [Exposed(self._held[uid], ports) for uid, ports in self._ports.items()]
+
+    def ports(self, uid: str) -> tuple[PortMapping, ...]:
+        """The pod's ports of the host."""
+        return self._ports.get(uid, ())
+
+    def check_ports(self, uid: str, ports: tuple[PortMapping, ...]) -> None:
+        """Raises `PortTakenError` where another pod holds one of these ports."""
+        check_free(uid, ports, self._ports)
+
+    def set_ports(self, uid: str, ports: tuple[PortMapping, ...]) -> None:
+        """Give a pod that holds an address these ports, which must be free, and no others."""
+        if ports:
+            self._ports[uid] = ports
+        else:
+            self._ports.pop(uid, None)
+
     def release(self, uid: str) -> None:
-        """Give the pod's address up; nothing if it holds none."""
+        """Give the pod's address and ports up; nothing if it holds none."""
+        self._ports.pop(uid, None)
         self._give_up(self._held.pop(uid, None))
 
     def release_stray(self, link: str) -> None:
@@ -92,6 +120,7 @@ class AddressBook:
             "cidr": str(self._network),
             "held": self._held,
             "released": self._released,
+            "ports": self._ports,
         }
 
     def _give_up(self, ip: str | None) -> None:
@@ -123,12 +152,17 @@ def load(path: Path, cidr: str) -> AddressBook:
     try:
         document = json.loads(path.read_text())
         held, released = dict(document["held"]), list(document["released"])
+        ports = {
+            uid: tuple(PortMapping(*mapping) for mapping in mappings)
+            for uid, mappings in document.get("ports", {}).items()
+            if uid in held
+        }
     except FileNotFoundError:
         return AddressBook(cidr)
     except (ValueError, KeyError, TypeError) as error:
         log.warning("address book %s is unreadable (%s): beginning a new one from what the kernel has", path, error)
         return AddressBook(cidr)
-    return AddressBook(cidr, held, released)
+    return AddressBook(cidr, held, released, ports)
 
 
 def save(path: Path, book: AddressBook) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from barque.network.netlink import RouteSocket, enter_namespace
+from barque.network.namespaces import enter_namespace, run_in_own_thread
+from barque.network.netlink import RouteSocket
 from barque.network.pods.plan import (
     POD_DEVICE,
     AddAddress,
@@ -58,31 +58,6 @@ class PodDriver:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         async with self._slots:
             return await run_in_own_thread(work)
-
-
-async def run_in_own_thread(work: Callable[[], T]) -> T:
-    """Run blocking work in a thread that ends with it. The work must bound its own waits."""
-    loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[T] = loop.create_future()
-
-    def deliver(result: T | None, error: BaseException | None) -> None:
-        if outcome.cancelled():
-            return
-        if error is not None:
-            outcome.set_exception(error)
-        else:
-            outcome.set_result(result)  # type: ignore[arg-type]  # a result is present wherever no error is
-
-    def body() -> None:
-        try:
-            result = work()
-        except BaseException as error:
-            loop.call_soon_threadsafe(deliver, None, error)
-        else:
-            loop.call_soon_threadsafe(deliver, result, None)
-
-    threading.Thread(target=body, name="barque-netns", daemon=True).start()
-    return await outcome
 
 
 def _attach(wanted: Attachment, namespace_path: str) -> None:

@@ -1,8 +1,9 @@
 """`PodNetwork`: gives each pod of this host an address and a way to everything else.
 
-In: the node's pod CIDR, then a uid and a network namespace per pod. Out: the pod's address. Guarantees: an address is
-written to the book before any pod carries it and is never given twice; every method may be called again after a crash
-at any instruction and completes what is missing; what was changed on the host is put back by `network.cleanup`.
+In: the node's pod CIDR, then a uid, a network namespace and ports of the host per pod. Out: the pod's address.
+Guarantees: an address is written to the book before any pod carries it and is never given twice; ports of the host
+stand until their pod is detached, over restarts; every method may be called again after a crash at any instruction and
+completes what is missing; what was changed on the host is put back by `network.cleanup`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from barque.client.clock import Clock, SystemClock
+from barque.network.conntrack import ConntrackTable
 from barque.network.iptables.chains import FORWARD, POD_JUMPS, REFUSED_SERVICES, ChainId, Rules
 from barque.network.iptables.driver import Iptables, IptablesError
 from barque.network.iptables.fingerprint import ChangeWatch
@@ -20,8 +24,9 @@ from barque.network.iptables.restore import plan_restores
 from barque.network.pods import book as address_book
 from barque.network.pods.book import AddressBook
 from barque.network.pods.driver import PodDriver
+from barque.network.pods.host_ports import PortMapping, udp_ways
 from barque.network.pods.plan import Attachment, link_name
-from barque.network.pods.rules import render_pod_chains
+from barque.network.pods.rules import render_exposing_chains, render_pod_chains
 from barque.network.sysctls import SysctlError, SysctlRecord
 
 log = logging.getLogger(__name__)
@@ -58,8 +63,16 @@ class PodNetwork:
         self._sysctls = SysctlRecord(self._state_dir / SYSCTL_FILE)
         self._driver = PodDriver()
         self._book: AddressBook | None = None
+        # Whether the book on disk is behind, as after a write that a full disk refused.
+        self._unsaved = False
         # Calls for one pod come one after the other; pods that share a lock merely wait for each other.
         self._locks = tuple(asyncio.Lock() for _ in range(LOCKS))
+        # Our chains are rendered and written by one call at a time, so that the last write is of the newest state.
+        self._writing = asyncio.Lock()
+        self._conntrack = ConntrackTable()
+        # Whether host ports in the book are not in the kernel yet, and those whose pod has given them up since.
+        self._ports_due = False
+        self._closed: set[PortMapping] = set()
         self._watch: ChangeWatch | None = None
         self._pod_cidr = ""
         self._mtu = 1500
@@ -75,32 +88,40 @@ class PodNetwork:
         present = await self._driver.present()
         book.adopt({link: ip for link, ip in present.items() if ip}, {uid: link_name(uid) for uid in book.addresses()})
         self._book = book
-        self._save()
+        self._save_if_possible()
         await self.heal(rewrite=True)
 
-    async def attach(self, pod_uid: str, netns_path: str) -> str:
-        """Connect the pod's network namespace; returns its address, the same one on every call until `detach`.
+    async def attach(self, pod_uid: str, netns_path: str, ports: Sequence[PortMapping] = ()) -> str:
+        """Connect the pod's network namespace and open these ports of the host to it, and no others; its address.
 
-        Raises `AddressesExhaustedError`, `OccupiedError`, or `OSError` where the namespace is gone.
+        The same address on every call until `detach`. Raises `AddressesExhaustedError`, `PortTakenError`,
+        `OccupiedError`, `IptablesError`, `SysctlError` or `OSError`; a pod whose ports are taken gets no network.
         """
         async with self._lock(pod_uid):
             book = self._started()
-            link = link_name(pod_uid)
+            link, mappings = link_name(pod_uid), tuple(ports)
             known = book.get(pod_uid)
+            book.check_ports(pod_uid, mappings)
             ip = book.acquire(pod_uid, link)
-            if known is None:
+            if self._set_ports(book, pod_uid, mappings) or known is None or self._unsaved:
                 self._save()
-            await self._driver.attach(Attachment(link, ip, self._mtu), netns_path)
+            on_loopback = any(mapping.on_loopback for mapping in mappings)
+            await self._driver.attach(Attachment(link, ip, self._mtu, on_loopback), netns_path)
+            if self._ports_due:
+                await self._write_ports()
             return ip
 
     async def detach(self, pod_uid: str) -> None:
-        """Remove the pod's link and give up its address; nothing if it has neither."""
+        """Close the pod's ports, remove its link and give up its address; nothing if it has none of them."""
         async with self._lock(pod_uid):
             book = self._started()
+            self._set_ports(book, pod_uid, ())
+            if self._ports_due:
+                await self._write_ports()
             await self._driver.detach([link_name(pod_uid)])
             if book.get(pod_uid) is not None:
                 book.release(pod_uid)
-                self._save()
+                self._save_if_possible()
 
     def addresses(self) -> dict[str, str]:
         """Address by pod uid."""
@@ -119,7 +140,7 @@ class PodNetwork:
             await self._driver.detach(sorted(strays))
             for link in strays:
                 book.release_stray(link)
-            self._save()
+            self._save_if_possible()
 
     async def heal(self, *, rewrite: bool = False) -> None:
         """Forwarding on, our chains whole, our jumps first: puts right what differs and says so.
@@ -128,12 +149,17 @@ class PodNetwork:
         """
         if await asyncio.to_thread(self._sysctls.ensure, IP_FORWARD, "1"):
             log.info("turned on net.ipv4.ip_forward")
+        async with self._writing:
+            await self._heal_chains(rewrite)
+
+    async def _heal_chains(self, rewrite: bool) -> None:
         iptables = self._iptables
         watch = self._watch = self._watch or ChangeWatch(self._clock, RECOUNT_S, exact=iptables.exact)
         before = await iptables.fingerprint()
         if not rewrite and not watch.due(before):
             return
-        chains = render_pod_chains(self._pod_cidr, self._cluster_cidr, self._service_cidr)
+        exposed = self._book.exposed() if self._book is not None else []
+        chains = render_pod_chains(self._pod_cidr, self._cluster_cidr, self._service_cidr, exposed)
         broken = dict(chains) if rewrite else await _differing(iptables, chains)
         if FORWARD in broken and not await _exists(iptables, REFUSED_SERVICES):
             broken[REFUSED_SERVICES] = ()
@@ -142,8 +168,29 @@ class PodNetwork:
             await iptables.restore_all(plan_restores(broken, (), max_lines=iptables.max_lines))
         moved = await iptables.ensure_jumps(POD_JUMPS)
         if moved:
-            log.info("put our jumps first in FORWARD and POSTROUTING")
+            log.info("put our jumps first in the kernel's chains")
         watch.counted(await iptables.fingerprint() if broken or moved else before)
+
+    def _set_ports(self, book: AddressBook, pod_uid: str, ports: tuple[PortMapping, ...]) -> bool:
+        """Note a pod's host ports; True where they are others than before, and due to be written."""
+        former = book.ports(pod_uid)
+        if former == ports:
+            return False
+        book.set_ports(pod_uid, ports)
+        self._closed |= set(former)
+        self._ports_due = True
+        return True
+
+    async def _write_ports(self) -> None:
+        """Bring the host's ports into the kernel as the book now has them."""
+        iptables = self._iptables
+        async with self._writing:
+            exposed, closed = self._started().exposed(), set(self._closed)
+            chains = render_exposing_chains(self._pod_cidr, self._cluster_cidr, self._service_cidr, exposed)
+            await iptables.restore_all(plan_restores(chains, (), max_lines=iptables.max_lines))
+            await asyncio.to_thread(self._conntrack.delete_stale, partial(udp_ways, exposed, closed))
+            self._closed -= closed
+            self._ports_due = bool(self._closed) or self._started().exposed() != exposed
 
     async def run(self) -> None:
         """Heal every few seconds until cancelled. A failure is told once and tried again."""
@@ -168,7 +215,16 @@ class PodNetwork:
         return self._locks[zlib.crc32(pod_uid.encode()) % LOCKS]
 
     def _save(self) -> None:
+        self._unsaved = True
         address_book.save(self._state_dir / BOOK_FILE, self._started())
+        self._unsaved = False
+
+    def _save_if_possible(self) -> None:
+        """Where nothing new is in the book: one that is behind only names addresses that the next start gives up."""
+        try:
+            self._save()
+        except OSError as error:
+            log.error("the addresses of pods cannot be written, which the next one tries again: %s", error)
 
 
 async def _differing(iptables: Iptables, chains: dict[ChainId, Rules]) -> dict[ChainId, Rules]:

@@ -82,6 +82,8 @@ class Attachment(NamedTuple):
     link: str
     address: str
     mtu: int
+    # Whether the host's own loopback may reach the pod, through a port of the host.
+    on_loopback: bool = False
 
 
 class Observed(NamedTuple):
@@ -153,6 +155,7 @@ def plan_attach(wanted: Attachment, seen: Observed) -> AttachPlan:
         SetSysctl(f"{ipv4}/rp_filter", "1"),
         # A pod that reaches itself through a service leaves by the device it came in on.
         SetSysctl(f"{ipv4}/send_redirects", "0"),
+        SetSysctl(f"{ipv4}/route_localnet", "1" if wanted.on_loopback else "0"),
         SetUp(wanted.link),
         AddNeighbour(wanted.link, wanted.address, pod_mac(wanted.address)),
         AddRoute(wanted.link, wanted.address, 32),

@@ -1,37 +1,48 @@
 """Services and EndpointSlices as what the proxy needs to know. Pure.
 
-In: a Service and its slices. Out: one `ServicePort` per port that has a cluster IP, with the endpoints that traffic may
-go to: the ready ones, or, where there are none, those that end but still serve (KEP-1669).
+In: a Service, its slices and this node's name. Out: one `ServicePort` per port that has a cluster IP, with the
+endpoints that traffic may go to: the ready ones, or, where there are none, those that end but still serve (KEP-1669);
+and the health check that a load balancer asks for (`HealthCheck`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from barque.api.addresses import is_ipv4
 from barque.api.types.core_v1 import Service
 from barque.api.types.core_v1 import ServicePort as ApiServicePort
 from barque.api.types.discovery_v1 import Endpoint, EndpointSlice
+from barque.network.conntrack import Ways
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+LOCAL = "Local"
+# How long a client stays with its endpoint where the service does not say.
+THREE_HOURS_S = 10800
 # A service so labelled is another proxy's business.
 OTHER_PROXY_LABEL = "service.kubernetes.io/service-proxy-name"
-PROTOCOLS = {"TCP": "tcp", "UDP": "udp"}
+PROTOCOLS = {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}
 
 
 class Backend(NamedTuple):
-    """Where a connection is sent; orders by address."""
+    """Where a connection is sent; orders by address. `near` unless it is known to be on another node."""
 
     ip: str
     port: int
+    near: bool = True
 
     def __str__(self) -> str:
         return f"{self.ip}:{self.port}"
 
 
 class ServicePort(NamedTuple):
-    """One port of a service. `name` is `namespace/service:port`; `node_port` is 0 where there is none."""
+    """One port of a service. `name` is `namespace/service:port`; `node_port` is 0 where there is none.
+
+    `internal_local` and `external_local` are the traffic policies of its cluster IP and of its ways from outside (node
+    port, external addresses); `local` are the endpoints of this node, known only where a policy asks for them.
+    `affinity_s` is for how long a client stays with its endpoint, 0 where it need not.
+    """
 
     name: str
     protocol: str
@@ -39,6 +50,44 @@ class ServicePort(NamedTuple):
     port: int
     node_port: int
     backends: tuple[Backend, ...]
+    local: tuple[Backend, ...] = ()
+    internal_local: bool = False
+    external_local: bool = False
+    external_ips: tuple[str, ...] = ()
+    affinity_s: int = 0
+
+    @property
+    def internal(self) -> tuple[Backend, ...]:
+        """The endpoints behind the cluster IP."""
+        return self.local if self.internal_local else self.backends
+
+    @property
+    def is_external(self) -> bool:
+        """Whether there is a way to it from outside."""
+        return self.node_port > 0 or bool(self.external_ips)
+
+
+class HealthCheck(NamedTuple):
+    """What a node answers on a service's health check port: how many ready endpoints of it are on this node."""
+
+    namespace: str
+    name: str
+    port: int
+    local_endpoints: int
+
+
+def udp_ways(ports: Iterable[ServicePort], host_addresses: Collection[str]) -> Ways:
+    """Which endpoints may answer on which address and UDP port."""
+    ways: dict[tuple[str, int], set[str]] = {}
+    for port in ports:
+        if port.protocol != "udp":
+            continue
+        ways[port.cluster_ip, port.port] = {backend.ip for backend in port.internal}
+        everyone = {backend.ip for backend in (*port.backends, *port.local)}
+        ways |= {(address, port.port): everyone for address in port.external_ips}
+        if port.node_port:
+            ways |= {(address, port.node_port): everyone for address in host_addresses}
+    return ways
 
 
 def service_key(namespace: str, name: str) -> str:
@@ -51,21 +100,67 @@ def slice_keys(endpoints: EndpointSlice) -> list[str]:
     return [service_key(endpoints.metadata.namespace, name)] if name else []
 
 
-def service_ports(service: Service | None, slices: Iterable[EndpointSlice]) -> tuple[ServicePort, ...]:
-    """What the proxy serves for a service; nothing where it is gone, headless, external or not IPv4."""
+def service_ports(service: Service | None, slices: Iterable[EndpointSlice], node: str = "") -> tuple[ServicePort, ...]:
+    """What the proxy of `node` serves for a service; nothing where it is gone, headless, external or not IPv4."""
     if service is None or not _is_proxied(service):
         return ()
     known = list(slices)
-    name = service_key(service.metadata.namespace, service.metadata.name)
+    spec, name = service.spec, service_key(service.metadata.namespace, service.metadata.name)
+    internal_local = spec.internalTrafficPolicy == LOCAL
+    external_local = spec.externalTrafficPolicy == LOCAL
     ports = []
-    for port in service.spec.ports:
+    for port in spec.ports:
         protocol = PROTOCOLS.get(port.protocol or "TCP")
         if protocol is None:
             continue
-        full_name = f"{name}:{port.name}" if port.name else name
-        backends = _backends(port, known)
-        ports.append(ServicePort(full_name, protocol, service.spec.clusterIP, port.port, port.nodePort or 0, backends))
+        ports.append(
+            ServicePort(
+                f"{name}:{port.name}" if port.name else name,
+                protocol,
+                spec.clusterIP,
+                port.port,
+                port.nodePort or 0,
+                _backends(port, known, node),
+                _backends(port, known, node, only_here=True) if internal_local or external_local else (),
+                internal_local,
+                external_local,
+                _external_ips(service),
+                _affinity_s(service),
+            )
+        )
     return tuple(ports)
+
+
+def health_check(service: Service | None, slices: Iterable[EndpointSlice], node: str) -> HealthCheck | None:
+    """What `node` must answer for the service; None where no load balancer asks."""
+    if service is None or not _is_proxied(service):
+        return None
+    spec, meta = service.spec, service.metadata
+    if spec.type != "LoadBalancer" or spec.externalTrafficPolicy != LOCAL or not spec.healthCheckNodePort:
+        return None
+    here = {
+        endpoint.addresses[0]
+        for endpoints in slices
+        for endpoint in endpoints.endpoints
+        if endpoint.nodeName == node and endpoint.addresses and _is_ready(endpoint)
+    }
+    return HealthCheck(meta.namespace, meta.name, spec.healthCheckNodePort, len(here))
+
+
+def _external_ips(service: Service) -> tuple[str, ...]:
+    """The addresses outside the cluster that this service answers to, its load balancer's among them."""
+    balancer = service.status.loadBalancer
+    balanced = [i.ip for i in balancer.ingress if i.ipMode in ("", "VIP")] if balancer is not None else []
+    wanted = [*service.spec.externalIPs, *(ip for ip in balanced if ip)]
+    return tuple(sorted({ip for ip in wanted if is_ipv4(ip)}))
+
+
+def _affinity_s(service: Service) -> int:
+    if service.spec.sessionAffinity != "ClientIP":
+        return 0
+    config = service.spec.sessionAffinityConfig
+    client = config.clientIP if config is not None else None
+    return (client.timeoutSeconds if client is not None else None) or THREE_HOURS_S
 
 
 def _is_proxied(service: Service) -> bool:
@@ -74,7 +169,10 @@ def _is_proxied(service: Service) -> bool:
     return is_ipv4(service.spec.clusterIP)
 
 
-def _backends(port: ApiServicePort, slices: Iterable[EndpointSlice]) -> tuple[Backend, ...]:
+def _backends(
+    port: ApiServicePort, slices: Iterable[EndpointSlice], node: str, *, only_here: bool = False
+) -> tuple[Backend, ...]:
+    """The endpoints to use, of all nodes or of this one."""
     ready: set[Backend] = set()
     ending: set[Backend] = set()
     for endpoints in slices:
@@ -93,7 +191,9 @@ def _backends(port: ApiServicePort, slices: Iterable[EndpointSlice]) -> tuple[Ba
         for endpoint in endpoints.endpoints:
             if not endpoint.addresses or not is_ipv4(endpoint.addresses[0]):
                 continue
-            backend = Backend(endpoint.addresses[0], number)
+            if only_here and endpoint.nodeName != node:
+                continue
+            backend = Backend(endpoint.addresses[0], number, endpoint.nodeName in ("", node))
             if _is_ready(endpoint):
                 ready.add(backend)
             elif _is_ending_but_serving(endpoint):

@@ -32,6 +32,7 @@ class Ship:
         async def story() -> Iptables:
             iptables = await open_iptables(self.state_dir)
             await PodNetwork(self.state_dir, iptables).start("10.244.3.0/24", 1450)
+            iptables.close()
             return iptables
 
         return self.host.call(lambda: asyncio.run(story())).mode

@@ -212,6 +212,10 @@ def test_dockers_jump_before_ours_is_put_behind(ship: Ship) -> None:
 
 
 def test_cleanup_leaves_the_host_as_it_was(ship: Ship) -> None:
+    ship.host.run(f"iptables-{ship.mode}", "-F")
+    ship.host.run(f"iptables-{ship.mode}", "-t", "nat", "-F")
+    for table, chain in (("filter", "DOCKER"), ("filter", "DOCKER-USER"), ("nat", "DOCKER")):
+        ship.host.run(f"iptables-{ship.mode}", "-t", table, "-X", chain)
     rules, devices = saved(ship.host, ship.mode), links(ship.host)
     ship.host.run("sysctl", "-qw", "net.ipv4.ip_forward=0")
     ship.two_pods()

@@ -4,122 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from barque.api.types import core_v1, discovery_v1, meta_v1
-from barque.client.clock import SystemClock
-from barque.client.informer import Informer
-from barque.client.supervise import run_all
 from barque.network.cleanup import cleanup
-from barque.network.iptables.driver import Iptables, Mode
+from barque.network.iptables.chains import POD_CHAINS
+from barque.network.iptables.driver import Iptables
 from barque.network.pods.network import PodNetwork
-from barque.network.proxy.proxy import ServiceProxy
-from tests.support.fake_verbs import FakeVerbs
-from tests.support.namespaces import (
-    HOST_ADDRESS,
-    Namespace,
-    a_host_with_an_outside,
-    like_docker,
-    links,
-    missing,
-    saved,
-)
+from tests.support.namespaces import HOST_ADDRESS, links, missing, saved
+from tests.support.service_ship import NODE_CIDR, SERVICE_IP, Proxy, Ship, a_ship, away, endpoints, service
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(missing()), reason=missing())]
-
-NODE_CIDR = "10.244.3.0/24"
-SERVICE_IP = "10.96.0.10"
-
-
-def service(name: str = "web", ip: str = SERVICE_IP, node_port: int = 0, udp: bool = True) -> core_v1.Service:
-    ports = [
-        core_v1.ServicePort(name="http", port=80, protocol="TCP", nodePort=node_port or None),
-        core_v1.ServicePort(name="dns", port=53, protocol="UDP", nodePort=node_port or None),
-    ]
-    ports = ports if udp else ports[:1]
-    meta = meta_v1.ObjectMeta(name=name, namespace="default")
-    return core_v1.Service(metadata=meta, spec=core_v1.ServiceSpec(clusterIP=ip, ports=ports, type="ClusterIP"))
-
-
-def endpoints(*addresses: str, of: str = "web") -> discovery_v1.EndpointSlice:
-    ports = [
-        discovery_v1.EndpointPort(name="http", port=8080, protocol="TCP"),
-        discovery_v1.EndpointPort(name="dns", port=8080, protocol="UDP"),
-    ]
-    meta = meta_v1.ObjectMeta(name=f"{of}-1", namespace="default", labels={"kubernetes.io/service-name": of})
-    ready = discovery_v1.EndpointConditions(ready=True)
-    found = [discovery_v1.Endpoint(addresses=[a], conditions=ready) for a in addresses]
-    return discovery_v1.EndpointSlice(metadata=meta, addressType="IPv4", endpoints=found, ports=ports)
-
-
-class Ship:
-    """A host with two pods, the proxy, and a cluster that the test changes."""
-
-    def __init__(self, host: Namespace, outside: Namespace, mode: Mode, state_dir: Path) -> None:
-        self.host, self.outside, self.mode, self.state_dir = host, outside, mode, state_dir
-        self.a, self.b = Namespace("a"), Namespace("b")
-        self.ip: dict[str, str] = {}
-        self.cluster = FakeVerbs(SystemClock())
-
-    def sail(self, story: Callable[[Proxy], Awaitable[Any]]) -> Any:
-        """Run the pod network, the proxy and the story, all on the host."""
-
-        async def voyage() -> Any:
-            iptables = Iptables(self.mode)
-            network = PodNetwork(self.state_dir, iptables=iptables)
-            await network.start(NODE_CIDR, 1450)
-            for pod in (self.a, self.b):
-                self.ip[pod.name] = await network.attach(f"{pod.name * 8}-0000-4000-8000-000000000000", pod.path)
-            proxy = Proxy(self.cluster, iptables)
-            task = asyncio.create_task(proxy.run())
-            try:
-                return await story(proxy)
-            finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-
-        return self.host.call(lambda: asyncio.run(voyage()))
-
-
-class Proxy:
-    def __init__(self, cluster: FakeVerbs, iptables: Iptables) -> None:
-        self._synced = asyncio.Event()
-        clock, client = SystemClock(), cluster.client
-        self._services = Informer(client, core_v1.Service, clock=clock)
-        self._slices = Informer(client, discovery_v1.EndpointSlice, clock=clock)
-        self.proxy = ServiceProxy(self._services, self._slices, iptables, clock, on_synced=lambda _: self._synced.set())
-
-    async def run(self) -> None:
-        await run_all({"s": self._services.run(), "e": self._slices.run(), "p": self.proxy.run()})
-
-    async def synced(self) -> None:
-        """Wait for the next write to be in the kernel."""
-        self._synced.clear()
-        async with asyncio.timeout(30):
-            await self._synced.wait()
-
-
-async def away(work: Callable[[], Any]) -> Any:
-    """Blocking calls of the test, off the proxy's loop."""
-    return await asyncio.to_thread(work)
 
 
 @pytest.fixture(params=["nft", "legacy"])
 def ship(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ship]:
-    with a_host_with_an_outside() as (host, outside):
-        like_docker(host, request.param)
-        made = Ship(host, outside, request.param, tmp_path / "network")
-        for pod in (made.a, made.b):
-            pod.serve(8080)
-        try:
-            yield made
-        finally:
-            made.a.close()
-            made.b.close()
+    with a_ship(request.param, tmp_path) as made:
+        yield made
 
 
 def test_a_service_is_reached_from_pods_host_and_outside(ship: Ship) -> None:
@@ -244,7 +147,8 @@ def test_what_others_break_is_put_right(ship: Ship, blow: list[str]) -> None:
             await proxy.synced()
         assert await proxy.proxy.check()
         ours = [line for line in saved(ship.host, ship.mode).splitlines() if "BARQUE" in line]
-        forwards = {line for line in whole.splitlines() if "BARQUE-FORWARD" in line or "BARQUE-MASQUERADE" in line}
+        # The pod network's own chains are healed by the pod network.
+        forwards = {line for line in whole.splitlines() if any(chain.name in line for chain in POD_CHAINS)}
         assert set(whole.splitlines()) & set(ours) | forwards == {x for x in whole.splitlines() if "BARQUE" in x}
         network = PodNetwork(ship.state_dir, iptables=Iptables(ship.mode))
         await network.start(NODE_CIDR, 1450)

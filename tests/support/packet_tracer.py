@@ -16,6 +16,7 @@ from barque.network.iptables.chains import target_of_rule
 from barque.network.iptables.driver import Iptables, IptablesError
 
 BUILTIN = {"filter": ("INPUT", "FORWARD", "OUTPUT"), "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING")}
+PODS = "10.244.0.0/16"
 FINAL = {"ACCEPT", "DROP", "REJECT", "DNAT", "MASQUERADE", "RETURN", "MARK"}
 
 
@@ -193,11 +194,17 @@ class Tracer:
             if word == "!":
                 negate, place = True, place + 1
                 continue
+            if word in ("--set", "--reap"):
+                place += 1
+                continue
+            if word == "--rcheck":
+                # A first packet's sender is on no list yet.
+                return 0.0
             value = words[place + 1]
             place += 2
             if word == "--probability":
                 share *= float(value)
-            elif word not in ("-m", "--comment", "--mode"):
+            elif word not in ("-m", "--comment", "--mode", "--name"):
                 if self._holds(word, value, packet) == negate:
                     return 0.0
                 negate = False
@@ -215,7 +222,11 @@ class Tracer:
                 low, _, high = value.partition(":")
                 return int(low) <= packet.port <= int(high or low)
             case "--ctstate":
-                return packet.state == value
+                return packet.state in value.split(",")
+            case "-i":
+                return value == "bq+" and not packet.from_host and _within(packet.source, PODS)
+            case "--src-type":
+                return packet.source in self.local
             case "--dst-type":
                 return packet.destination in self.local
             case "--mark":

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from barque.network.pods import book as address_book
 from barque.network.pods.book import AddressBook, AddressesExhaustedError
+from barque.network.pods.host_ports import Exposed, PortMapping, PortTakenError
 
 CIDR = "10.244.3.0/28"
 
@@ -109,3 +110,19 @@ def test_the_file_outlives_a_restart_and_a_torn_one_is_begun_anew(tmp_path: Path
     for torn in ("", "{", "[]", '{"held": {}}', '{"held": 3, "released": []}'):
         path.write_text(torn)
         assert address_book.load(path, CIDR).addresses() == {}
+
+
+def test_ports_of_the_host_are_kept_until_their_pod_goes(tmp_path: Path) -> None:
+    web = (PortMapping(8080, 80), PortMapping(53, 5353, "UDP", "192.168.77.10"))
+    book = AddressBook(CIDR)
+    ip = book.acquire("a")
+    book.set_ports("a", web)
+    address_book.save(tmp_path / "book", book)
+    again = address_book.load(tmp_path / "book", CIDR)
+    assert again.exposed() == [Exposed(ip, web)]
+    with pytest.raises(PortTakenError, match=r"host port 10\.0\.0\.1:8080/TCP is already used by pod a"):
+        again.check_ports("b", (PortMapping(8080, 80, host_ip="10.0.0.1"),))
+    again.check_ports("a", (PortMapping(8080, 81),))
+    again.check_ports("b", (PortMapping(8080, 80, "UDP"), PortMapping(53, 53, "UDP", "127.0.0.1")))
+    again.release("a")
+    assert again.exposed() == []

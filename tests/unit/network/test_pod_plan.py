@@ -2,7 +2,7 @@
 
 import pytest
 
-from barque.network.iptables.chains import FORWARD, MASQUERADE
+from barque.network.iptables.chains import FORWARD, HOST_PORTS, LOOPBACK, MASQUERADE
 from barque.network.pods.plan import (
     AddAddress,
     AddNeighbour,
@@ -33,6 +33,7 @@ def test_a_fresh_pod() -> None:
         SetSysctl("net/ipv4/conf/bq0123456789a/forwarding", "1"),
         SetSysctl("net/ipv4/conf/bq0123456789a/rp_filter", "1"),
         SetSysctl("net/ipv4/conf/bq0123456789a/send_redirects", "0"),
+        SetSysctl("net/ipv4/conf/bq0123456789a/route_localnet", "0"),
         SetUp("bq0123456789a"),
         AddNeighbour("bq0123456789a", "10.244.3.2", "02:ba:0a:f4:03:02"),
         AddRoute("bq0123456789a", "10.244.3.2", 32),
@@ -60,6 +61,12 @@ def test_one_half_made_is_completed() -> None:
 def test_the_link_of_a_former_sandbox_is_replaced() -> None:
     plan = plan_attach(WANTED, Observed(link_index=7, link_peer=2))
     assert plan.host[:2] == (DeleteLink("bq0123456789a"), plan_attach(WANTED, Observed()).host[0])
+
+
+def test_only_a_port_of_the_loopback_opens_the_loopback() -> None:
+    opened = SetSysctl("net/ipv4/conf/bq0123456789a/route_localnet", "1")
+    assert opened in plan_attach(WANTED._replace(on_loopback=True), Observed()).host
+    assert opened not in plan_attach(WANTED, Observed(7, 2, 2, 7)).host
 
 
 def test_anothers_eth0_is_left_alone() -> None:
@@ -91,6 +98,8 @@ def test_the_pod_chains() -> None:
             "-s 10.244.0.0/16 -j ACCEPT",
             "-d 10.244.0.0/16 -j ACCEPT",
         ),
+        LOOPBACK: ("-i bq+ -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP",),
+        HOST_PORTS: (),
         MASQUERADE: (
             "! -s 10.244.3.0/24 -j RETURN",
             "-d 10.244.0.0/16 -j RETURN",

@@ -1,10 +1,18 @@
 """What the proxy makes of Services and EndpointSlices."""
 
-from barque.api.types.core_v1 import Service, ServicePort, ServiceSpec
+from barque.api.types.core_v1 import (
+    ClientIPConfig,
+    LoadBalancerIngress,
+    LoadBalancerStatus,
+    Service,
+    ServicePort,
+    ServiceSpec,
+    SessionAffinityConfig,
+)
 from barque.api.types.discovery_v1 import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from barque.api.types.meta_v1 import ObjectMeta
 from barque.network.proxy import state
-from barque.network.proxy.state import Backend, service_ports, slice_keys
+from barque.network.proxy.state import Backend, health_check, service_ports, slice_keys
 
 
 def a_service(ip: str = "10.96.0.10", **spec: object) -> Service:
@@ -77,3 +85,53 @@ def test_services_that_are_not_ours_have_no_ports() -> None:
 def test_a_slice_names_its_service() -> None:
     assert slice_keys(a_slice()) == ["shop/web"]
     assert slice_keys(EndpointSlice(metadata=ObjectMeta(name="x", namespace="shop"))) == []
+
+
+def here(ip: str, node: str, conditions: EndpointConditions = READY) -> EndpointSlice:
+    made = a_slice((ip, conditions))
+    made.endpoints[0].nodeName = node
+    return made
+
+
+def test_the_local_policy_knows_the_endpoints_of_this_node_only() -> None:
+    slices = [here("10.244.1.2", "n1"), here("10.244.2.2", "n2"), here("10.244.1.3", "n1", ENDING)]
+    local = a_service(type="NodePort", externalTrafficPolicy="Local")
+    port = service_ports(local, slices, "n1")[0]
+    assert (port.external_local, port.internal_local) == (True, False)
+    assert port.local == (Backend("10.244.1.2", 8080),)
+    assert port.backends == (Backend("10.244.1.2", 8080), Backend("10.244.2.2", 8080, near=False))
+    inside = a_service(internalTrafficPolicy="Local")
+    assert service_ports(inside, slices, "n3")[0].internal == ()
+    # Those that end but serve are this node's last resort, though others are ready elsewhere.
+    assert [b.ip for b in service_ports(inside, slices[1:], "n1")[0].internal] == ["10.244.1.3"]
+    assert service_ports(a_service(), slices, "n1")[0].local == ()
+
+
+def test_affinity_and_addresses_from_outside() -> None:
+    sticky = SessionAffinityConfig(clientIP=ClientIPConfig(timeoutSeconds=60))
+    service = a_service(
+        sessionAffinity="ClientIP", sessionAffinityConfig=sticky, externalIPs=["203.0.113.9", "fd00::1"]
+    )
+    ingress = [
+        LoadBalancerIngress(ip="203.0.113.7", ipMode="VIP"),
+        LoadBalancerIngress(ip="203.0.113.8", ipMode="Proxy"),
+    ]
+    service.status.loadBalancer = LoadBalancerStatus(ingress=ingress)
+    port = service_ports(service, [])[0]
+    assert port.affinity_s == 60
+    assert port.external_ips == ("203.0.113.7", "203.0.113.9")
+    assert service_ports(a_service(sessionAffinity="ClientIP"), [])[0].affinity_s == 10800
+
+
+def test_a_balancer_is_told_how_many_ready_endpoints_are_here() -> None:
+    slices = [
+        here("10.244.1.2", "n1"),
+        here("10.244.1.2", "n1"),
+        here("10.244.1.3", "n1", ENDING),
+        here("10.244.2.2", "n2"),
+    ]
+    service = a_service(type="LoadBalancer", externalTrafficPolicy="Local", healthCheckNodePort=31000)
+    assert health_check(service, slices, "n1") == ("shop", "web", 31000, 1)
+    assert health_check(service, slices, "n3") == ("shop", "web", 31000, 0)
+    service.spec.externalTrafficPolicy = "Cluster"
+    assert health_check(service, slices, "n1") is None

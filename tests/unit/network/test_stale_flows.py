@@ -5,8 +5,8 @@ import struct
 
 import pytest
 
-from barque.network.proxy.conntrack import CT_DELETE, Flow, encode_request, parse_flows, stale_flows
-from barque.network.proxy.state import Backend, ServicePort
+from barque.network.conntrack import CT_DELETE, Flow, encode_request, parse_flows, stale_flows
+from barque.network.proxy.state import Backend, ServicePort, udp_ways
 
 DNS = ServicePort("kube/dns", "udp", "10.96.0.10", 53, 30053, (Backend("10.244.1.2", 5353),))
 
@@ -29,9 +29,14 @@ def test_a_flow_answered_by_no_present_endpoint_is_stale() -> None:
         a_flow(answering="10.96.0.10"),
         a_flow("192.168.77.10", 30053, "10.244.1.9"),
     ]
-    assert stale_flows([*kept, *stale], [DNS], ["192.168.77.10"]) == stale
-    assert stale_flows([a_flow()], [DNS._replace(backends=())], []) == [a_flow()]
-    assert stale_flows(stale, [DNS._replace(protocol="tcp")], ["192.168.77.10"]) == []
+    assert stale_flows([*kept, *stale], udp_ways([DNS], ["192.168.77.10"])) == stale
+    assert stale_flows([a_flow()], udp_ways([DNS._replace(backends=())], [])) == [a_flow()]
+    assert udp_ways([DNS._replace(protocol="tcp")], ["192.168.77.10"]) == {}
+
+
+def test_a_local_policy_tells_who_may_answer_inside() -> None:
+    local = DNS._replace(internal_local=True, external_ips=("203.0.113.9",), node_port=0)
+    assert udp_ways([local], []) == {("10.96.0.10", 53): set(), ("203.0.113.9", 53): {"10.244.1.2"}}
 
 
 def attribute(kind: int, payload: bytes) -> bytes:

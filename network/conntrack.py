@@ -1,7 +1,7 @@
 """Stale UDP flows: found among the kernel's tracked connections and deleted.
 
-A UDP flow has no end, so the kernel would go on sending a client's packets to an endpoint that is gone, or past a
-service that had no rules when the flow began. TCP needs nothing: its connections break by themselves. Deciding
+A UDP flow has no end, so the kernel would go on sending a client's packets to a pod that is gone, or past a service or
+host port that had no rules when the flow began. TCP needs nothing: its connections break by themselves. Deciding
 (`stale_flows`) and the wire format are pure; `ConntrackTable` speaks nfnetlink (linux/netfilter/nfnetlink_conntrack.h)
 over a socket of its own, so that no `conntrack` program has to be installed.
 """
@@ -13,11 +13,18 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from barque.network.netlink import RouteSocket
-from barque.network.proxy.state import ServicePort
+from barque.network.netlink import (
+    NLM_F_ACK,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    TIMEOUT_S,
+    RouteSocket,
+)
 
 NETLINK_NETFILTER = 12
 # nfnetlink messages: subsystem 1 (ctnetlink) in the high byte.
@@ -27,11 +34,8 @@ CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
 CTA_IP_V4_SRC, CTA_IP_V4_DST = 1, 2
 CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT = 1, 2, 3
 CTA_ZONE = 18
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
-NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLA_TYPE_MASK = 0x3FFF
 IPPROTO_UDP = 17
-TIMEOUT_S = 10.0
 RECEIVE_BYTES = 1 << 20
 
 _HEADER = struct.Struct("=IHHII")
@@ -48,22 +52,19 @@ class Flow(NamedTuple):
     handle: bytes
 
 
-def stale_flows(flows: Iterable[Flow], ports: Iterable[ServicePort], host_addresses: Collection[str]) -> list[Flow]:
-    """The flows to a UDP service or node port that are answered by none of its present endpoints.
+# Who may answer what is sent to an address and port.
+Ways = Mapping[tuple[str, int], Collection[str]]
 
-    Level-triggered: it compares all flows with all services, so that nothing is missed while the proxy was away.
+
+def stale_flows(flows: Iterable[Flow], ways: Ways) -> list[Flow]:
+    """The flows to one of these addresses and ports that are answered by none who may.
+
+    Level-triggered: it compares all flows with all ways, so that nothing is missed while nobody looked.
     """
-    allowed: dict[tuple[str, int], set[str]] = {}
-    for port in ports:
-        if port.protocol == "udp":
-            endpoints = {backend.ip for backend in port.backends}
-            allowed[port.cluster_ip, port.port] = endpoints
-            if port.node_port:
-                allowed |= {(address, port.node_port): endpoints for address in host_addresses}
     return [
         flow
         for flow in flows
-        if flow.answering not in allowed.get((flow.destination, flow.destination_port), {flow.answering})
+        if flow.answering not in ways.get((flow.destination, flow.destination_port), {flow.answering})
     ]
 
 
@@ -129,16 +130,11 @@ def encode_request(kind: int, flags: int, sequence: int, attributes: bytes = b""
 class ConntrackTable:
     """The kernel's connections of the calling thread's network namespace. Blocking: for a thread of its own."""
 
-    def delete_stale(self, ports: Iterable[ServicePort]) -> int:
-        """Delete the stale UDP flows of these service ports; returns how many there were."""
-        known = [port for port in ports if port.protocol == "udp"]
-        if not known:
-            return 0
-        addresses: Collection[str] = ()
-        if any(port.node_port for port in known):
-            with RouteSocket() as route:
-                addresses = route.local_addresses()
-        stale = stale_flows(self._dump(), known, addresses)
+    def delete_stale(self, ways: Callable[[Collection[str]], Ways]) -> int:
+        """Delete the stale UDP flows of these ways, made for the host's addresses; returns how many there were."""
+        with RouteSocket() as route:
+            known = ways(route.local_addresses())
+        stale = stale_flows(self._dump(), known) if known else []
         for flow in stale:
             self._delete(flow)
         return len(stale)
