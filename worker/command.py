@@ -13,13 +13,17 @@ from typing import Any
 
 import click
 
+from barque.api import quantity
 from barque.client.joining import JoinError, join
 from barque.client.pki import PkiError
 from barque.client.profile import Profile
 from barque.client.supervise import UnexpectedEndError
+from barque.worker.images.images import MAX_PULLS
+from barque.worker.runtime.port import LogRotation
 from barque.worker.settings import (
     CLUSTER_CIDR,
     DEFAULT_DATA_DIR,
+    DEFAULT_MANIFESTS,
     DEFAULT_MTU,
     DEFAULT_PORT,
     SERVICE_CIDR,
@@ -34,11 +38,26 @@ _data_dir = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     default=DEFAULT_DATA_DIR,
     show_default=True,
-    help="Where the worker keeps its state.",
+    help="Where the worker keeps its state: certificate, pods' volumes, sandboxes, seccomp profiles (in seccomp/).",
 )
 _docker_host = click.option(
-    "--docker-host", envvar="DOCKER_HOST", default="", help="Docker's socket. [default: unix:///var/run/docker.sock]"
+    "--docker-host",
+    envvar="DOCKER_HOST",
+    default="",
+    metavar="URL",
+    help="Docker's socket, $DOCKER_HOST too. [default: unix:///var/run/docker.sock]",
 )
+
+
+def _parse_bytes(ctx: click.Context, option: click.Parameter, text: str) -> int:
+    """An amount as manifests write it, "10Mi"."""
+    try:
+        amount = quantity.whole(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, option) from error
+    if amount < 1:
+        raise click.BadParameter("must be more than nothing", ctx, option)
+    return amount
 
 
 @click.group()
@@ -52,8 +71,12 @@ def worker() -> None:
 @click.option("--ca-pin", required=True, metavar="sha256:…", help="The cluster's CA, as printed with the token.")
 @click.option("--node-name", default="", help="The node's name. [default: this host's name]")
 @_data_dir
-def join_command(master: str, token: str, ca_pin: str, node_name: str, data_dir: Path) -> None:
-    """Make this host a node of a cluster: fetch a certificate and save it.
+@_docker_host
+def join_command(master: str, token: str, ca_pin: str, node_name: str, data_dir: Path, docker_host: str) -> None:
+    """Make this host a node of a cluster.
+
+    It fetches a certificate and saves it, and makes the worker's OCI runtime known to Docker, so that pods start
+    without a pause container.
 
     \b
     Example:
@@ -69,6 +92,14 @@ def join_command(master: str, token: str, ca_pin: str, node_name: str, data_dir:
         Profile.of(joined.masters, joined.identity, cluster=joined.cluster).save(settings.profile)
 
     _run(work())
+    from barque.worker.runtime.docker_runtime import DEFAULT_HOST
+    from barque.worker.runtime.registration import RegistrationError, register
+
+    try:
+        if register(docker_host or DEFAULT_HOST, settings.sandboxes):
+            click.echo("added Barque's runtime to Docker's configuration")
+    except RegistrationError as error:
+        click.echo(f"pods will start more slowly, each with a pause container: {error}", err=True)
     click.echo(f"joined as node {name}; start it with: barque worker run --data-dir {data_dir}")
 
 
@@ -89,14 +120,74 @@ def join_command(master: str, token: str, ca_pin: str, node_name: str, data_dir:
     help="The node API's address.",
 )
 @_docker_host
-@click.option("--cluster-cidr", default=CLUSTER_CIDR, show_default=True, help="The range of all pods.")
-@click.option("--service-cidr", default=SERVICE_CIDR, show_default=True, help="The range of service addresses.")
-@click.option("--mtu", default=DEFAULT_MTU, show_default=True, help="MTU of the pods' links, in bytes.")
+@click.option(
+    "--cluster-cidr",
+    default=CLUSTER_CIDR,
+    show_default=True,
+    metavar="CIDR",
+    help="The range of all pods, as the masters have it.",
+)
+@click.option(
+    "--service-cidr",
+    default=SERVICE_CIDR,
+    show_default=True,
+    metavar="CIDR",
+    help="The range of service addresses, as the masters have it.",
+)
+@click.option("--mtu", default=DEFAULT_MTU, show_default=True, metavar="BYTES", help="MTU of the pods' links.")
+@click.option(
+    "--max-parallel-image-pulls",
+    type=click.IntRange(1),
+    default=MAX_PULLS,
+    show_default=True,
+    metavar="N",
+    help="How many images are pulled at the same time; 1 for one after another.",
+)
+@click.option(
+    "--container-log-max-size",
+    "container_log_max_bytes",
+    default="10Mi",
+    show_default=True,
+    callback=_parse_bytes,
+    metavar="AMOUNT",
+    help="The size at which a container's log is rotated, in bytes or as in 500Ki, 10Mi. New containers heed it.",
+)
+@click.option(
+    "--container-log-max-files",
+    type=click.IntRange(1),
+    default=LogRotation().files,
+    show_default=True,
+    metavar="N",
+    help="How many files are kept of a container's log, the one being written included.",
+)
+@click.option(
+    "--pod-max-pids",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="How many processes and threads each container may have; 0 for no limit.",
+)
+@click.option(
+    "--manifests",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_MANIFESTS,
+    show_default=True,
+    metavar="FOLDER",
+    help="Pods that this node runs by itself (static pods), one per YAML or JSON file; looked at every 2 s.",
+)
 @click.option(
     "--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), show_default=True
 )
 def run_command(masters: tuple[str, ...], log_level: str, **options: Any) -> None:
-    """Run the worker of this host, until stopped. Its pods outlive it and are taken over by the next run."""
+    """Run the worker of this host, until stopped. Its pods outlive it and are taken over by the next run.
+
+    \b
+    Examples:
+      barque worker run
+      barque worker run --node-ip 10.0.0.7 --listen 10.0.0.7:7450
+      barque worker run --container-log-max-size 50Mi --container-log-max-files 3 --pod-max-pids 4096
+    """
     logging.basicConfig(
         level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname).1s %(name)s: %(message)s"
     )
@@ -113,7 +204,16 @@ def run_command(masters: tuple[str, ...], log_level: str, **options: Any) -> Non
 @_docker_host
 @click.option("--keep-data", is_flag=True, help="Keep the data directory, with the certificate.")
 def cleanup_command(data_dir: Path, docker_host: str, keep_data: bool) -> None:
-    """Remove all pods, networking and data of a stopped worker from this host."""
+    """Remove everything of a stopped worker from this host.
+
+    Pods, networking and data, and the runtime in Docker's configuration: what it finds by label, prefix and data
+    directory. Images stay, but for the sandbox's.
+
+    \b
+    Examples:
+      barque worker cleanup
+      barque worker cleanup --keep-data        # pods and networking only: the host stays a member
+    """
     from barque.worker.cleanup import cleanup
 
     async def work() -> None:

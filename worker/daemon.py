@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import importlib.metadata
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from barque.api.errors import ApiError
-from barque.api.types import core_v1, discovery_v1
+from barque.api.types import core_v1, discovery_v1, meta_v1
 from barque.client import profile as profiles
 from barque.client.address import NoAddressError, default_address
 from barque.client.client import Client
@@ -35,23 +35,37 @@ from barque.network.pods.network import PodNetwork as HostPodNetwork
 from barque.network.proxy.proxy import ServiceProxy
 from barque.proto import cluster_pb2_grpc
 from barque.worker import host
+from barque.worker.actions import HostProber
 from barque.worker.desired import PodCache, write_durably
-from barque.worker.images import Images
+from barque.worker.eviction.evictor import Evictor, Measures
+from barque.worker.eviction.signals import Signal, SignalName, read_signals
+from barque.worker.eviction.usage import working_set
+from barque.worker.images.collector import Disk, ImageCollector
+from barque.worker.images.images import Images
+from barque.worker.images.pull_secrets import PullSecrets
+from barque.worker.lock import only_one
+from barque.worker.mounts import KernelMounter, Mounter
 from barque.worker.network_port import PodNetwork
 from barque.worker.node import NodeKeeper, Registered, Where
 from barque.worker.pods.config import NodeFacts
 from barque.worker.pods.manager import PodManager
+from barque.worker.pods.observed import Instance
 from barque.worker.pods.parts import Parts
-from barque.worker.probes import HostProber, Prober
+from barque.worker.pods.static import StaticPods
+from barque.worker.probes import Prober
 from barque.worker.reference_files import ReferenceFiles
 from barque.worker.references import References
 from barque.worker.runtime.docker_runtime import DEFAULT_HOST, DockerRuntime, go_architecture
-from barque.worker.runtime.port import Runtime, RuntimeFault
-from barque.worker.server import NodeService, serve
+from barque.worker.runtime.port import LogRotation, Runtime, RuntimeFault
+from barque.worker.server.door import serve
+from barque.worker.server.images import NodeImagesService
+from barque.worker.server.service import NodeService
 from barque.worker.sessions import Heartbeat
 from barque.worker.settings import Settings, WorkerError
+from barque.worker.stats.meter import Meter
 from barque.worker.status_writer import StatusWriter
-from barque.worker.volumes.mounts import KernelMounter, Mounter
+from barque.worker.volumes.contents import VolumeContents
+from barque.worker.volumes.tokens import PodTokens, RequestedTokens
 from barque.worker.volumes.volumes import PodVolumes
 
 log = logging.getLogger(__name__)
@@ -76,6 +90,8 @@ class Machinery(NamedTuple):
     mounter: Mounter
     prober: Prober
     iptables: Iptables | None
+    # The memory that a container uses; None where this is not to be measured, as containers are simulated.
+    memory: Callable[[Instance], int | None] | None = None
 
 
 def read_membership(settings: Settings) -> Membership:
@@ -107,7 +123,10 @@ def cluster_of(identity: Identity) -> str:
 
 async def machinery(settings: Settings, membership: Membership, clock: Clock) -> Machinery:
     """The real thing. Raises `WorkerError` where the host lacks something."""
-    runtime = DockerRuntime(settings.docker_host, membership.cluster, membership.node)
+    rotation = LogRotation(settings.container_log_max_bytes, settings.container_log_max_files)
+    runtime = DockerRuntime(
+        settings.docker_host, membership.cluster, membership.node, sandboxes=settings.sandboxes, rotation=rotation
+    )
     try:
         await runtime.prepare()
     except RuntimeFault as error:
@@ -125,7 +144,7 @@ async def machinery(settings: Settings, membership: Membership, clock: Clock) ->
     network = HostPodNetwork(
         settings.network, iptables, cluster_cidr=settings.cluster_cidr, service_cidr=settings.service_cidr, clock=clock
     )
-    return Machinery(runtime, network, KernelMounter(), HostProber(runtime), iptables)
+    return Machinery(runtime, network, KernelMounter(), HostProber(runtime), iptables, working_set)
 
 
 async def run(settings: Settings, clock: Clock | None = None) -> None:
@@ -134,7 +153,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
     if os.geteuid() != 0:
         raise WorkerError("a worker needs root, for containers and networking: run it with sudo or as a service")
     membership = read_membership(settings)
-    with _only_one(settings):
+    with only_one(settings):
         made = await machinery(settings, membership, clock)
         await Worker(settings, membership, made, clock).run()
 
@@ -149,6 +168,7 @@ class Worker:
         self._clock = clock
         folder = settings.references / membership.cluster
         self._reference_files = ReferenceFiles(folder, membership.profile.identity.key_pem)
+        self._collector = ImageCollector(machinery.runtime, settings.images, clock)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -159,21 +179,24 @@ class Worker:
         renewing.on_change(lambda renewed: asyncio.to_thread(self._reference_files.rekey, renewed.key_pem))
         address = settings.node_ip or await self._address()
         settings.pods.mkdir(parents=True, exist_ok=True)
-        facts = await asyncio.to_thread(host.read_facts, go_architecture())
+        facts = await asyncio.to_thread(host.read_facts, go_architecture(), settings.pods)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._machinery.runtime.close)
             stack.push_async_callback(connection.close)
-            parts = self._parts(connection.client, address, facts.memory_bytes)
+            services = Informer(connection.client, core_v1.Service, clock=self._clock)
+            recorder = EventRecorder(connection.client, "barque-worker", membership.node, self._clock)
+            parts = self._parts(connection.client, services, recorder, address, facts.memory_bytes)
             manager = PodManager(parts, lambda info, why: node.note_runtime(info, why))
-            service = NodeService(manager, self._machinery.runtime)
-            port = await stack.enter_async_context(_served(service, settings.listen, renewing))
+            meter = Meter(self._machinery.runtime, settings.pods, self._clock)
+            service = NodeService(manager, self._machinery.runtime, meter, self._clock)
+            images = NodeImagesService(self._machinery.runtime, self._collector.note)
+            port = await stack.enter_async_context(_served(service, images, settings.listen, renewing))
             where = Where(membership.node, address, port)
-            node = NodeKeeper(
-                connection.client, where, facts, settings.pods, version(), self._machinery.runtime.images, self._clock
-            )
+            node = NodeKeeper(connection.client, where, facts, version(), self._machinery.runtime.images, self._clock)
             parts.allocatable = node.allocatable
             log.info("worker of node %s at %s:%d", membership.node, address, port)
-            await run_all(self._tasks(connection, parts, manager, node, renewing))
+            tasks = self._tasks(connection, parts, manager, node, services)
+            await run_all({**tasks, "events": recorder.run(), "certificate": renewing.run()})
 
     def _tasks(
         self,
@@ -181,7 +204,7 @@ class Worker:
         parts: Parts,
         manager: PodManager,
         node: NodeKeeper,
-        renewing: RenewingIdentity,
+        services: Informer[core_v1.Service],
     ) -> Mapping[str, Coroutine[Any, Any, object]]:
         client, clock, name = connection.client, self._clock, self._membership.node
         heartbeat = Heartbeat(connection, name, lambda: parts.node.uid, node.note_session, clock)
@@ -190,15 +213,14 @@ class Worker:
             "heartbeat": heartbeat.run(),
             "pod statuses": parts.statuses.run(),
             "own node": node.informer.run(),
-            "services": self._services.run(),
-            "events": self._recorder.run(),
-            "certificate": renewing.run(),
+            "services": services.run(),
         }
         iptables, cidr = self._machinery.iptables, self._settings.cluster_cidr
         if iptables is not None:
             slices = Informer(client, discovery_v1.EndpointSlice, clock=clock)
+            proxy = ServiceProxy(services, slices, iptables, clock, node=name, cluster_cidr=cidr)
             tasks["endpoint slices"] = slices.run()
-            tasks["service proxy"] = ServiceProxy(self._services, slices, iptables, clock, cluster_cidr=cidr).run()
+            tasks["service proxy"] = proxy.run()
         return tasks
 
     async def _run_pods(self, client: Client, parts: Parts, manager: PodManager, node: NodeKeeper) -> None:
@@ -208,7 +230,7 @@ class Worker:
         parts.node = parts.node._replace(uid=registered.uid)
         await self._machinery.network.start(registered.pod_cidr, self._settings.mtu)
         node.note_network("")
-        cache = PodCache(self._settings.desired, self._membership.cluster)
+        cache = PodCache(self._settings.desired, self._membership.cluster, self._clock)
         await asyncio.to_thread(parts.references.load)
         manager.load(await asyncio.to_thread(cache.load))
         informer = Informer(client, core_v1.Pod, fields=f"spec.nodeName={self._membership.node}", clock=self._clock)
@@ -220,6 +242,11 @@ class Worker:
                 parts.references.retain(informer.list())
 
         informer.add_handler(forget_references)
+        static = StaticPods(
+            self._settings.manifests, manager, parts, lambda: informer.list() if informer.synced else None
+        )
+        # Before anything is judged to be of no known pod.
+        await static.load()
 
         async def note_synced() -> None:
             await informer.wait_synced()
@@ -235,11 +262,39 @@ class Worker:
                 "own pods": informer.run(),
                 "first sync": note_synced(),
                 "pods on disk": cache.run(),
+                "static pods": static.run(),
                 "node": node.run(),
+                **self._housekeeping(parts, manager, node),
                 "own node's identity": self._follow_node(node, parts, registered),
                 "pod network": self._machinery.network.run(),
             }
         )
+
+    def _housekeeping(
+        self, parts: Parts, manager: PodManager, node: NodeKeeper
+    ) -> dict[str, Coroutine[Any, Any, object]]:
+        """What keeps memory and disk from running out, on a host that can be measured."""
+        memory, pods, clock = self._machinery.memory, self._settings.pods, self._clock
+        if memory is None:
+            return {}
+        name = self._membership.node
+
+        def say(type: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+            about = node.informer.get(name) or core_v1.Node(metadata=meta_v1.ObjectMeta(name=name, uid=name))
+            parts.recorder.event(about, type, reason, message)
+
+        def signals() -> dict[SignalName, Signal]:
+            return read_signals(pods, Path(node.health.runtime.root_dir) if node.health.runtime else pods)
+
+        async def disk() -> Disk:
+            found = (await asyncio.to_thread(signals)).get("imagefs.available")
+            return Disk(*found) if found else Disk(0, 0)
+
+        self._collector.watch(disk, lambda reason, message: say("Warning", reason, message))
+        measures = Measures(signals, memory, parts.volumes.disk_use)
+        evictor = Evictor(manager, measures, clock, self._collector.collect_all, node.note_pressure, say)
+        parts.admit = evictor.admit
+        return {"eviction": evictor.run(), "image collection": self._collector.run()}
 
     async def _follow_node(self, node: NodeKeeper, parts: Parts, registered: Registered) -> None:
         """A Node removed and registered anew has another uid, which is noted, and perhaps another pod network."""
@@ -280,23 +335,33 @@ class Worker:
         await self._keep(found)
         return found
 
-    def _parts(self, client: Client, address: str, memory_bytes: int) -> Parts:
-        clock, made, membership = self._clock, self._machinery, self._membership
-        self._services = Informer(client, core_v1.Service, clock=clock)
-        self._recorder = EventRecorder(client, "barque-worker", membership.node, clock)
+    def _parts(
+        self,
+        client: Client,
+        services: Informer[core_v1.Service],
+        recorder: EventRecorder,
+        address: str,
+        memory_bytes: int,
+    ) -> Parts:
+        clock, made, membership, settings = self._clock, self._machinery, self._membership, self._settings
+        references = References(client, clock, self._reference_files)
+        tokens = PodTokens(RequestedTokens(client), clock, random.Random().random)
+        name, cluster = membership.node, membership.cluster
         return Parts(
             client=client,
             runtime=made.runtime,
             network=made.network,
-            volumes=PodVolumes(self._settings.pods, made.mounter),
-            images=Images(made.runtime, clock),
-            references=References(client, clock, self._reference_files),
-            services=self._services.list,
+            volumes=PodVolumes(settings.pods, made.mounter, memory_bytes),
+            volume_contents=VolumeContents(references, tokens, clock),
+            images=Images(made.runtime, clock, parallel=settings.max_parallel_image_pulls, note=self._collector.note),
+            pull_secrets=PullSecrets(references),
+            references=references,
+            services=services.list,
             prober=made.prober,
-            recorder=self._recorder,
+            recorder=recorder,
             statuses=StatusWriter(client, clock),
             clock=clock,
-            node=NodeFacts(membership.cluster, membership.node, "", memory_bytes),
+            node=NodeFacts(cluster, name, "", memory_bytes, settings.pod_max_pids, settings.seccomp),
             host_ip=address,
         )
 
@@ -323,30 +388,18 @@ class _Kept(msgspec.Struct):
 
 
 @contextlib.asynccontextmanager
-async def _served(service: NodeService, listen: str, renewing: RenewingIdentity) -> AsyncIterator[int]:
+async def _served(
+    service: NodeService, images: NodeImagesService, listen: str, renewing: RenewingIdentity
+) -> AsyncIterator[int]:
     """The node API while it runs; its port."""
     try:
-        server, port = await serve(service, listen, renewing.server_credentials())
+        server, port = await serve(service, images, listen, renewing.server_credentials())
     except OSError as error:
         raise WorkerError(f"{error}; name another with --listen") from error
     try:
         yield port
     finally:
         await server.stop(_STOP_GRACE_S)
-
-
-@contextlib.contextmanager
-def _only_one(settings: Settings) -> Iterator[None]:
-    """Two workers on one data directory would fight over the same pods."""
-    handle = os.open(settings.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise WorkerError(f"another worker runs on {settings.data_dir}: stop it first") from None
-        yield
-    finally:
-        os.close(handle)
 
 
 def version() -> str:

@@ -2,6 +2,7 @@
 
 One file per pod, replaced atomically and fsynced. A pod is written when what is wanted of it changes, or its restarts
 do; a change of status alone is not written. The directory names the cluster: another cluster's pods are not read.
+What a full disk does not take stays in memory and is tried again: no pod is the worse for it while the worker runs.
 """
 
 from __future__ import annotations
@@ -15,15 +16,20 @@ import msgspec
 
 from barque.api import codec
 from barque.api.types import core_v1
+from barque.client.clock import Clock
 
 log = logging.getLogger(__name__)
+
+# Between two tries to write what the disk did not take.
+RETRY_S = 5.0
 
 
 class PodCache:
     """`load` once, then `put` and `drop` (neither blocks) while `run` writes."""
 
-    def __init__(self, directory: Path, cluster: str) -> None:
+    def __init__(self, directory: Path, cluster: str, clock: Clock) -> None:
         self._directory = directory / cluster
+        self._clock = clock
         self._held: dict[str, bytes] = {}
         self._dirty: dict[str, bytes | None] = {}
         self._woken = asyncio.Event()
@@ -71,12 +77,18 @@ class PodCache:
             self.drop(uid)
 
     async def run(self) -> None:
-        """Write what changes until cancelled. Raises OSError where the disk does not take it."""
+        """Write what changes until cancelled."""
         while True:
             await self._woken.wait()
             self._woken.clear()
             taken, self._dirty = self._dirty, {}
-            await asyncio.to_thread(self._write, taken)
+            try:
+                await asyncio.to_thread(self._write, taken)
+            except OSError as error:
+                log.error("this node's pods cannot be kept on disk, next try in %g s: %s", RETRY_S, error)
+                self._dirty = taken | self._dirty
+                self._woken.set()
+                await self._clock.sleep(RETRY_S)
 
     def _write(self, changes: dict[str, bytes | None]) -> None:
         for uid, data in changes.items():

@@ -1,4 +1,4 @@
-"""Facts about this host for its Node: identity, size, pressure. Reads /proc, /etc and statvfs; blocking but quick."""
+"""Facts about this host for its Node: identity and size. Reads /proc, /etc and statvfs; blocking but quick."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 MIB = 1024 * 1024
-# Kubernetes' eviction thresholds.
+# What is kept back from pods: below it, they are ended for want of memory.
 MIN_AVAILABLE_BYTES = 100 * MIB
-MIN_DISK_SHARE = 0.10
-MIN_PID_SHARE = 0.10
 
 
 class HostFacts(NamedTuple):
@@ -26,19 +24,21 @@ class HostFacts(NamedTuple):
     architecture: str
     cpus: int
     memory_bytes: int
+    # The size of the file system that holds pods.
+    disk_bytes: int = 0
 
 
 class Pressure(NamedTuple):
-    """What is running out; `disk_bytes` is the size of the file system that holds pods."""
+    """What is running out."""
 
     memory: bool = False
     disk: bool = False
     pids: bool = False
-    disk_bytes: int = 0
 
 
-def read_facts(architecture: str, root: Path = Path("/")) -> HostFacts:
-    """The facts of the host whose files stand under `root`."""
+def read_facts(architecture: str, disk: Path, root: Path = Path("/")) -> HostFacts:
+    """The facts of the host whose files stand under `root`; `disk` is any directory on the file system of the pods."""
+    stat = os.statvfs(disk)
     memory = parse_meminfo(_read(root / "proc/meminfo"))
     return HostFacts(
         hostname=platform.node(),
@@ -50,21 +50,7 @@ def read_facts(architecture: str, root: Path = Path("/")) -> HostFacts:
         architecture=architecture,
         cpus=len(os.sched_getaffinity(0)),
         memory_bytes=memory.get("MemTotal", 0),
-    )
-
-
-def read_pressure(disk: Path, root: Path = Path("/")) -> Pressure:
-    """What is short at this moment; `disk` is any directory on the file system of the pods."""
-    available = parse_meminfo(_read(root / "proc/meminfo")).get("MemAvailable", MIN_AVAILABLE_BYTES)
-    stat = os.statvfs(disk)
-    free, size = stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
-    most = int(_read(root / "proc/sys/kernel/pid_max") or 0)
-    running = _processes(_read(root / "proc/loadavg"))
-    return Pressure(
-        memory=available < MIN_AVAILABLE_BYTES,
-        disk=free < size * MIN_DISK_SHARE,
-        pids=bool(most) and most - running < most * MIN_PID_SHARE,
-        disk_bytes=size,
+        disk_bytes=stat.f_blocks * stat.f_frsize,
     )
 
 
@@ -86,12 +72,6 @@ def parse_os_release(text: str) -> str:
         if name == "PRETTY_NAME":
             return value.strip().strip("\"'")
     return "Linux"
-
-
-def _processes(loadavg: str) -> int:
-    """The number of tasks, from the fourth field of /proc/loadavg: running/total."""
-    fields = loadavg.split()
-    return int(fields[3].partition("/")[2]) if len(fields) > 3 else 0
 
 
 def _read(path: Path) -> str:

@@ -21,6 +21,8 @@ CONFIG_HASH = "barque.io/config-hash"
 CONFIG_HASH_VERSION = "barque.io/config-hash-version"
 # Seconds a container may take to stop, for when its pod is no longer known.
 GRACE = "barque.io/grace-s"
+# As Kubernetes gives a pod that says nothing.
+DEFAULT_GRACE_S = 30
 
 SANDBOX_ROLE = "sandbox"
 CONTAINER_ROLE = "container"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
+
+from barque.network.pods.host_ports import PortMapping
 
 
 class PodNetwork(Protocol):
@@ -10,8 +13,12 @@ class PodNetwork(Protocol):
 
     async def start(self, pod_cidr: str, mtu: int = 1500) -> None: ...
 
-    async def attach(self, pod_uid: str, netns_path: str) -> str:
-        """Connect the pod's network namespace; its address, the same on every call until `detach`."""
+    async def attach(self, pod_uid: str, netns_path: str, ports: Sequence[PortMapping] = ()) -> str:
+        """Connect the pod's network namespace and open these host ports to it, and no others.
+
+        Returns its address, the same on every call until `detach`. Raises
+        `barque.network.pods.host_ports.PortTakenError` where another pod of this host holds one of the ports.
+        """
         ...
 
     async def detach(self, pod_uid: str) -> None: ...

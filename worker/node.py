@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,7 +21,7 @@ from barque.client.client import Client
 from barque.client.clock import Clock, timestamp
 from barque.client.informer import Informer
 from barque.client.verbs import MERGE_PATCH
-from barque.worker.host import MIN_AVAILABLE_BYTES, HostFacts, Pressure, read_pressure
+from barque.worker.host import MIN_AVAILABLE_BYTES, HostFacts, Pressure
 from barque.worker.pods.backoff import doubled
 from barque.worker.runtime.port import ImageUsage, RuntimeFault, RuntimeInfo
 
@@ -80,7 +79,7 @@ def node_status(
     capacity = {
         "cpu": str(facts.cpus),
         "memory": f"{facts.memory_bytes // 1024}Ki",
-        "ephemeral-storage": f"{health.pressure.disk_bytes // 1024}Ki",
+        "ephemeral-storage": f"{facts.disk_bytes // 1024}Ki",
         "pods": str(MAX_PODS),
     }
     # What is kept back is what pressure is measured against.
@@ -159,7 +158,6 @@ class NodeKeeper:
         client: Client,
         where: Where,
         facts: HostFacts,
-        disk: Path,
         version: str,
         images: Callable[[], Any],
         clock: Clock,
@@ -167,7 +165,6 @@ class NodeKeeper:
         self._client = client
         self._where = where
         self._facts = facts
-        self._disk = disk
         self._version = version
         self._images = images
         self._clock = clock
@@ -195,6 +192,12 @@ class NodeKeeper:
         self.health.network_problem = problem
         self.wake()
 
+    def note_pressure(self, pressure: Pressure) -> None:
+        """What the host is short of."""
+        if pressure != self.health.pressure:
+            self.health.pressure = pressure
+            self.wake()
+
     def note_session(self, in_touch: bool) -> None:
         """A master hears the heartbeats, or none does."""
         self.in_touch = in_touch
@@ -211,7 +214,8 @@ class NodeKeeper:
                 await self._look()
                 node = await self._ensure()
             except ApiError as error:
-                if error.code not in (429, 500, 503, 504):
+                # A conflict: many nodes register at once, and another one was given this one's subnet first.
+                if error.code not in (409, 429, 500, 503, 504):
                     raise
                 self._note_failure(error)
                 await self._clock.sleep(doubled(self._failures, FIRST_PAUSE_S, LONGEST_PAUSE_S))
@@ -260,10 +264,9 @@ class NodeKeeper:
         self._woken.set()
 
     async def _look(self) -> None:
-        self.health.pressure = await asyncio.to_thread(read_pressure, self._disk)
         if not self.health.runtime_problem:
             try:
-                self.health.images = sorted(await self._images(), key=lambda i: -i.size_bytes)[:MAX_IMAGES]
+                self.health.images = _largest(await self._images())
             except RuntimeFault as error:
                 log.debug("images are not listed: %s", error)
 
@@ -310,6 +313,11 @@ class NodeKeeper:
         if self._failures == 0:
             log.warning("cannot write node %s, and keep trying: %s", self._where.name, error)
         self._failures += 1
+
+
+def _largest(images: Sequence[ImageUsage]) -> list[ImageUsage]:
+    """As many as are reported; what has no name helps nobody to choose a node."""
+    return sorted((i for i in images if i.names), key=lambda i: -i.size_bytes)[:MAX_IMAGES]
 
 
 def _signs(status: core_v1.NodeStatus) -> Any:

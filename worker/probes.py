@@ -1,35 +1,24 @@
 """Probes: whether containers live and are ready, with Kubernetes' delays, periods and thresholds.
 
-`Tally` decides (pure), `Prober` asks (exec in the container, HTTP or TCP to the pod's address), `Probes` runs one task
-per probe of each running container and tells the pod's runner when a result changes.
+`Tally` decides (pure), `Prober` asks (`actions.HostProber` is the real one), `Probes` runs one task per probe of each
+running container and tells the pod's runner when a result changes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import random as _random
 from collections.abc import Callable
-from contextlib import aclosing
 from typing import Literal, NamedTuple, Protocol
-
-import aiohttp
 
 from barque.api.types import core_v1
 from barque.client.clock import Clock
-from barque.worker.runtime.port import ContainerNotFoundError, ExecOptions, Runtime, RuntimeFault
-
-log = logging.getLogger(__name__)
 
 Kind = Literal["Startup", "Liveness", "Readiness"]
 
-DEFAULT_PERIOD_S, DEFAULT_TIMEOUT_S, DEFAULT_FAILURES, DEFAULT_SUCCESSES = 10, 1, 3, 1
-# As much of an answer as is read and told on.
-OUTPUT_BYTES = 10 * 1024
+DEFAULT_PERIOD_S, DEFAULT_FAILURES, DEFAULT_SUCCESSES = 10, 3, 1
 # Half of the first pause between the attempts of a probe that has not succeeded yet, doubling up to its period.
 EAGER_PAUSE_S = 0.025
-USER_AGENT = "barque-probe"
 
 
 class Outcome(NamedTuple):
@@ -46,9 +35,13 @@ class Target(NamedTuple):
 
 
 class Prober(Protocol):
-    """Asks once. Never raises for what the container does wrong."""
+    """Does once what a probe or a lifecycle hook says. Never raises for what the container does wrong."""
 
     async def ask(self, target: Target, probe: core_v1.Probe) -> Outcome: ...
+
+    async def run_hook(self, target: Target, handler: core_v1.LifecycleHandler) -> Outcome:
+        """A hook's command or request; it takes as long as it takes."""
+        ...
 
 
 class Tally:
@@ -172,92 +165,3 @@ def _probes_of(container: core_v1.Container, started: bool) -> list[tuple[Kind, 
     if container.readinessProbe is not None:
         found.append(("Readiness", container.readinessProbe))
     return found
-
-
-class HostProber:
-    """Implements `Prober` from the host: its routes reach every pod here."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-
-    async def ask(self, target: Target, probe: core_v1.Probe) -> Outcome:
-        timeout_s = probe.timeoutSeconds or DEFAULT_TIMEOUT_S
-        try:
-            async with asyncio.timeout(timeout_s):
-                if probe.exec is not None:
-                    return await self._exec(target, probe.exec)
-                if probe.httpGet is not None:
-                    return await _http(target, probe.httpGet)
-                if probe.tcpSocket is not None:
-                    return await _tcp(target, probe.tcpSocket)
-        except TimeoutError:
-            return Outcome(False, f"no answer within {timeout_s}s")
-        except (OSError, aiohttp.ClientError, ValueError) as error:
-            return Outcome(False, _words(error))
-        return Outcome(False, "the probe names no action that barque supports")
-
-    async def _exec(self, target: Target, action: core_v1.ExecAction) -> Outcome:
-        try:
-            session = await self._runtime.exec(target.id, ExecOptions(action.command))
-        except ContainerNotFoundError:
-            return Outcome(False, "the container is gone")
-        except RuntimeFault as error:
-            return Outcome(False, f"cannot run the command: {error}")
-        try:
-            said = bytearray()
-            async with aclosing(session.output()) as pieces:
-                async for _, data in pieces:
-                    said += data[: OUTPUT_BYTES - len(said)]
-            code = await session.exit_code()
-        except RuntimeFault as error:
-            return Outcome(False, f"the command was cut off: {error}")
-        finally:
-            await session.close()
-        return Outcome(code == 0, said.decode(errors="replace"))
-
-
-async def _http(target: Target, action: core_v1.HTTPGetAction) -> Outcome:
-    scheme = (action.scheme or "HTTP").lower()
-    host = action.host or target.address
-    shown = f"[{host}]" if ":" in host else host
-    path = action.path if action.path.startswith("/") else f"/{action.path}"
-    url = f"{scheme}://{shown}:{_port(target.container, action.port)}{path}"
-    headers = {"User-Agent": USER_AGENT, "Accept": "*/*", "Connection": "close"}
-    headers |= {header.name: header.value for header in action.httpHeaders}
-    # A pod's certificate is its own affair: a probe asks for life, not for identity.
-    connector = aiohttp.TCPConnector(force_close=True, ssl=False)
-    async with (
-        aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout()) as session,
-        session.get(url, headers=headers, allow_redirects=False) as answer,
-    ):
-        await answer.content.read(OUTPUT_BYTES)
-        if 200 <= answer.status < 400:
-            return Outcome(True)
-        return Outcome(False, f"HTTP probe failed with statuscode: {answer.status}")
-
-
-async def _tcp(target: Target, action: core_v1.TCPSocketAction) -> Outcome:
-    _, writer = await asyncio.open_connection(action.host or target.address, _port(target.container, action.port))
-    writer.close()
-    return Outcome(True)
-
-
-def _port(container: core_v1.Container, port: int | str | None) -> int:
-    """A port's number, by number or by its name in the container. Raises ValueError."""
-    if isinstance(port, int):
-        return port
-    named = next((p.containerPort for p in container.ports if p.name == port), None)
-    if named is not None:
-        return named
-    if port and port.isdecimal():
-        return int(port)
-    raise ValueError(f"the container has no port named {port!r}")
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return f"dial tcp {error.host}:{error.port}: connect: {_words(error.os_error)}"
-    if isinstance(error, OSError) and error.errno:
-        # asyncio's own wording repeats the address.
-        return os.strerror(error.errno).lower()
-    return str(error) or type(error).__name__

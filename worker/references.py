@@ -8,6 +8,7 @@ after a restart of the worker (`reference_files`).
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
@@ -18,13 +19,18 @@ from barque.api.types.base import Object
 from barque.client.client import Client
 from barque.client.clock import Clock
 from barque.worker.pods import env
+from barque.worker.pods.members import members
 from barque.worker.reference_files import Key, ReferenceFiles
-from barque.worker.volumes import volumes
+from barque.worker.volumes import payloads
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=Object)
 
 # Long enough for a rollout's pods to share it, short enough that a corrected ConfigMap is seen at the next try.
 FRESH_S = 2.0
+# What cannot change is asked for again all the same, as it may be removed and made anew.
+IMMUTABLE_FRESH_S = 300.0
 # Objects kept; the least recently used go first.
 MAX_KEPT = 2048
 TIMEOUT_S = 10.0
@@ -38,11 +44,12 @@ class _Known(NamedTuple):
 
 
 def referenced(pod: core_v1.Pod) -> set[Key]:
-    """Everything the pod's volumes and environments name."""
+    """Everything the pod's volumes, environments and pulls name."""
     namespace = pod.metadata.namespace
-    named = [volumes.references(pod), *(env.references(container) for container in pod.spec.containers)]
+    named = [payloads.references(pod), *(env.references(one.container) for one in members(pod))]
+    pulls: set[Key] = {(core_v1.Secret, namespace, ref.name) for ref in pod.spec.imagePullSecrets}
     config_maps: set[Key] = {(core_v1.ConfigMap, namespace, name) for names in named for name in names.config_maps}
-    return config_maps | {(core_v1.Secret, namespace, name) for names in named for name in names.secrets}
+    return config_maps | pulls | {(core_v1.Secret, namespace, name) for names in named for name in names.secrets}
 
 
 class References:
@@ -82,7 +89,7 @@ class References:
     async def _one(self, kind: type[T], namespace: str, name: str) -> T | None:
         key = (kind, namespace, name)
         known = self._known.get(key)
-        if known is None or self._clock.monotonic() - known.at_s > FRESH_S:
+        if known is None or self._clock.monotonic() - known.at_s > _fresh_s(known.value):
             task = self._asked.get(key)
             if task is None:
                 task = self._asked[key] = asyncio.create_task(self._ask(key))
@@ -113,15 +120,31 @@ class References:
         self._known[key] = _Known(value, self._clock.monotonic())
         self._known.move_to_end(key)
         if self._files is not None and (before is None or before.value != value):
-            if value is None:
-                await asyncio.to_thread(self._files.remove, key)
-            else:
-                await asyncio.to_thread(self._files.write, key, value)
+            await asyncio.to_thread(self._file, key, value)
         while len(self._known) > MAX_KEPT:
             self._forget(next(iter(self._known)))
         return value
 
     def _forget(self, key: Key) -> None:
         del self._known[key]
-        if self._files is not None:
-            self._files.remove(key)
+        self._file(key, None)
+
+    def _file(self, key: Key, value: Object | None) -> None:
+        """Have the copy on disk follow; None removes it. Blocks."""
+        if self._files is None:
+            return
+        try:
+            if value is None:
+                self._files.remove(key)
+            else:
+                self._files.write(key, value)
+        except OSError as error:
+            # A pod that has its values here starts with them, whatever the disk is like.
+            kind, namespace, name = key
+            log.error("%s %s/%s cannot be kept on disk for an outage: %s", kind.__name__, namespace, name, error)
+
+
+def _fresh_s(value: Object | None) -> float:
+    """How long a value fetched before is taken for the present one."""
+    immutable = isinstance(value, core_v1.ConfigMap | core_v1.Secret) and value.immutable
+    return IMMUTABLE_FRESH_S if immutable else FRESH_S

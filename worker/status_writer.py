@@ -18,6 +18,7 @@ from barque.client.client import Client, target_of_object
 from barque.client.clock import Clock
 from barque.client.verbs import MERGE_PATCH, Patch
 from barque.worker.pods.backoff import doubled
+from barque.worker.pods.origin import is_static
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,8 @@ MAX_BATCH = 100
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 # The status fields that the worker writes; an empty one is removed from the object.
 OWNED = (
-    "phase", "conditions", "containerStatuses", "hostIP", "hostIPs", "podIP", "podIPs", "qosClass", "startTime",
-    "reason", "message", "observedGeneration",
+    "phase", "conditions", "initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses", "hostIP",
+    "hostIPs", "podIP", "podIPs", "qosClass", "startTime", "reason", "message", "observedGeneration",
 )  # fmt: skip
 # The object is gone or replaced by another of its name: this status concerns nobody any more.
 _GONE_CODES = (404, 409, 410, 422)
@@ -135,9 +136,9 @@ def revision_of(pod: core_v1.Pod) -> int:
 
 
 def _patch(waiting: _Waiting) -> Patch:
-    # The uid makes it a patch of this very pod: one of the same name made meanwhile refuses it.
-    body = {
-        "metadata": {"uid": waiting.pod.metadata.uid},
-        "status": {name: waiting.fields.get(name) for name in OWNED},
-    }
+    body: dict[str, Any] = {"status": {name: waiting.fields.get(name) for name in OWNED}}
+    if not is_static(waiting.pod):
+        # The uid makes it a patch of this very pod: one of the same name made meanwhile refuses it. A static pod's
+        # mirror has a uid of its own.
+        body["metadata"] = {"uid": waiting.pod.metadata.uid}
     return Patch(target_of_object(waiting.pod, "status"), MERGE_PATCH, msgspec.json.encode(body))

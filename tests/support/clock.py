@@ -44,6 +44,22 @@ class FakeClock:
         self._now = end
 
 
+class ImpatientClock:
+    """Implements `barque.client.clock.Clock` on a fake one: a sleep moves it on instead of waiting."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    def wall(self) -> datetime.datetime:
+        return self._clock.wall()
+
+    async def sleep(self, seconds: float) -> None:
+        await self._clock.advance(seconds)
+
+
 async def settle(turns: int = 50) -> None:
     """Let every task that can run do so."""
     for _ in range(turns):

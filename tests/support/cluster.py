@@ -17,7 +17,8 @@ WEB = (ROOT / "deploy" / "manifests" / "web.yaml").read_text()
 def traces(host: Host) -> dict[str, str]:
     """Rules, links, mounts and daemons of the host, without what counts or varies by itself."""
     rules = [line for line in host.run("iptables-save").stdout.splitlines() if not line.startswith(("#", ":"))]
-    mounts = host.run("findmnt", "-rno", "TARGET").stdout
+    # The last is Docker's own: made for the first container in the host's network, kept for as long as Docker runs.
+    mounts = host.run("findmnt", "-rno", "TARGET").stdout.replace("/run/docker/netns/default\n", "")
     processes = host.run("ps", "-eo", "args").stdout
     watched = ("barque", "dockerd", "containerd", "nats-server", "httpd")
     return {

@@ -28,27 +28,52 @@ def missing() -> str:
     return "" if shutil.which("dockerd") else "needs dockerd: apt-get install docker.io"
 
 
-@contextmanager
-def running() -> Iterator[None]:
-    folder = Path(tempfile.mkdtemp(prefix="barque-docker-"))
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                "dockerd", f"--host={HOST}", f"--data-root={folder / 'data'}", f"--exec-root={folder / 'exec'}",
-                f"--pidfile={folder / 'pid'}", "--bridge=none", "--iptables=false", "--ip6tables=false",
-                "--ip-forward=false", "--ip-masq=false", "--log-level=warn",
-            ],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=lambda: die_with_parent(signal.SIGTERM),
-        )  # fmt: skip
-    try:
+class Dockerd:
+    """One that can be stopped and started again, with other options or the same."""
+
+    def __init__(self, folder: Path, options: tuple[str, ...]) -> None:
+        self.folder = folder
+        self.options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *more: str) -> None:
+        folder, log = self.folder, self.folder / "log"
+        with log.open("ab") as output:
+            self._process = process = subprocess.Popen(
+                [
+                    "dockerd", f"--host={HOST}", f"--data-root={folder / 'data'}", f"--exec-root={folder / 'exec'}",
+                    f"--pidfile={folder / 'pid'}", "--bridge=none", "--iptables=false", "--ip6tables=false",
+                    "--ip-forward=false", "--ip-masq=false", "--log-level=warn", *self.options, *more,
+                ],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                preexec_fn=lambda: die_with_parent(signal.SIGTERM),
+            )  # fmt: skip
         expect_soon(lambda: answers(HOST) or process.poll() is not None, 30, "dockerd answers")
-        assert process.poll() is None, (folder / "log").read_text()[-2000:]
-        yield
+        assert process.poll() is None, log.read_text()[-2000:]
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        if self._process is None:
+            return
+        pid_file = self.folder / "exec" / "containerd" / "containerd.pid"
+        containerd = pid_file.read_text() if pid_file.exists() else ""
+        self._process.send_signal(number)
+        self._process.wait(30)
+        self._process = None
+        # One that is killed leaves its containerd, which ends a moment later, and in the way of the next until then.
+        expect_soon(lambda: not containerd or not Path(f"/proc/{containerd}").exists(), 30, "containerd ends")
+
+
+@contextmanager
+def running(*options: str) -> Iterator[Dockerd]:
+    """With these options on top of its own."""
+    dockerd = Dockerd(Path(tempfile.mkdtemp(prefix="barque-docker-")), options)
+    try:
+        dockerd.start()
+        yield dockerd
     finally:
-        process.terminate()
-        process.wait(30)
+        dockerd.stop()
         for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
-            if line.split()[4].startswith(f"{folder}/"):
+            if line.split()[4].startswith(f"{dockerd.folder}/"):
                 subprocess.run(["umount", line.split()[4]], check=False, timeout=10)
-        shutil.rmtree(folder)
+        shutil.rmtree(dockerd.folder)
         _SOCKET.unlink(missing_ok=True)

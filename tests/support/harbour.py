@@ -29,7 +29,7 @@ from barque.master.apiserver.bootstrap import ensure_namespaces
 from barque.master.apiserver.cluster_service import ClusterService, ClusterState
 from barque.master.apiserver.grpc_calls import Bounds
 from barque.master.apiserver.grpc_server import GrpcServer, serve
-from barque.master.apiserver.pods_service import dialer
+from barque.master.apiserver.node_channels import dialer
 from barque.master.apiserver.registry import Registry
 from barque.master.apiserver.sessions import Sessions
 from barque.master.apiserver.settings import ApiSettings
@@ -37,14 +37,14 @@ from barque.master.auth.ca import MasterPki
 from barque.master.auth.tokens import JoinTokens
 from barque.master.stalls import StallMonitor
 from barque.master.store.log_single import LogSingle, open_store
-from barque.proto import cluster_pb2, pods_pb2, pods_pb2_grpc
+from barque.proto import cluster_pb2, node_pb2_grpc, pods_pb2
 from tests.support.clock import FakeClock
 from tests.support.memory_store import ADMIN, MemoryEvents, MemoryStore
 
 NOW = datetime.datetime.now(datetime.UTC)
 
 
-class FakeWorker(pods_pb2_grpc.NodeServicer):
+class FakeWorker(node_pb2_grpc.NodeServicer):
     """A worker's node API that answers by itself."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class FakeWorker(pods_pb2_grpc.NodeServicer):
         self._server = grpc.aio.server(options=wire.SERVER_OPTIONS)
 
     async def start(self, identity: Identity) -> FakeWorker:
-        pods_pb2_grpc.add_NodeServicer_to_server(self, self._server)
+        node_pb2_grpc.add_NodeServicer_to_server(self, self._server)
         self.port = self._server.add_secure_port("127.0.0.1:0", identity.server_credentials())
         await self._server.start()
         return self
@@ -88,6 +88,20 @@ class FakeWorker(pods_pb2_grpc.NodeServicer):
             yield pods_pb2.ExecOutput(exit_code=7)
         finally:
             self.ended.set()
+
+    Attach = Exec
+
+    async def PortForward(self, request_iterator: Any, context: Any) -> AsyncIterator[pods_pb2.PortForwardOutput]:
+        self.callers.append(context.peer())
+        yield pods_pb2.PortForwardOutput(connected=True)
+        async for message in request_iterator:
+            self.asked.append(message)
+            match message.WhichOneof("input"):
+                case "data":
+                    yield pods_pb2.PortForwardOutput(data=message.data.upper())
+                case "end":
+                    break
+        yield pods_pb2.PortForwardOutput(end=True)
 
 
 class Harbour:

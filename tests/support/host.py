@@ -2,7 +2,8 @@
 
 The host is the first process of fresh network, mount and pid namespaces. When it ends (or the test process, however
 that ends) the kernel ends every process in it and with them goes every link, rule and mount. `/run`, `/var/lib/docker`,
-`/var/lib/barque`, `/var/log/barque` and `$HOME` are the host's own, so commands run there with their defaults.
+`/var/lib/barque`, `/var/log/barque`, `/etc/docker` and `$HOME` are the host's own, so commands run there with their
+defaults.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ T = TypeVar("T")
 _SETUP = f"""
 set -e
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -p /run/lock /run/netns
+mkdir -p /run/lock /run/netns /etc/docker
+mount -t tmpfs -o mode=755 tmpfs /etc/docker
 for folder in docker barque; do
     mkdir -p /var/lib/$folder "$1/$folder"
     mount --bind "$1/$folder" /var/lib/$folder

@@ -12,7 +12,8 @@ master, without socket, disk or controllers.
 * `on_idle`: one each time a watch has nothing more to tell, a hook runs: how a test makes things happen meanwhile. It
   may be a coroutine function, and may raise (`break_watches`, `compact`). When none is left, the watch breaks off with
   `KeyboardInterrupt`, as if the user had pressed Ctrl-C.
-* `calls` is every request in order. `pods` and `cluster` are the other services' stubs, for a test to put its own in.
+* `calls` is every request in order. `pods`, `cluster` and `images` are the other services' stubs, for a test to put its
+  own in.
 
 The session's clock is the registry's: a sleep of the command takes no time, and moves the cluster's time on.
 """
@@ -21,7 +22,6 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import datetime
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
@@ -43,7 +43,7 @@ from barque.client.verbs import RawEvent, RawList, RawTable, Target, Write, Writ
 from barque.master.apiserver.bootstrap import ensure_namespaces
 from barque.master.apiserver.registry import UserVerbs
 from barque.master.store.port import Key, Op
-from tests.support.clock import FakeClock
+from tests.support.clock import FakeClock, ImpatientClock
 from tests.support.memory_store import ADMIN, Bench, MemoryStore
 
 T = TypeVar("T")
@@ -62,22 +62,6 @@ class Sent(NamedTuple):
     options: WriteOptions = WriteOptions()
 
 
-class ImpatientClock:
-    """Implements `barque.client.clock.Clock` on the cluster's clock: a sleep moves it on instead of waiting."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self._clock = clock
-
-    def monotonic(self) -> float:
-        return self._clock.monotonic()
-
-    def wall(self) -> datetime.datetime:
-        return self._clock.wall()
-
-    async def sleep(self, seconds: float) -> None:
-        await self._clock.advance(seconds)
-
-
 class RegistryCluster:
     """See the module's text. The namespaces every cluster has are there already."""
 
@@ -88,6 +72,7 @@ class RegistryCluster:
         self.on_idle: list[Callable[[], object]] = []
         self.pods: Any = None
         self.cluster: Any = None
+        self.images: Any = None
         asyncio.run(ensure_namespaces(self.bench.client))
         for obj in objects:
             self.put(obj)
@@ -295,6 +280,7 @@ class ClusterConnection:
         self.verbs: Any = ClusterVerbs(cluster, warn)
         self.client = Client(self.verbs)
         self.pods = cluster.pods
+        self.images = cluster.images
         self.cluster = cluster.cluster
 
     async def ready(self) -> None: ...

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from barque.api.errors import ApiError
 from barque.api.types import core_v1, meta_v1
 from barque.client import verbs
 from barque.client.clock import Clock, timestamp
-from barque.worker.images import Images
+from barque.worker.images.images import Images
+from barque.worker.images.pull_secrets import PullSecrets
 from barque.worker.pods.config import NodeFacts
 from barque.worker.pods.manager import PodManager
 from barque.worker.pods.parts import Parts
@@ -22,6 +25,9 @@ from barque.worker.probes import Outcome, Target
 from barque.worker.references import References
 from barque.worker.runtime.fake import FakeNetwork, FakeRuntime
 from barque.worker.status_writer import StatusWriter
+from barque.worker.volumes.contents import VolumeContents
+from barque.worker.volumes.payloads import TokenKey
+from barque.worker.volumes.tokens import IssuedToken, PodTokens
 from barque.worker.volumes.volumes import PodVolumes
 from tests.support.clock import FakeClock, settle
 from tests.support.fake_verbs import FakeVerbs
@@ -59,6 +65,10 @@ class FakeMounter:
     def mount_tmpfs(self, path: Path, *, mode: int, size_bytes: int = 0, executable: bool = False) -> None:
         self.mounted[path.resolve()] = f"mode={mode:o},size={size_bytes}"
 
+    def bind(self, source: Path, target: Path) -> None:
+        assert target.resolve() not in self.mounted, "a mount upon a mount, of which the lower one is never seen again"
+        self.mounted[target.resolve()] = f"bind={os.readlink(source)}"
+
     def unmount(self, path: Path) -> None:
         del self.mounted[path]
 
@@ -95,12 +105,29 @@ class FakeMasters(FakeVerbs):
         return answer
 
 
+class FakeTokens:
+    """Implements `TokenSource`: numbered tokens that last as long as asked; `asked` is by whom and for whom."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, TokenKey]] = []
+        self.refusal: ApiError | None = None
+
+    async def request(self, pod: core_v1.Pod, key: TokenKey) -> IssuedToken:
+        self.asked.append((pod.metadata.name, key))
+        if self.refusal is not None:
+            raise self.refusal
+        return IssuedToken(f"token-{len(self.asked)}", key.expiration_s)
+
+
 class Recorder:
     def __init__(self) -> None:
         self.events: list[tuple[str, str, str]] = []
 
-    def event(self, obj: Any, type: str, reason: str, message: str) -> None:
+        self.about: list[str] = []
+
+    def event(self, obj: Any, type: str, reason: str, message: str, field_path: str = "") -> None:
         self.events.append((type, reason, message))
+        self.about.append(field_path)
 
     def reasons(self) -> list[str]:
         return [reason for _, reason, _ in self.events]
@@ -112,11 +139,21 @@ class FakeProber:
     def __init__(self) -> None:
         self.answers: dict[str, Outcome] = {}
         self.asked: list[str] = []
+        self.hooks: list[str] = []
+        self.hanging: set[str] = set()
 
     async def ask(self, target: Target, probe: core_v1.Probe) -> Outcome:
-        action = "exec" if probe.exec else "httpGet" if probe.httpGet else "tcpSocket"
+        action = next(name for name in ("exec", "httpGet", "tcpSocket", "grpc") if getattr(probe, name) is not None)
         self.asked.append(action)
         return self.answers.get(action, Outcome(True))
+
+    async def run_hook(self, target: Target, handler: core_v1.LifecycleHandler) -> Outcome:
+        """As told for this command or path; one that is told to hang never ends."""
+        name = " ".join(handler.exec.command) if handler.exec else handler.httpGet.path if handler.httpGet else ""
+        self.hooks.append(name)
+        if name in self.hanging:
+            await asyncio.Event().wait()
+        return self.answers.get(name, Outcome(True))
 
 
 async def in_place(work: Any, *args: Any) -> Any:
@@ -134,6 +171,7 @@ class World:
         self.masters = FakeMasters(self.clock)
         self.recorder = Recorder()
         self.prober = FakeProber()
+        self.tokens = FakeTokens()
         self.root = tmp_path / "pods"
         self.root.mkdir(parents=True, exist_ok=True)
         self.health: list[str] = []
@@ -144,9 +182,12 @@ class World:
         client = self.masters.client
         self.statuses = StatusWriter(client, self.clock)
         self.volumes = PodVolumes(self.root, self.mounter)
+        references = References(client, self.clock)
         self.parts = Parts(
             client=client, runtime=self.runtime, network=self.network, volumes=self.volumes,
-            images=Images(self.runtime, self.clock), references=References(client, self.clock), services=list,
+            volume_contents=VolumeContents(references, PodTokens(self.tokens, self.clock, lambda: 0.0), self.clock),
+            images=Images(self.runtime, self.clock), pull_secrets=PullSecrets(references), references=references,
+            services=list,
             prober=self.prober, recorder=self.recorder, statuses=self.statuses, clock=self.clock,
             node=NodeFacts("c1", "n1", "node-uid", 8 * 1024**3), host_ip="192.168.0.1", blocking=in_place,
         )  # fmt: skip

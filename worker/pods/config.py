@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from barque.api.types import core_v1
+from barque.network.pods.host_ports import PortMapping
 from barque.worker import labels
-from barque.worker.pods import resources
+from barque.worker.pods import names, resources
 from barque.worker.pods.env import ConfigError, Sources, environment, expand
+from barque.worker.pods.members import members
 from barque.worker.runtime.port import ContainerSpec, ImageRecord, Limits, Mount, Security
 
 # Changes when `config_hash` takes in something else; containers with another version are adopted as they are.
@@ -20,7 +23,6 @@ _HASHED = (
     "image", "command", "args", "env", "envFrom", "resources", "securityContext", "volumeMounts", "workingDir",
     "tty", "stdin", "stdinOnce", "terminationMessagePath",
 )  # fmt: skip
-_HOSTNAME_MAX = 63
 
 
 class NodeFacts(NamedTuple):
@@ -30,6 +32,10 @@ class NodeFacts(NamedTuple):
     name: str
     uid: str
     memory_bytes: int = 0
+    # The most processes that a container may have; 0 for as many as the node has room for.
+    pids: int = 0
+    # Where the seccomp profiles of type Localhost stand.
+    seccomp_root: Path = Path()
 
 
 def config_hash(container: core_v1.Container) -> str:
@@ -50,10 +56,6 @@ def container_name(pod: core_v1.Pod, name: str, attempt: int) -> str:
     return f"barque_{name}_{meta.name}_{meta.namespace}_{meta.uid}_{attempt}"
 
 
-def hostname(pod: core_v1.Pod) -> str:
-    return (pod.spec.hostname or pod.metadata.name)[:_HOSTNAME_MAX].rstrip("-.")
-
-
 def sandbox_spec(pod: core_v1.Pod, node: NodeFacts, image: str, attempt: int) -> ContainerSpec:
     """The sandbox: the first process of the pod's namespaces."""
     context = pod.spec.securityContext
@@ -61,9 +63,13 @@ def sandbox_spec(pod: core_v1.Pod, node: NodeFacts, image: str, attempt: int) ->
         name=container_name(pod, "POD", attempt),
         image=image,
         labels=_labels(pod, node, labels.SANDBOX_ROLE, attempt),
-        hostname=hostname(pod),
+        hostname=names.hostname(pod),
+        host_network=bool(pod.spec.hostNetwork),
+        host_pid=bool(pod.spec.hostPID),
+        host_ipc=bool(pod.spec.hostIPC),
+        share_processes=bool(pod.spec.shareProcessNamespace),
         limits=Limits(oom_score_adj=resources.SANDBOX_SCORE),
-        sysctls=tuple((s.name, s.value) for s in context.sysctls) if context else (),
+        sysctls=tuple((s.name.replace("/", "."), s.value) for s in context.sysctls) if context else (),
     )
 
 
@@ -74,6 +80,10 @@ class Creation(NamedTuple):
     streak: int
     sandbox: str
     mounts: tuple[Mount, ...]
+    # The container whose processes it sees, for an ephemeral one.
+    target: str = ""
+    # As `seccomp_profile` found it.
+    seccomp: str = ""
 
 
 def container_spec(
@@ -103,12 +113,16 @@ def container_spec(
         mounts=creation.mounts,
         sandbox=creation.sandbox,
         share_processes=bool(pod.spec.shareProcessNamespace),
+        processes_of=creation.target,
+        host_network=bool(pod.spec.hostNetwork),
+        host_pid=bool(pod.spec.hostPID),
+        host_ipc=bool(pod.spec.hostIPC),
         working_dir=container.workingDir,
         tty=bool(container.tty),
         stdin=bool(container.stdin),
         stdin_once=bool(container.stdinOnce),
-        limits=resources.limits_of(pod, container, node.memory_bytes),
-        security=security_of(pod, container, image),
+        limits=resources.limits_of(pod, container, node.memory_bytes)._replace(pids=node.pids),
+        security=security_of(pod, container, image)._replace(seccomp=creation.seccomp),
     )
 
 
@@ -120,12 +134,13 @@ def security_of(pod: core_v1.Pod, container: core_v1.Container, image: ImageReco
     group = own.runAsGroup if own.runAsGroup is not None else shared.runAsGroup
     non_root = own.runAsNonRoot if own.runAsNonRoot is not None else shared.runAsNonRoot
     if non_root:
-        _check_non_root(container.name, user, image.user)
+        _check_non_root(pod, container.name, user, image.user)
     who = "" if user is None else str(user)
     if group is not None:
         who = f"{who or image.user.partition(':')[0] or '0'}:{group}"
     capabilities = own.capabilities or core_v1.Capabilities()
-    groups = [*shared.supplementalGroups, *([shared.fsGroup] if shared.fsGroup is not None else [])]
+    fs_group = fs_group_of(pod)
+    groups = [*shared.supplementalGroups, *([fs_group] if fs_group is not None else [])]
     return Security(
         user=who,
         groups=tuple(map(str, groups)),
@@ -137,23 +152,67 @@ def security_of(pod: core_v1.Pod, container: core_v1.Container, image: ImageReco
     )
 
 
-def _check_non_root(name: str, user: int | None, image_user: str) -> None:
+def _check_non_root(pod: core_v1.Pod, name: str, user: int | None, image_user: str) -> None:
+    where = f'(pod: "{names.shown(pod)}", container: {name})'
     if user == 0:
-        raise ConfigError(f"container's runAsUser breaks non-root policy (container: {name})")
+        raise ConfigError(f"container's runAsUser breaks non-root policy {where}")
     if user is not None:
         return
     named = image_user.partition(":")[0]
-    if named in ("", "0", "root"):
-        raise ConfigError(f"container has runAsNonRoot and image will run as root (container: {name})")
+    if named in ("", "0"):
+        raise ConfigError(f"container has runAsNonRoot and image will run as root {where}")
     if not named.isdecimal():
-        raise ConfigError(
-            f"container has runAsNonRoot and image has non-numeric user ({named}), cannot verify user is non-root "
-            f"(container: {name})"
-        )
+        why = f"image has non-numeric user ({named}), cannot verify user is non-root"
+        raise ConfigError(f"container has runAsNonRoot and {why} {where}")
+
+
+def host_ports(pod: core_v1.Pod) -> tuple[PortMapping, ...]:
+    """The ports of the host that lead to the pod; a pod on the host's network needs none."""
+    if pod.spec.hostNetwork:
+        return ()
+    return tuple(
+        PortMapping(port.hostPort, port.containerPort, port.protocol or "TCP", port.hostIP)
+        for one in members(pod)
+        if one.role in ("app", "sidecar")
+        for port in one.container.ports
+        if port.hostPort
+    )
+
+
+def fs_group_of(pod: core_v1.Pod) -> int | None:
+    """The group that owns the pod's volumes and that all of its processes are in."""
+    return pod.spec.securityContext.fsGroup if pod.spec.securityContext else None
+
+
+def seccomp_profile(pod: core_v1.Pod, container: core_v1.Container, root: Path) -> str:
+    """The container's own filter of system calls over the pod's: "" for the engine's, "unconfined", or a profile's
+    JSON from under `root`. Blocks. Raises `ConfigError` where there is no such file.
+    """
+    own = container.securityContext.seccompProfile if container.securityContext else None
+    shared = pod.spec.securityContext.seccompProfile if pod.spec.securityContext else None
+    profile = own or shared
+    match profile.type if profile else "":
+        case "Unconfined":
+            return "unconfined"
+        case "Localhost":
+            assert profile is not None
+            path = root / profile.localhostProfile
+            try:
+                return path.read_text()
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not text"
+                raise ConfigError(f'cannot load seccomp profile "{path}": {reason}') from error
+        case _:
+            return ""
+
+
+def grace_of(pod: core_v1.Pod) -> float:
+    """How long the pod's containers may take to stop, in seconds."""
+    grace_s = pod.spec.terminationGracePeriodSeconds
+    return float(labels.DEFAULT_GRACE_S if grace_s is None else grace_s)
 
 
 def _labels(pod: core_v1.Pod, node: NodeFacts, role: str, attempt: int) -> dict[str, str]:
-    grace_s = pod.spec.terminationGracePeriodSeconds
     return {
         labels.CLUSTER: node.cluster,
         labels.NODE: node.name,
@@ -163,5 +222,5 @@ def _labels(pod: core_v1.Pod, node: NodeFacts, role: str, attempt: int) -> dict[
         labels.POD_NAMESPACE: pod.metadata.namespace,
         labels.ROLE: role,
         labels.ATTEMPT: str(attempt),
-        labels.GRACE: str(30 if grace_s is None else grace_s),
+        labels.GRACE: str(int(grace_of(pod))),
     }

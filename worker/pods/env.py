@@ -16,7 +16,7 @@ from barque.api import quantity
 from barque.api.types import core_v1
 from barque.api.types.base import Quantity
 
-_REFERENCE = re.compile(r"\$(\$|\(([^()$]*)\))")
+_REFERENCE = re.compile(r"\$(\$|\(([^)]*)\))")
 _KEYED_FIELD = re.compile(r"metadata\.(labels|annotations)\['(.+)'\]")
 
 
@@ -163,7 +163,8 @@ def resource_field(
     pod: core_v1.Pod, container: core_v1.Container, ref: core_v1.ResourceFieldSelector, sources: Sources
 ) -> str:
     """A request or limit in units of the divisor, rounded up; a missing limit is the node's allocatable amount."""
-    named = next((c for c in pod.spec.containers if c.name == ref.containerName), container)
+    others = (*pod.spec.containers, *pod.spec.initContainers)
+    named = next((c for c in others if c.name == ref.containerName), container)
     resources = named.resources or core_v1.ResourceRequirements()
     side, _, name = ref.resource.partition(".")
     held = resources.limits if side == "limits" else resources.requests

@@ -12,12 +12,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 
-from barque.api.errors import ApiError, bad_request, not_found
+from barque.api.errors import not_found, unavailable
 from barque.api.types import core_v1
-from barque.worker import labels
-from barque.worker.pods.observed import Instance, owner_of
+from barque.client.clock import timestamp
+from barque.worker.pods import choosing
+from barque.worker.pods.observed import Instance, Observed, instance_of, owner_of
+from barque.worker.pods.origin import is_mirror, is_static
 from barque.worker.pods.parts import Parts
 from barque.worker.pods.runner import PodRunner
+from barque.worker.pods.status import Moment
+from barque.worker.pods.verdict import Verdict
 from barque.worker.runtime.port import (
     Changed,
     ContainerNotFoundError,
@@ -66,20 +70,29 @@ class PodManager:
     def load(self, pods: Iterable[core_v1.Pod]) -> None:
         """The pods as they were known before this worker's restart."""
         for pod in pods:
-            self._want(pod)
+            if not is_mirror(pod):
+                self._want(pod)
 
     def handle_pod(self, old: core_v1.Pod | None, new: core_v1.Pod | None) -> None:
         """A change of one of this node's pods; an informer's handler."""
-        if new is not None:
+        if new is not None and not is_mirror(new):
             self._want(new)
-        elif old is not None:
+        elif new is None and old is not None:
             self._unwant(old.metadata.uid)
+
+    def report_anew(self, uid: str) -> None:
+        """Have the pod's whole status written again: its object at the masters is a new one."""
+        self._parts.statuses.forget(uid)
+        runner = self._runners.get(uid)
+        if runner is not None:
+            runner.wake()
 
     async def synced(self, pods: Iterable[core_v1.Pod]) -> None:
         """These are all pods of this node: whatever else is here goes."""
         known = {pod.metadata.uid for pod in pods}
         for uid in set(self._pods) - known:
-            self._unwant(uid)
+            if not is_static(self._pods[uid]):
+                self._unwant(uid)
         self._synced = True
         await self._settle()
 
@@ -125,7 +138,8 @@ class PodManager:
         pod = self._pods.get(uid)
         if pod is None:
             log.info("pod %s is not of this cluster any more: removing what is left of it", uid)
-        runner.update(pod, max((_grace_of(r) for r in records.values()), default=0.0))
+        left = [instance_of(record, self._parts.clock) for record in records.values()]
+        runner.update(pod, max((instance.grace_s for instance in left), default=0.0))
         runner.adopt(records)
         self._group.create_task(self._run(runner), name=f"pod {uid}")
 
@@ -192,7 +206,7 @@ class PodManager:
         self._health(None, why)
 
     async def resync(self) -> None:
-        """Compare everything the runtime has with what is remembered."""
+        """Compare everything the runtime has with what is remembered. Raises `RuntimeFault`."""
         known = {i.id: i.state for r in self._runners.values() for i in _present(r)}
         known |= {c: record.state for records in self._unowned.values() for c, record in records.items()}
         found = {summary.id: summary for summary in await self._parts.runtime.list()}
@@ -200,12 +214,25 @@ class PodManager:
 
         async def look(container_id: str) -> None:
             async with slots:
-                await self._look(container_id)
+                try:
+                    await self._look(container_id)
+                except RuntimeUnavailableError:
+                    raise
+                except RuntimeFault as error:
+                    # What the engine cannot tell of one container is its pod's misfortune alone.
+                    log.warning("cannot inspect container %s: %s", container_id[:12], error)
 
-        async with asyncio.TaskGroup() as group:
-            for container_id, summary in found.items():
-                if known.get(container_id) != summary.state:
-                    group.create_task(look(container_id))
+        failed: list[RuntimeUnavailableError] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                for container_id, summary in found.items():
+                    if known.get(container_id) != summary.state:
+                        group.create_task(look(container_id))
+        except* RuntimeUnavailableError as faults:
+            failed += [fault for fault in faults.exceptions if isinstance(fault, RuntimeUnavailableError)]
+        if failed:
+            # One says it all, and callers need not know that many were asked at once.
+            raise failed[0]
         for container_id in set(known) - set(found):
             self._forget(container_id)
 
@@ -224,8 +251,8 @@ class PodManager:
             try:
                 await self.resync()
                 await self._settle()
-            except* RuntimeFault as error:
-                log.warning("cannot compare with the container runtime: %s", error.exceptions[0])
+            except RuntimeFault as error:
+                log.warning("cannot compare with the container runtime: %s", error)
 
     async def _look_quietly(self, container_id: str) -> None:
         try:
@@ -267,40 +294,44 @@ class PodManager:
 
     # What others ask.
 
+    def running(self, uid: str) -> dict[str, Instance]:
+        """The running containers of a pod by name."""
+        runner = self._runners.get(uid)
+        instances = runner.observed.instances() if runner else []
+        return {instance.name: instance for instance in instances if instance.running}
+
+    def end(self, uid: str, why: Verdict) -> None:
+        """This node ends the pod by itself; it stays in the cluster as Failed."""
+        runner = self._runners.get(uid)
+        if runner is not None:
+            runner.end(why)
+
     def find(
         self, namespace: str, name: str, container: str, *, previous: bool = False, running: bool = False
     ) -> Instance:
-        """A container of a pod, its last attempt or the one before. Raises `ApiError` in Kubernetes' words."""
-        pod = next(
-            (p for p in self._pods.values() if (p.metadata.namespace, p.metadata.name) == (namespace, name)), None
-        )
-        if pod is None:
-            raise not_found("pods", "", name)
-        names = [c.name for c in pod.spec.containers]
-        if not container and len(names) > 1:
-            raise bad_request(f"a container name must be specified for pod {name}, choose one of: [{' '.join(names)}]")
-        container = container or names[0]
-        if container not in names:
-            raise bad_request(f"container {container} is not valid for pod {name}")
-        runner = self._runners.get(pod.metadata.uid)
-        held = runner.observed.containers.get(container, []) if runner else []
-        if previous:
-            ended = [i for i in held[:-1] if not i.gone]
-            if not ended and held and held[-1].state == "exited":
-                ended = [held[-1]]
-            if not ended:
-                raise bad_request(f'previous terminated container "{container}" in pod "{name}" not found')
-            return ended[-1]
-        newest = next((i for i in reversed(held) if not i.gone and i.state != "created"), None)
-        if newest is None:
-            raise bad_request(f'container "{container}" in pod "{name}" is waiting to start: ContainerCreating')
-        if running and not newest.running:
-            raise ApiError(
-                409,
-                "Conflict",
-                f'container "{container}" in pod "{name}" is not running: it has ended and may be restarted',
-            )
-        return newest
+        """A container of a pod: the newest attempt that has begun, the one before, or the one that runs now. Raises
+        `ApiError` in Kubernetes' words.
+        """
+        pod, observed = self.look_up(namespace, name)
+        if running:
+            return choosing.choose_running(pod, observed, container)
+        clock = self._parts.clock
+        now = Moment(clock.monotonic(), timestamp(clock.wall()))
+        return choosing.choose_logged(pod, observed, container, now, previous=previous)
+
+    def look_up(self, namespace: str, name: str) -> tuple[core_v1.Pod, Observed]:
+        """A pod of this node and what is known of it. Raises 404; 503 while the containers are not known yet."""
+        if not self._listed:
+            raise unavailable("this worker has just started and does not know its containers yet")
+        for pod in self._pods.values():
+            if (pod.metadata.namespace, pod.metadata.name) == (namespace, name):
+                runner = self._runners.get(pod.metadata.uid)
+                return pod, runner.observed if runner is not None else Observed()
+        raise not_found("pods", "", name)
+
+    def observations(self) -> list[tuple[core_v1.Pod, Observed]]:
+        """All pods of this node with what is known of them."""
+        return [(pod, self._runners[uid].observed) for uid, pod in self._pods.items() if uid in self._runners]
 
 
 def _present(runner: PodRunner) -> list[Instance]:
@@ -310,8 +341,3 @@ def _present(runner: PodRunner) -> list[Instance]:
 
 def _grace(runner: PodRunner) -> float:
     return max((instance.grace_s for instance in _present(runner)), default=0.0)
-
-
-def _grace_of(record: ContainerRecord) -> float:
-    text = record.labels.get(labels.GRACE, "")
-    return float(text) if text.isdecimal() else 30.0

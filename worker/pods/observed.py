@@ -16,10 +16,13 @@ from barque.api.types import core_v1
 from barque.client.clock import Clock, timestamp
 from barque.worker import labels
 from barque.worker.pods.backoff import Fault
+from barque.worker.pods.verdict import Verdict
 from barque.worker.runtime.port import ContainerRecord, State
 
 # What a worker reports for a container that vanished without a trace of its exit: as if killed.
 LOST_EXIT_CODE = 137
+LOST_REASON = "ContainerStatusUnknown"
+LOST_MESSAGE = "The container could not be located when the pod was checked"
 _FRACTION = re.compile(r"(\.\d{1,6})\d*")
 
 
@@ -38,6 +41,7 @@ class Instance:
     image: str = ""
     image_id: str = ""
     pid: int = 0
+    netns: str = ""
     exit_code: int = 0
     oom_killed: bool = False
     start_error: str = ""
@@ -46,7 +50,7 @@ class Instance:
     ended_s: float = 0.0
     ran_s: float = 0.0
     stop_signal: str = ""
-    grace_s: float = 30.0
+    grace_s: float = labels.DEFAULT_GRACE_S
     message: str = ""
     reason: str = ""
     gone: bool = False
@@ -64,8 +68,8 @@ class Observed:
     """Everything known of one pod on this node.
 
     `killing` says by when each container that was told to stop must have; `unhealthy` holds the ids whose liveness
-    probe failed, with its words; `ready` the ids whose readiness probe succeeds; `started` those past their startup
-    probe.
+    probe or postStart hook failed, with the words for it; `ready` the ids whose readiness probe succeeds; `started`
+    those past their startup probe.
     """
 
     sandboxes: list[Instance] = field(default_factory=list)
@@ -83,6 +87,17 @@ class Observed:
     # Until when to wait for a SIGKILL to show before sending another.
     killed_until: dict[str, float] = field(default_factory=dict)
     unhealthy: dict[str, str] = field(default_factory=dict)
+    # Told to stop, or about to be: their preStop hook has begun.
+    stopping: set[str] = field(default_factory=set)
+    # Told to stop only when their time was up.
+    late: set[str] = field(default_factory=set)
+    # Whose preStop hook has ended, and whose postStart hook has succeeded.
+    prestopped: set[str] = field(default_factory=set)
+    poststarted: set[str] = field(default_factory=set)
+    # Ended with a fault and without a word: their log is to be read for one, once.
+    unread: set[str] = field(default_factory=set)
+    # Why this node ends the pod.
+    verdict: Verdict | None = None
     ready: set[str] = field(default_factory=set)
     started: set[str] = field(default_factory=set)
     # Subjects of instructions being carried out at this moment.
@@ -115,8 +130,20 @@ class Observed:
                 instance = replace(instance, ended_s=known.ended_s, message=known.message)
             held[at] = instance
 
+    def tell_words(self, container_id: str, said: str) -> None:
+        """Take in what a container that ended had left to say."""
+        self.unread.discard(container_id)
+        for held in self.containers.values():
+            for at, known in enumerate(held):
+                if known.id == container_id and not known.message:
+                    held[at] = replace(known, message=said)
+
     def vanish(self, container_id: str, clock: Clock) -> None:
         """Take in that a container is no more. One that never ran is forgotten, one that did becomes `gone`."""
+        for ids in (self.ready, self.started, self.stopping, self.late, self.prestopped, self.poststarted, self.unread):
+            ids.discard(container_id)
+        for by_id in (self.killing, self.killed_until, self.unhealthy):
+            by_id.pop(container_id, None)
         self.sandboxes = [s for s in self.sandboxes if s.id != container_id]
         for name, held in self.containers.items():
             for at, known in enumerate(held):
@@ -127,9 +154,8 @@ class Observed:
                 elif known.state == "running":
                     started = parse_time(known.started_at)
                     ran_s = max(0.0, (clock.wall() - started).total_seconds()) if started else 0.0
-                    held[at] = replace(known, state="exited", gone=True, exit_code=LOST_EXIT_CODE,
-                                       reason="ContainerStatusUnknown", ended_s=clock.monotonic(), ran_s=ran_s,
-                                       message="The container could not be located when the pod was checked",
+                    held[at] = replace(known, state="exited", gone=True, exit_code=LOST_EXIT_CODE, reason=LOST_REASON,
+                                       message=LOST_MESSAGE, ended_s=clock.monotonic(), ran_s=ran_s,
                                        finished_at=timestamp(clock.wall()))  # fmt: skip
                 else:
                     held[at] = replace(known, gone=True)
@@ -175,6 +201,7 @@ def instance_of(record: ContainerRecord, clock: Clock) -> Instance:
         image=record.image,
         image_id=record.image_id,
         pid=record.pid,
+        netns=record.netns,
         exit_code=record.exit_code,
         oom_killed=record.oom_killed,
         start_error=record.error if record.state == "exited" and not record.started_at else "",
@@ -183,22 +210,25 @@ def instance_of(record: ContainerRecord, clock: Clock) -> Instance:
         ended_s=ended_s,
         ran_s=ran_s,
         stop_signal=record.stop_signal,
-        grace_s=float(_number(found.get(labels.GRACE), 30)),
+        grace_s=float(_number(found.get(labels.GRACE), labels.DEFAULT_GRACE_S)),
     )
 
 
 def remember(observed: Observed, pod: core_v1.Pod, now: float) -> None:
     """Fill in, from the pod's last reported status, the containers that are no longer there."""
-    for status in pod.status.containerStatuses:
+    reported = pod.status
+    for status in (
+        *reported.initContainerStatuses,
+        *reported.containerStatuses,
+        *reported.ephemeralContainerStatuses,
+    ):
         if not status.containerID or status.name in observed.containers:
             continue
         ended = status.state.terminated if status.state else None
         if ended is None and status.state and status.state.waiting and status.lastState:
             ended = status.lastState.terminated
         terminated = ended or core_v1.ContainerStateTerminated(
-            exitCode=LOST_EXIT_CODE,
-            reason="ContainerStatusUnknown",
-            message="The container could not be located when the pod was checked",
+            exitCode=LOST_EXIT_CODE, reason=LOST_REASON, message=LOST_MESSAGE
         )
         observed.containers[status.name] = [
             Instance(
@@ -217,24 +247,6 @@ def remember(observed: Observed, pod: core_v1.Pod, now: float) -> None:
                 gone=True,
             )
         ]
-
-
-def outcome(pod: core_v1.Pod, observed: Observed) -> Literal["", "Succeeded", "Failed"]:
-    """How the pod has ended for good, "" while it has not. A pod that has ended never runs again."""
-    if pod.status.phase == "Succeeded":
-        return "Succeeded"
-    if pod.status.phase == "Failed":
-        return "Failed"
-    policy = pod.spec.restartPolicy or "Always"
-    if policy == "Always":
-        return ""
-    ends = [observed.newest(container.name) for container in pod.spec.containers]
-    if not ends or any(end is None or end.state != "exited" for end in ends):
-        return ""
-    failed = any(end is not None and end.exit_code != 0 for end in ends)
-    if not failed:
-        return "Succeeded"
-    return "" if policy == "OnFailure" else "Failed"
 
 
 def parse_time(text: str) -> datetime.datetime | None:

@@ -13,13 +13,17 @@ from typing import NamedTuple
 
 from barque.api.types import core_v1
 from barque.worker.pods import backoff
-from barque.worker.pods.config import HASH_VERSION, config_hash, needs_address
-from barque.worker.pods.observed import Instance, Observed, outcome
+from barque.worker.pods.config import HASH_VERSION, config_hash, grace_of, needs_address
+from barque.worker.pods.members import Member, ending, members, restarts, startable, stop_turn
+from barque.worker.pods.observed import Instance, Observed
 
-DEFAULT_GRACE_S = 30.0
+# Why a container is stopped, where its event has a wording of its own.
+FAILED_POST_START, CHANGED = "FailedPostStartHook", "definition changed"
 # For a container whose sandbox died. Kubernetes gives it the whole grace period, and so long the pod is broken; but its
 # network is gone for good, so no caller is left to finish with: time to write its files, and no more.
 LOST_SANDBOX_GRACE_S = 2.0
+# What Kubernetes leaves between the signal and the kill where the grace period is used up already.
+LEAST_GRACE_S = 2.0
 
 
 class PrepareVolumes(NamedTuple):
@@ -46,9 +50,9 @@ class StartSandbox(NamedTuple):
 
 
 class AttachNetwork(NamedTuple):
-    """Bring the pod's address into the network namespace of process `pid`."""
+    """Bring the pod's address into the network namespace at the path `netns`."""
 
-    pid: int
+    netns: str
     subject: str = "network"
 
 
@@ -71,7 +75,9 @@ class StartContainer(NamedTuple):
 
 
 class StopContainer(NamedTuple):
-    """Send the stop signal; what still runs at `kill_at_s` is killed."""
+    """Send the stop signal; what still runs at `kill_at_s` is killed. `late`: its time was up already, and what is left
+    to it is not cut short any more.
+    """
 
     subject: str
     container: str
@@ -79,6 +85,30 @@ class StopContainer(NamedTuple):
     signal: str
     kill_at_s: float
     why: str
+    late: bool = False
+
+
+class RunPostStart(NamedTuple):
+    subject: str
+    container: str
+    id: str
+
+
+class RunPreStop(NamedTuple):
+    """Run the hook, at most until `kill_at_s`; the stop signal follows."""
+
+    subject: str
+    container: str
+    id: str
+    kill_at_s: float
+    why: str
+
+
+class ReadLastWords(NamedTuple):
+    """Take the end of the log of a container that ended with a fault as its termination message."""
+
+    subject: str
+    id: str
 
 
 class KillContainer(NamedTuple):
@@ -116,6 +146,9 @@ Instruction = (
     | CreateContainer
     | StartContainer
     | StopContainer
+    | RunPostStart
+    | RunPreStop
+    | ReadLastWords
     | KillContainer
     | RemoveContainer
     | ConfirmDeletion
@@ -125,22 +158,25 @@ Instruction = (
 
 class Desired(NamedTuple):
     """What the cluster wants of one pod here. `pod` is None for one that it does not know; `stopping` pods are
-    taken down, their containers killed at `kill_at_s` (monotonic seconds) at the latest.
+    taken down, their containers killed at `kill_at_s` (monotonic seconds) at the latest. `last` is how a pod that is no
+    longer known was last.
     """
 
     pod: core_v1.Pod | None
     stopping: bool = False
     kill_at_s: float = 0.0
+    last: core_v1.Pod | None = None
 
 
 def plan(desired: Desired, observed: Observed, now: float) -> list[Instruction]:
     """Every instruction whose time has come, whose faults have been waited out, and whose subject is not busy."""
     if desired.pod is None or desired.stopping:
         found = _plan_removal(desired, observed, now)
-    elif outcome(desired.pod, observed):
-        found = _plan_rest(observed)
+    elif ending(desired.pod, observed):
+        found = _plan_end(desired.pod, observed, now)
     else:
         found = _plan_running(desired.pod, observed, now)
+    found += [ReadLastWords(f"words/{container_id}", container_id) for container_id in sorted(observed.unread)]
     return _due(found, observed, now)
 
 
@@ -178,8 +214,13 @@ def _plan_running(pod: core_v1.Pod, observed: Observed, now: float) -> list[Inst
     else:
         steps.append(Wake(observed.volumes_due_s))
     steps += _plan_sandbox(pod, observed)
-    for container in pod.spec.containers:
-        steps += _plan_container(pod, container, observed, now)
+    turns = startable(pod, observed)
+    for one in turns:
+        steps += _plan_container(pod, one, observed, now)
+    names = {one.name for one in turns}
+    for one in members(pod):
+        if one.name not in names:
+            steps += _plan_waiting(pod, one, observed, now)
     steps += _plan_strays(pod, observed, now)
     return steps
 
@@ -196,35 +237,53 @@ def _plan_sandbox(pod: core_v1.Pod, observed: Observed) -> list[Instruction]:
     elif current.state == "created":
         steps.append(StartSandbox(current.id))
     elif not observed.address:
-        steps.append(AttachNetwork(current.pid))
+        steps.append(AttachNetwork(current.netns))
     return steps
 
 
-def _plan_container(
-    pod: core_v1.Pod, container: core_v1.Container, observed: Observed, now: float
-) -> list[Instruction]:
+def _plan_container(pod: core_v1.Pod, one: Member, observed: Observed, now: float) -> list[Instruction]:
+    """A container whose turn it is: to be created, started, kept, started again."""
     steps: list[Instruction] = []
-    held = observed.containers.get(container.name, [])
-    newest = held[-1] if held else None
+    name = one.name
+    newest = observed.newest(name)
     sandbox = observed.sandbox
     alive = sandbox is not None and sandbox.state != "exited"
     if newest is not None and newest.running:
-        steps += _plan_run(pod, container, newest, observed, now)
+        steps += _plan_run(pod, one.container, newest, observed, now)
     elif newest is not None and newest.state == "created":
         if sandbox is None or newest.sandbox != sandbox.id:
             steps.append(_remove(newest))
         elif sandbox.state == "running" and observed.address and observed.volumes == "ready":
-            steps.append(StartContainer(f"container/{container.name}", container.name, newest.id))
-    elif newest is None or should_restart(pod, newest):
+            steps.append(StartContainer(f"container/{name}", name, newest.id))
+    elif newest is None or _runs_again(pod, one, newest, sandbox):
         due_s = restart_due_s(newest)
         if due_s > now:
             steps.append(Wake(due_s))
         else:
-            steps += _plan_creation(container, newest, observed, sandbox if alive else None)
-    # The last end is kept for its logs and its exit code; those before it go.
-    ended = [instance for instance in held if instance.state == "exited"]
-    steps += [_remove(old) for old in ended[:-1] if not old.gone]
-    return steps
+            steps += _plan_creation(one.container, newest, observed, sandbox if alive else None)
+    return steps + _forget_old(name, observed)
+
+
+def _plan_waiting(pod: core_v1.Pod, one: Member, observed: Observed, now: float) -> list[Instruction]:
+    """A container whose turn is over or has not come (again): what runs of it from before has lost its sandbox."""
+    newest = observed.newest(one.name)
+    steps: list[Instruction] = []
+    if newest is not None and newest.running:
+        steps += _plan_run(pod, one.container, newest, observed, now)
+    return steps + _forget_old(one.name, observed)
+
+
+def _runs_again(pod: core_v1.Pod, one: Member, newest: Instance, sandbox: Instance | None) -> bool:
+    if restarts(pod, one, newest.exit_code):
+        return True
+    # A new sandbox has seen nothing of what the init containers did in the old one.
+    return one.role == "init" and newest.exit_code == 0 and (sandbox is None or newest.sandbox != sandbox.id)
+
+
+def _forget_old(name: str, observed: Observed) -> list[Instruction]:
+    """The last end is kept for its logs and its exit code; those before it go."""
+    ended = [instance for instance in observed.containers.get(name, []) if instance.state == "exited"]
+    return [_remove(old) for old in ended[:-1] if not old.gone]
 
 
 def _plan_creation(
@@ -242,26 +301,37 @@ def _plan_creation(
 def _plan_run(
     pod: core_v1.Pod, container: core_v1.Container, newest: Instance, observed: Observed, now: float
 ) -> list[Instruction]:
-    """A running container goes on, unless its sandbox died, its definition changed, or its liveness probe failed."""
+    """A running container goes on, unless its sandbox died, its definition changed, or a probe or hook failed."""
     grace_s = grace_of(pod)
     if _lost_sandbox(newest, observed):
-        why = "its sandbox is gone"
-        grace_s = _hurried_s(newest, grace_s, observed, now)
-    elif newest.hash_version == HASH_VERSION and newest.config_hash != config_hash(container):
-        why = "its definition changed"
+        # Its hook would talk to a network that is gone.
+        return _stop(
+            newest, None, observed, now, now + _hurried_s(newest, grace_s, observed, now), "its sandbox is gone"
+        )
+    if newest.hash_version == HASH_VERSION and newest.config_hash != config_hash(container):
+        why = CHANGED
     elif newest.id in observed.unhealthy:
         why = observed.unhealthy[newest.id]
-        probe = container.livenessProbe
+        starting = container.startupProbe is not None and newest.id not in observed.started
+        probe = container.startupProbe if starting else container.livenessProbe
         if probe and probe.terminationGracePeriodSeconds is not None:
             grace_s = float(probe.terminationGracePeriodSeconds)
+    elif awaits_post_start(container, newest, observed):
+        return [RunPostStart(f"hook/{container.name}", container.name, newest.id)]
     else:
         return []
-    return _stop(newest, observed, now, now + grace_s, why)
+    return _stop(newest, container, observed, now, now + grace_s, why)
+
+
+def awaits_post_start(container: core_v1.Container, newest: Instance, observed: Observed) -> bool:
+    """Whether the container runs, but does not count as running before its postStart hook has succeeded."""
+    hooks = container.lifecycle
+    return hooks is not None and hooks.postStart is not None and newest.id not in observed.poststarted
 
 
 def _plan_strays(pod: core_v1.Pod, observed: Observed, now: float) -> list[Instruction]:
     """Containers that the pod does not name."""
-    names = {container.name for container in pod.spec.containers}
+    names = {one.name for one in members(pod)}
     steps: list[Instruction] = []
     for instance in observed.instances():
         if instance.name in names or instance.gone:
@@ -270,7 +340,7 @@ def _plan_strays(pod: core_v1.Pod, observed: Observed, now: float) -> list[Instr
             grace_s = grace_of(pod)
             if _lost_sandbox(instance, observed):
                 grace_s = _hurried_s(instance, grace_s, observed, now)
-            steps += _stop(instance, observed, now, now + grace_s, "its pod does not name it")
+            steps += _stop(instance, None, observed, now, now + grace_s, "its pod does not name it")
         else:
             steps.append(_remove(instance))
     return steps
@@ -288,17 +358,6 @@ def _hurried_s(instance: Instance, grace_s: float, observed: Observed, now: floa
     return 0.0 if observed.killing.get(instance.id, 0.0) > now + short_s else short_s
 
 
-def should_restart(pod: core_v1.Pod, ended: Instance) -> bool:
-    """Whether the restart policy wants another attempt after this one."""
-    match pod.spec.restartPolicy:
-        case "Never":
-            return False
-        case "OnFailure":
-            return ended.exit_code != 0
-        case _:
-            return True
-
-
 def restart_due_s(last: Instance | None) -> float:
     """When the next attempt may begin, in monotonic seconds."""
     if last is None:
@@ -307,12 +366,16 @@ def restart_due_s(last: Instance | None) -> float:
     return last.ended_s + backoff.restart_delay_s(streak)
 
 
-def grace_of(pod: core_v1.Pod) -> float:
-    grace_s = pod.spec.terminationGracePeriodSeconds
-    return DEFAULT_GRACE_S if grace_s is None else float(grace_s)
+# At its end, but still in the cluster.
 
 
-# At rest: ended for good, but still in the cluster.
+def _plan_end(pod: core_v1.Pod, observed: Observed, now: float) -> list[Instruction]:
+    """Stop what still runs of a pod that has ended, sidecars above all; then keep it at rest."""
+    if any(instance.running for instance in observed.instances()):
+        limit_s = observed.verdict.grace_s if observed.verdict else None
+        grace_s = grace_of(pod) if limit_s is None else min(limit_s, grace_of(pod))
+        return _plan_stops(pod, observed, now, now + grace_s, "its pod has ended")
+    return _plan_rest(observed)
 
 
 def _plan_rest(observed: Observed) -> list[Instruction]:
@@ -320,8 +383,8 @@ def _plan_rest(observed: Observed) -> list[Instruction]:
     sandboxes = [_remove(s) for s in observed.sandboxes if not s.gone]
     steps += sandboxes
     for held in observed.containers.values():
-        # The newest stays, for its logs.
-        steps += [_remove(old) for old in held[:-1] if not old.gone]
+        # The newest end stays, for its logs.
+        steps += [_remove(old) for old in held if not old.gone and (old is not held[-1] or old.state == "created")]
     if not sandboxes and not _building(observed):
         steps += _plan_bare(observed)
     return steps
@@ -331,9 +394,8 @@ def _plan_rest(observed: Observed) -> list[Instruction]:
 
 
 def _plan_removal(desired: Desired, observed: Observed, now: float) -> list[Instruction]:
-    running = [instance for instance in observed.instances() if instance.running]
-    if running:
-        return [step for one in running for step in _stop(one, observed, now, desired.kill_at_s, "its pod is deleted")]
+    if any(instance.running for instance in observed.instances()):
+        return _plan_stops(desired.pod or desired.last, observed, now, desired.kill_at_s, "its pod is deleted")
     left = _left(observed)
     if left:
         return [_remove(instance) for instance in left]
@@ -366,19 +428,51 @@ def _plan_bare(observed: Observed) -> list[Instruction]:
     return steps
 
 
-def _stop(instance: Instance, observed: Observed, now: float, kill_at_s: float, why: str) -> list[Instruction]:
-    """Tell it to stop, once; wait; kill what did not."""
+def _plan_stops(
+    pod: core_v1.Pod | None, observed: Observed, now: float, kill_at_s: float, why: str
+) -> list[Instruction]:
+    """Stop everything: hooks at once, signals in turn."""
+    containers = {one.name: one.container for one in members(pod)} if pod else {}
+    turn = stop_turn(pod, observed)
+    steps: list[Instruction] = []
+    for instance in observed.instances():
+        if instance.running:
+            container = containers.get(instance.name)
+            steps += _stop(instance, container, observed, now, kill_at_s, why, turn=instance.name in turn)
+    return steps
+
+
+def _stop(
+    instance: Instance,
+    container: core_v1.Container | None,
+    observed: Observed,
+    now: float,
+    kill_at_s: float,
+    why: str,
+    *,
+    turn: bool = True,
+) -> list[Instruction]:
+    """Run its preStop hook, tell it to stop once it is its turn, wait, kill what did not."""
     subject = f"container/{instance.name}"
     killed = observed.killed_until.get(instance.id, 0.0)
     if killed > now:
         return [Wake(killed)]
     told = observed.killing.get(instance.id)
-    if told is None and kill_at_s > now:
-        signal = instance.stop_signal or "SIGTERM"
+    if told is not None:
+        due_s = told if instance.id in observed.late else min(told, kill_at_s)
+        return [Wake(due_s)] if due_s > now else [KillContainer(subject, instance.name, instance.id)]
+    signal = instance.stop_signal or "SIGTERM"
+    hook = container is not None and container.lifecycle is not None and container.lifecycle.preStop is not None
+    if kill_at_s > now:
+        if hook and instance.id not in observed.prestopped:
+            run = RunPreStop(f"hook/{instance.name}", instance.name, instance.id, kill_at_s, why)
+            return [run, Wake(kill_at_s)]
+        if not turn:
+            return [Wake(kill_at_s)]
         return [StopContainer(subject, instance.name, instance.id, signal, kill_at_s, why)]
-    due_s = kill_at_s if told is None else min(told, kill_at_s)
-    if due_s > now:
-        return [Wake(due_s)]
+    if instance.id in observed.stopping or not turn:
+        # All its time went to its hook or to those before it; a little is left to it, as in Kubernetes.
+        return [StopContainer(subject, instance.name, instance.id, signal, now + LEAST_GRACE_S, why, late=True)]
     return [KillContainer(subject, instance.name, instance.id)]
 
 

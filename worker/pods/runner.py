@@ -17,14 +17,17 @@ from barque.api.errors import ApiError
 from barque.api.types import core_v1
 from barque.client.clock import timestamp
 from barque.worker import labels
-from barque.worker.images import ImageFault
-from barque.worker.pods import backoff, plan, status
+from barque.worker.images.images import ImageFault
+from barque.worker.pods import backoff, members, names, plan, status, verdict
 from barque.worker.pods.backoff import Fault
+from barque.worker.pods.config import grace_of
 from barque.worker.pods.env import ConfigError
-from barque.worker.pods.observed import Observed, instance_of, outcome, remember
+from barque.worker.pods.members import outcome
+from barque.worker.pods.observed import Instance, Observed, instance_of, parse_time, remember
 from barque.worker.pods.parts import Parts
 from barque.worker.pods.plan import Desired
 from barque.worker.pods.steps import Steps
+from barque.worker.pods.verdict import Verdict, deadline_in_s
 from barque.worker.probes import Kind, Probes, Target
 from barque.worker.runtime.port import ContainerRecord, RuntimeFault, RuntimeUnavailableError
 
@@ -52,6 +55,7 @@ class PodRunner:
         self._backed_off: dict[str, str] = {}
         self._adopted: set[str] = set()
         self._pulling: dict[str, asyncio.Task[None]] = {}
+        self._hooks: dict[str, asyncio.Task[None]] = {}
 
     # What is heard.
 
@@ -64,12 +68,12 @@ class PodRunner:
         if stopping:
             if pod is not None:
                 given = pod.metadata.deletionGracePeriodSeconds
-                grace_s = plan.grace_of(pod) if given is None else float(given)
+                grace_s = grace_of(pod) if given is None else float(given)
             kill_at_s = now + grace_s
             if before.stopping:
                 kill_at_s = min(kill_at_s, before.kill_at_s)
-        self.desired = Desired(pod, stopping, kill_at_s)
-        # A deleted pod's last form still names its events.
+        # A deleted pod's last form still names its events, its hooks and the order of its end.
+        self.desired = Desired(pod, stopping, kill_at_s, pod or before.pod or before.last)
         if pod is not None:
             self._steps.pod = pod
         self.wake()
@@ -84,13 +88,16 @@ class PodRunner:
         if pod is None:
             return
         remember(self.observed, pod, self._parts.clock.monotonic())
-        for reported in pod.status.containerStatuses:
+        for reported in (*pod.status.initContainerStatuses, *pod.status.containerStatuses):
             container_id = reported.containerID.partition("://")[2]
             # Reported as ready and still running: it stays so until a probe says otherwise.
             if reported.ready:
                 self.observed.ready.add(container_id)
             if reported.started:
                 self.observed.started.add(container_id)
+            # It was reported as running only after its hook; any other's hook runs again: at least once.
+            if reported.state and reported.state.running:
+                self.observed.poststarted.add(container_id)
 
     def take(self, record: ContainerRecord) -> None:
         """The runtime says this of one of the pod's containers."""
@@ -98,8 +105,18 @@ class PodRunner:
         if instance.state == "exited" and self.observed.volumes != "removed":
             said = self._parts.volumes.message(self.uid, instance.name, instance.attempt)
             instance = dataclasses.replace(instance, message=said)
+            if not said and self._leaves_log(instance):
+                self.observed.unread.add(instance.id)
         self.observed.put(instance, record.labels.get(labels.ROLE, ""))
         self.wake()
+
+    def _leaves_log(self, ended: Instance) -> bool:
+        """Whether the end of its log is what this container has to say of its end, and is not known yet."""
+        pod = self.desired.pod or self.desired.last
+        who = members.member(pod, ended.name) if pod else None
+        if who is None or who.container.terminationMessagePolicy != "FallbackToLogsOnError" or ended.exit_code == 0:
+            return False
+        return not any(known.id == ended.id and known.state == "exited" for known in self.observed.instances())
 
     def vanish(self, container_id: str) -> None:
         """The runtime knows this container no more."""
@@ -135,21 +152,49 @@ class PodRunner:
     def _begin(self, group: asyncio.TaskGroup) -> float:
         """Set every due instruction going; returns when to plan again at the latest."""
         now = self._parts.clock.monotonic()
-        wake_s = float("inf")
+        wake_s = self._judge(now)
         if self.desired.stopping:
             for pull in self._pulling.values():
                 pull.cancel()
+        running = {instance.id for instance in self.observed.instances() if instance.running}
+        for container_id, hook in self._hooks.items():
+            if container_id not in running:
+                hook.cancel()
         for step in plan.plan(self.desired, self.observed, now):
             if isinstance(step, plan.Wake):
-                wake_s = step.at_s
+                wake_s = min(wake_s, step.at_s)
                 continue
             self.observed.busy.add(step.subject)
             task = group.create_task(self._carry_out(step), name=f"{type(step).__name__} of pod {self.uid}")
             if isinstance(step, plan.EnsureImage):
                 self._pulling[step.subject] = task
+            elif isinstance(step, plan.RunPostStart | plan.RunPreStop):
+                self._hooks[step.id] = task
         if not any(s in ("sandbox", "network") or s.startswith("container/") for s in self.observed.busy):
             self._steps.let_others_start()
         return wake_s
+
+    def _judge(self, now: float) -> float:
+        """Find out whether this node ends the pod by itself; returns when its time is up at the latest."""
+        pod, never = self.desired.pod, float("inf")
+        if pod is None or self.desired.stopping or self.observed.verdict or outcome(pod, self.observed):
+            return never
+        began = parse_time(pod.status.startTime or (self._reported.startTime if self._reported else ""))
+        left_s = deadline_in_s(pod, began, self._parts.clock.wall())
+        if left_s <= 0:
+            self.end(verdict.DEADLINE)
+        elif refused := verdict.admit(pod):
+            self.end(refused)
+        elif not self.observed.instances() and (held_off := self._parts.admit(pod)):
+            self.end(Verdict("Evicted", f"Pod was rejected: {held_off}", held_off))
+        return never if self.observed.verdict else now + left_s
+
+    def end(self, why: Verdict) -> None:
+        """End the pod as Failed, gracefully; it stays in the cluster with the verdict as its status."""
+        if self.observed.verdict is None:
+            self.observed.verdict = why
+            self._steps.say(why.event_type, why.reason, why.event)
+            self.wake()
 
     async def _wait(self, group: asyncio.TaskGroup, until_s: float) -> None:
         self._silence()
@@ -192,6 +237,8 @@ class PodRunner:
         finally:
             self.observed.busy.discard(subject)
             self._pulling.pop(subject, None)
+            if isinstance(step, plan.RunPostStart | plan.RunPreStop):
+                self._hooks.pop(step.id, None)
             self._woken.set()
 
     def _note(self, step: plan.Instruction, reason: str, message: str, event: str) -> None:
@@ -205,6 +252,8 @@ class PodRunner:
             self._steps.say("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {message}")
         elif event == "FailedMount" or event == "FailedSync":
             self._steps.say("Warning", event, message)
+        elif event and isinstance(step, plan.CreateContainer | plan.StartContainer | plan.EnsureImage):
+            self._steps.say_of(step.container, "Warning", event, f"Error: {message}")
         elif event:
             self._steps.say("Warning", event, f"Error: {message}")
         if not event:
@@ -216,12 +265,17 @@ class PodRunner:
         pod = self.desired.pod
         running: dict[str, Target] = {}
         if pod is not None and self.observed.address:
-            for container in pod.spec.containers:
-                newest = self.observed.newest(container.name)
-                if newest is None or not newest.running or newest.id in self.observed.killing:
+            for one in members.members(pod):
+                container, newest = one.container, self.observed.newest(one.name)
+                if newest is None or not newest.running or newest.id in self.observed.stopping:
                     continue
-                if container.startupProbe is None:
+                if plan.awaits_post_start(container, newest, self.observed):
+                    continue
+                if container.startupProbe is None and newest.id not in self.observed.started:
                     self.observed.started.add(newest.id)
+                    if one.role == "sidecar":
+                        # What comes after it may begin.
+                        self.wake()
                 running[newest.id] = Target(newest.id, container, self.observed.address)
         self._probes.keep(group, running, self.observed.started, self._adopted, self.observed.ready)
 
@@ -230,12 +284,12 @@ class PodRunner:
             (self.observed.ready.add if holds else self.observed.ready.discard)(container_id)
         elif kind == "Startup" and holds:
             self.observed.started.add(container_id)
-        elif not holds:
+        elif not holds and not self.desired.stopping:
             self.observed.unhealthy[container_id] = f"failed {kind.lower()} probe"
         self.wake()
 
     def _hear_failure(self, kind: Kind, container: str, message: str) -> None:
-        self._steps.say("Warning", "Unhealthy", f"{kind} probe failed: {message}")
+        self._steps.say_of(container, "Warning", "Unhealthy", f"{kind} probe failed: {message}")
 
     # Reports.
 
@@ -271,21 +325,19 @@ class PodRunner:
 
     def _tell_back_off(self, pod: core_v1.Pod, found: core_v1.PodStatus) -> None:
         """An event whenever a container begins to wait out a back-off."""
-        for container in found.containerStatuses:
+        for container in (*found.initContainerStatuses, *found.containerStatuses, *found.ephemeralContainerStatuses):
             waiting = container.state.waiting if container.state else None
             reason = waiting.reason if waiting else ""
             sign = f"{reason} {container.restartCount}" if reason == "CrashLoopBackOff" else reason
             if self._backed_off.get(container.name, "") == sign:
                 continue
             self._backed_off[container.name] = sign
-            meta = pod.metadata
             if reason == "CrashLoopBackOff":
-                where = f"{meta.name}_{meta.namespace}({meta.uid})"
-                message = f"Back-off restarting failed container {container.name} in pod {where}"
-                self._steps.say("Warning", "BackOff", message)
+                message = f"Back-off restarting failed container {container.name} in pod {names.shown(pod)}"
+                self._steps.say_of(container.name, "Warning", "BackOff", message)
             elif reason == "ImagePullBackOff":
-                self._steps.say("Normal", "BackOff", f'Back-off pulling image "{container.image}"')
-                self._steps.say("Warning", "Failed", "Error: ImagePullBackOff")
+                self._steps.say_of(container.name, "Normal", "BackOff", f'Back-off pulling image "{container.image}"')
+                self._steps.say_of(container.name, "Warning", "Failed", "Error: ImagePullBackOff")
 
 
 def _runtime_reason(step: plan.Instruction) -> str:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from barque.worker.runtime.port import ContainerRecord, ContainerSpec, ContainerSummary, State
+from barque.worker.runtime.port import ContainerRecord, ContainerSpec, ContainerSummary, LogRotation, Mount, State
 
-# As much per container as Kubernetes' kubelet keeps by default in one rotation.
-LOG_MAX_SIZE = "10m"
-LOG_MAX_FILES = "5"
 _NEVER = "0001-01-01T00:00:00Z"
 _STATES: dict[str, State] = {
     "created": "created",
@@ -34,6 +31,7 @@ def record_of(data: Mapping[str, Any]) -> ContainerRecord:
         image=config["Image"],
         image_id=data["Image"],
         pid=state["Pid"],
+        netns=f"/proc/{state['Pid']}/ns/net" if state["Pid"] else "",
         exit_code=state["ExitCode"],
         oom_killed=state["OOMKilled"],
         error=state["Error"],
@@ -42,7 +40,15 @@ def record_of(data: Mapping[str, Any]) -> ContainerRecord:
         finished_at=_time(state["FinishedAt"]) or (data["Created"] if failed else ""),
         stop_signal=config.get("StopSignal") or "",
         tty=config["Tty"],
+        written=_written(data),
     )
+
+
+def _written(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The container's own layer, where its storage driver has one in a directory, and the directory of its log."""
+    layer = ((data.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir") or ""
+    log = data.get("LogPath") or ""
+    return tuple(path for path in (layer, log.rpartition("/")[0]) if path)
 
 
 def _time(text: str) -> str:
@@ -54,27 +60,32 @@ def summary_of(data: Mapping[str, Any]) -> ContainerSummary:
     return ContainerSummary(data["Id"], data.get("Labels") or {}, _STATES.get(data["State"], "exited"))
 
 
-def create_body(spec: ContainerSpec, lowest_oom_score: int = -1000) -> dict[str, Any]:
+def create_body(
+    spec: ContainerSpec, lowest_oom_score: int = -1000, rotation: LogRotation = LogRotation()
+) -> dict[str, Any]:
     """The body of `POST /containers/create`. With `Mounts`, unlike `Binds`, a missing source is an error.
 
     `lowest_oom_score` is what this host lets a container have; asking for less would stop it from starting.
     """
     security = spec.security
     host: dict[str, Any] = {
-        "NetworkMode": f"container:{spec.sandbox}" if spec.sandbox else "none",
-        "IpcMode": f"container:{spec.sandbox}" if spec.sandbox else "shareable",
+        "NetworkMode": f"container:{spec.sandbox}" if spec.sandbox else "host" if spec.host_network else "none",
+        "IpcMode": "host" if spec.host_ipc else f"container:{spec.sandbox}" if spec.sandbox else "shareable",
         "CpuShares": spec.limits.cpu_shares,
         "OomScoreAdj": max(spec.limits.oom_score_adj, lowest_oom_score),
         "Privileged": security.privileged,
         "ReadonlyRootfs": security.read_only_root,
         "RestartPolicy": {"Name": "no"},
-        "LogConfig": {"Type": "json-file", "Config": {"max-size": LOG_MAX_SIZE, "max-file": LOG_MAX_FILES}},
-        "Mounts": [
-            {"Type": "bind", "Source": m.source, "Target": m.target, "ReadOnly": m.read_only} for m in spec.mounts
-        ],
+        "LogConfig": {
+            "Type": "json-file",
+            "Config": {"max-size": str(rotation.file_bytes), "max-file": str(rotation.files)},
+        },
+        "Mounts": [_mount_body(mount) for mount in spec.mounts],
     }
-    if spec.sandbox and spec.share_processes:
-        host["PidMode"] = f"container:{spec.sandbox}"
+    if processes := _processes(spec):
+        host["PidMode"] = processes
+    if spec.limits.pids:
+        host["PidsLimit"] = spec.limits.pids
     if spec.limits.nano_cpus:
         host["NanoCpus"] = spec.limits.nano_cpus
     if spec.limits.memory_bytes:
@@ -86,8 +97,11 @@ def create_body(spec: ContainerSpec, lowest_oom_score: int = -1000) -> dict[str,
         host["CapDrop"] = list(security.cap_drop)
     if security.groups:
         host["GroupAdd"] = list(security.groups)
-    if security.no_new_privileges:
-        host["SecurityOpt"] = ["no-new-privileges"]
+    options = ["no-new-privileges"] if security.no_new_privileges else []
+    if security.seccomp:
+        options.append(f"seccomp={security.seccomp}")
+    if options:
+        host["SecurityOpt"] = options
     if spec.sysctls:
         host["Sysctls"] = dict(spec.sysctls)
     body: dict[str, Any] = {
@@ -108,7 +122,7 @@ def create_body(spec: ContainerSpec, lowest_oom_score: int = -1000) -> dict[str,
     elif spec.command:
         # A given command also drops the image's own arguments.
         body["Cmd"] = []
-    if spec.hostname and not spec.sandbox:
+    if spec.hostname and not spec.sandbox and not spec.host_network:
         body["Hostname"] = spec.hostname
     if spec.working_dir:
         body["WorkingDir"] = spec.working_dir
@@ -117,12 +131,25 @@ def create_body(spec: ContainerSpec, lowest_oom_score: int = -1000) -> dict[str,
     return body
 
 
-def split_reference(reference: str) -> tuple[str, str]:
-    """An image reference as repository and tag or digest, "latest" where it names neither."""
-    repository, at, digest = reference.partition("@")
-    if at:
-        return repository, digest
-    head, colon, tag = reference.rpartition(":")
-    if colon and "/" not in tag:
-        return head, tag
-    return reference, "latest"
+def _mount_body(mount: Mount) -> dict[str, Any]:
+    # Unsaid, it is "rprivate", save for a source that Docker's own directory is in, which it mounts in no such way.
+    options: dict[str, Any] = {"Propagation": mount.propagation} if mount.propagation != "rprivate" else {}
+    if mount.read_only:
+        # Docker 25 makes what is mounted within read-only too, unless told otherwise; older ones never do.
+        options["ReadOnlyNonRecursive"] = True
+    return {
+        "Type": "bind",
+        "Source": mount.source,
+        "Target": mount.target,
+        "ReadOnly": mount.read_only,
+        "BindOptions": options,
+    }
+
+
+def _processes(spec: ContainerSpec) -> str:
+    """Whose process namespace the container enters; "" for one of its own."""
+    if spec.host_pid:
+        return "host"
+    if spec.processes_of:
+        return f"container:{spec.processes_of}"
+    return f"container:{spec.sandbox}" if spec.sandbox and spec.share_processes else ""

@@ -1,5 +1,8 @@
 """`DockerRuntime`: the runtime port on Docker's API (20.10 and newer).
 
+A sandbox is namespaces alone (`sandboxes`) where this Docker has been seen to bring a container into them, and a pause
+container elsewhere, and wherever a pod shares its processes or uses the host's namespaces.
+
 Short calls go through the `docker` SDK's low-level client in a bounded pool of threads, with as many connections;
 long-lived answers are asyncio streams (`docker_streams`). The client is made on first use, and again after Docker was
 away, since a restarted Docker may speak another API version.
@@ -12,11 +15,11 @@ import json
 import logging
 import platform
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import docker
 import docker.errors
@@ -24,7 +27,15 @@ import requests
 import urllib3.exceptions
 
 from barque.worker import labels
-from barque.worker.runtime import docker_records, docker_streams, pause
+from barque.worker.runtime import (
+    docker_images,
+    docker_logs,
+    docker_records,
+    docker_sandboxes,
+    docker_sessions,
+    docker_streams,
+    pause,
+)
 from barque.worker.runtime.port import (
     Changed,
     ContainerNotFoundError,
@@ -32,18 +43,22 @@ from barque.worker.runtime.port import (
     ContainerSpec,
     ContainerSummary,
     ExecOptions,
+    ImageInUseError,
     ImageMissingError,
     ImageRecord,
     ImageUsage,
+    Login,
     LogOptions,
+    LogRecord,
+    LogRotation,
     NameTakenError,
-    PullError,
     Resync,
     RuntimeEvent,
     RuntimeFault,
     RuntimeInfo,
     RuntimeUnavailableError,
 )
+from barque.worker.runtime.sandboxes import RUNTIME, Sandboxes
 
 log = logging.getLogger(__name__)
 
@@ -77,17 +92,36 @@ def lowest_oom_score(process: Path) -> int:
 
 class DockerRuntime:
     """Implements `Runtime`. `cluster` and `node` are the label values by which it finds its own containers; `wall` is
-    the time of day that Docker stamps log lines with, in seconds since the epoch.
+    the time of day in seconds since the epoch; `sandboxes` is a folder for sandboxes without containers, None for
+    having none.
     """
 
-    def __init__(self, host: str, cluster: str, node: str, wall: Callable[[], float] = time.time) -> None:
-        self._wall = wall
+    def __init__(
+        self,
+        host: str,
+        cluster: str,
+        node: str,
+        wall: Callable[[], float] = time.time,
+        rotation: LogRotation = LogRotation(),
+        sandboxes: Path | None = None,
+    ) -> None:
+        self._rotation = rotation
         self._host = host or DEFAULT_HOST
-        self._labels = [f"{labels.CLUSTER}={cluster}", f"{labels.NODE}={node}"]
+        own = {labels.CLUSTER: cluster, labels.NODE: node}
+        self._own = own.items()
+        self._labels = [f"{name}={value}" for name, value in own.items()]
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="docker")
         self._api: docker.APIClient | None = None
         self._pause = pause.image(go_architecture())
         self._lowest_oom_score = lowest_oom_score(Path("/proc/self"))
+        # Made in any case: a pod may still have one from a time when Docker could.
+        self._sandboxes = Sandboxes(sandboxes, wall) if sandboxes is not None else None
+        self._rehearsal = (
+            docker_sandboxes.Rehearsal(self._sandboxes, self._pause.tag, own) if self._sandboxes is not None else None
+        )
+        self._enters = False
+        # Created by this process and not started yet. Any other may lack the note that lets it into its sandbox.
+        self._made: set[str] = set()
 
     @property
     def sandbox_image(self) -> str:
@@ -100,6 +134,8 @@ class DockerRuntime:
                 for line in _untyped(api).load_image(self._pause.archive, quiet=True):
                     if "error" in line:
                         raise RuntimeFault(f"Docker refused the sandbox image: {line['error']}")
+            if self._rehearsal is not None:
+                self._enters = self._rehearsal.succeeds(api, version["Version"], info.get("Runtimes") or {})
             return RuntimeInfo(
                 version=version["Version"],
                 api_version=version["ApiVersion"],
@@ -115,15 +151,33 @@ class DockerRuntime:
 
     async def list(self) -> Sequence[ContainerSummary]:
         found = await self._call(lambda api: api.containers(all=True, filters={"label": self._labels}))
-        return [docker_records.summary_of(entry) for entry in found]
+        summaries = [docker_records.summary_of(entry) for entry in found]
+        if self._sandboxes is not None:
+            records = await self._blocking(self._sandboxes.records)
+            summaries += [ContainerSummary(r.id, r.labels, r.state) for r in records if self._own <= r.labels.items()]
+        return summaries
 
     async def inspect(self, container_id: str) -> ContainerRecord:
+        if self._is_bare(container_id):
+            return await self._blocking(lambda: self._bare.record(container_id))
         return docker_records.record_of(await self._call(lambda api: api.inspect_container(container_id)))
 
     async def create(self, spec: ContainerSpec) -> str:
-        body = docker_records.create_body(spec, self._lowest_oom_score)
+        if self._enters and docker_sandboxes.suits(spec):
+            return await self._blocking(lambda: self._bare.create(spec))
+        body = docker_records.create_body(spec, self._lowest_oom_score, self._rotation)
 
         def create(api: docker.APIClient) -> str:
+            if not self._is_bare(spec.sandbox):
+                return send(api, body)
+            if not self._enters:
+                raise RuntimeFault(f"the pod's sandbox needs Docker's runtime {RUNTIME!r}, which is not registered")
+            hostname, shm = self._bare.hostname(spec.sandbox), self._bare.shm(spec.sandbox)
+            container_id = send(api, docker_sandboxes.entering(body, hostname, shm))
+            self._bare.join(spec.sandbox, container_id)
+            return container_id
+
+        def send(api: docker.APIClient, body: dict[str, Any]) -> str:
             try:
                 answer = _untyped(api).create_container_from_config(body, name=spec.name)
             except docker.errors.ImageNotFound as error:
@@ -134,12 +188,30 @@ class DockerRuntime:
                 raise
             return str(answer["Id"])
 
-        return await self._call(create)
+        made = await self._call(create)
+        self._made.add(made)
+        return made
 
     async def start(self, container_id: str) -> None:
-        await self._call(lambda api: api.start(container_id))
+        if self._is_bare(container_id):
+            await self._blocking(lambda: self._bare.start(container_id))
+            return
+
+        def start(api: docker.APIClient) -> None:
+            if container_id not in self._made and self._sandboxes is not None:
+                sandbox = api.inspect_container(container_id)["Config"]["Labels"].get(labels.SANDBOX, "")
+                if self._is_bare(sandbox):
+                    self._bare.join(sandbox, container_id)
+            api.start(container_id)
+
+        await self._call(start)
+        self._made.discard(container_id)
 
     async def signal(self, container_id: str, signal: str) -> None:
+        if self._is_bare(container_id):
+            # It has no process to hear it.
+            return
+
         def kill(api: docker.APIClient) -> None:
             try:
                 api.kill(container_id, signal)
@@ -151,6 +223,10 @@ class DockerRuntime:
         await self._call(kill)
 
     async def remove(self, container_id: str) -> None:
+        if self._is_bare(container_id):
+            await self._blocking(lambda: self._bare.remove(container_id))
+            return
+
         def remove(api: docker.APIClient) -> None:
             try:
                 api.remove_container(container_id, v=True, force=True)
@@ -160,6 +236,9 @@ class DockerRuntime:
                     raise
 
         await self._call(remove)
+        self._made.discard(container_id)
+        if self._sandboxes is not None:
+            await self._blocking(lambda: self._bare.leave(container_id))
 
     async def image(self, reference: str) -> ImageRecord | None:
         def look(api: docker.APIClient) -> ImageRecord | None:
@@ -168,30 +247,41 @@ class DockerRuntime:
             except docker.errors.ImageNotFound:
                 return None
             user = (found.get("Config") or {}).get("User") or ""
-            return ImageRecord(found["Id"], user, tuple(found.get("RepoDigests") or ()))
+            return ImageRecord(found["Id"], user, tuple(found.get("RepoDigests") or ()), found["Size"])
 
         return await self._call(look)
 
     async def images(self) -> Sequence[ImageUsage]:
         found = await self._call(lambda api: api.images())
-        return [ImageUsage(tuple(names), entry["Size"]) for entry in found if (names := _names(entry))]
+        return [ImageUsage(tuple(_names(entry)), entry["Size"], entry["Id"]) for entry in found]
 
-    async def pull(self, reference: str) -> None:
-        repository, tag = docker_records.split_reference(reference)
-        query = {"fromImage": repository, "tag": tag}
-        try:
-            stream = await docker_streams.open_stream(self._host, "POST", "/images/create", query)
-        except RuntimeUnavailableError:
-            raise
-        except RuntimeFault as error:
-            raise PullError(str(error)) from error
-        try:
-            async with aclosing(docker_streams.json_lines(stream)) as lines:
-                async for line in lines:
-                    if "error" in line:
-                        raise PullError(str(line["error"]))
-        finally:
-            await stream.close()
+    async def images_in_use(self) -> Mapping[str, bool]:
+        found = await self._call(lambda api: api.containers(all=True))
+        own = {tuple(label.split("=", 1)) for label in self._labels}
+        used: dict[str, bool] = {}
+        for entry in found:
+            ours = own <= set((entry.get("Labels") or {}).items())
+            used[entry["ImageID"]] = used.get(entry["ImageID"], False) or ours
+        return used
+
+    async def pull(self, reference: str, login: Login | None = None) -> None:
+        await docker_images.pull(self._host, reference, login)
+
+    async def load_images(self, archive: AsyncIterator[bytes], size_bytes: int) -> Sequence[str]:
+        return await docker_images.load(self._host, archive, size_bytes)
+
+    async def remove_image(self, reference: str) -> None:
+        def remove(api: docker.APIClient) -> None:
+            try:
+                api.remove_image(reference)
+            except docker.errors.ImageNotFound as error:
+                raise ImageMissingError(_words(error)) from error
+            except docker.errors.APIError as error:
+                if error.status_code == 409:
+                    raise ImageInUseError(_words(error)) from error
+                raise
+
+        await self._call(remove)
 
     async def watch(self) -> AsyncGenerator[RuntimeEvent, None]:
         filters = json.dumps({"type": ["container"], "event": _WATCHED, "label": self._labels})
@@ -207,47 +297,42 @@ class DockerRuntime:
             await stream.close()
         raise RuntimeUnavailableError("Docker ended its event stream")
 
-    async def logs(self, container_id: str, options: LogOptions) -> AsyncGenerator[bytes, None]:
+    async def logs(self, container_id: str, options: LogOptions) -> AsyncGenerator[LogRecord, None]:
         tty = (await self.inspect(container_id)).tty
-        query: dict[str, Any] = {"stdout": 1, "stderr": 1, "follow": int(options.follow)}
-        query["timestamps"] = int(options.timestamps)
-        query["tail"] = options.tail_lines if options.tail_lines >= 0 else "all"
-        if options.since_s:
-            query["since"] = int(self._wall()) - options.since_s
+        query = docker_logs.query_of(options)
         stream = await docker_streams.open_stream(self._host, "GET", f"/containers/{container_id}/logs", query)
         try:
-            async with aclosing(docker_streams.frames(stream, tty=tty)) as pieces:
-                async for _, data in pieces:
-                    yield data
+            async with aclosing(docker_logs.records(stream, tty=tty)) as records:
+                async for record in records:
+                    yield record
+        except OSError as error:
+            raise RuntimeUnavailableError(f"the log's connection broke: {error}") from error
         finally:
             await stream.close()
 
-    async def exec(self, container_id: str, options: ExecOptions) -> DockerExec:
-        body = {
-            "Cmd": list(options.command),
-            "AttachStdin": options.stdin,
-            "AttachStdout": True,
-            "AttachStderr": True,
-            "Tty": options.tty,
-        }
-        created = await self._call(lambda api: _post_json(api, f"/containers/{container_id}/exec", body))
-        exec_id = str(created["Id"])
-        stream = await docker_streams.open_stream(
-            self._host, "POST", f"/exec/{exec_id}/start", body={"Detach": False, "Tty": options.tty}, upgrade=True
-        )
-        session = DockerExec(self, exec_id, stream, tty=options.tty)
-        if options.tty and options.columns and options.rows:
-            try:
-                await session.resize(options.columns, options.rows)
-            except RuntimeUnavailableError:
-                await session.close()
-                raise
-        return session
+    async def exec(self, container_id: str, options: ExecOptions) -> docker_sessions.DockerExec:
+        return await docker_sessions.run(self._call, self._host, container_id, options)
+
+    async def attach(self, container_id: str, *, stdin: bool) -> docker_sessions.DockerSession:
+        tty = (await self.inspect(container_id)).tty
+        return await docker_sessions.attach(self._call, self._host, container_id, stdin=stdin, tty=tty)
 
     async def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self._api is not None:
             self._api.close()
+
+    def _is_bare(self, container_id: str) -> bool:
+        return self._sandboxes is not None and docker_sandboxes.is_bare(container_id)
+
+    @property
+    def _bare(self) -> Sandboxes:
+        """For ids that say themselves that there are such."""
+        assert self._sandboxes is not None
+        return self._sandboxes
+
+    async def _blocking(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     async def _call(self, work: Callable[[docker.APIClient], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._run, work)
@@ -274,53 +359,6 @@ class DockerRuntime:
             raise RuntimeUnavailableError(f"Docker does not answer at {self._host}: {plain_reason(error)}") from error
 
 
-class DockerExec:
-    """A running command: implements `ExecSession`."""
-
-    def __init__(self, runtime: DockerRuntime, exec_id: str, stream: docker_streams.Stream, *, tty: bool) -> None:
-        self._runtime = runtime
-        self._id = exec_id
-        self._stream = stream
-        self._tty = tty
-
-    async def output(self) -> AsyncGenerator[tuple[Literal["stdout", "stderr"], bytes], None]:
-        try:
-            async with aclosing(docker_streams.frames(self._stream, tty=self._tty)) as pieces:
-                async for piece in pieces:
-                    yield piece
-        except OSError as error:
-            raise RuntimeUnavailableError(f"the command's connection broke: {error}") from error
-
-    async def write(self, data: bytes) -> None:
-        self._stream.writer.write(data)
-        await self._stream.writer.drain()
-
-    async def end_input(self) -> None:
-        if self._stream.writer.can_write_eof():
-            self._stream.writer.write_eof()
-
-    async def resize(self, columns: int, rows: int) -> None:
-        try:
-            await self._runtime._call(lambda api: api.exec_resize(self._id, height=rows, width=columns))
-        except RuntimeUnavailableError:
-            raise
-        except RuntimeFault as error:
-            # A short command has ended before its terminal got its size; its output and exit code are still to come.
-            log.debug("exec %s has no terminal to resize: %s", self._id, error)
-
-    async def exit_code(self) -> int:
-        # The output may end a moment before Docker has noted the exit code.
-        for pause_s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
-            found = await self._runtime._call(lambda api: api.exec_inspect(self._id))
-            if not found["Running"]:
-                return int(found["ExitCode"] or 0)
-            await asyncio.sleep(pause_s)
-        raise RuntimeFault("the command closed its output but goes on running")
-
-    async def close(self) -> None:
-        await self._stream.close()
-
-
 def _connect(host: str) -> docker.APIClient:
     api = docker.APIClient(base_url=host, version="auto", timeout=CALL_TIMEOUT_S, max_pool_size=THREADS)
     # Docker's socket needs neither proxies nor .netrc, which requests would look up anew for every call.
@@ -331,11 +369,6 @@ def _connect(host: str) -> docker.APIClient:
 def _names(image: dict[str, Any]) -> list[str]:
     names = (image.get("RepoDigests") or []) + (image.get("RepoTags") or [])
     return [name for name in names if "<none>" not in name]
-
-
-def _post_json(api: docker.APIClient, path: str, body: dict[str, Any]) -> Any:
-    raw = _untyped(api)
-    return raw._result(raw._post_json(raw._url(path), data=body), json=True)
 
 
 def _untyped(api: docker.APIClient) -> Any:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -18,7 +19,10 @@ from barque.worker.runtime.port import ContainerNotFoundError, RuntimeFault, Run
 # Docker answers the head of a request at once, save when it is starved; a pull's head may wait for the registry.
 HEAD_TIMEOUT_S = 60.0
 CHUNK_BYTES = 64 * 1024
-_FRAME = struct.Struct(">BxxxI")
+# Docker answers once it has unpacked all layers.
+UPLOAD_TIMEOUT_S = 600.0
+# Which stream a piece of output is of, and its length in bytes.
+FRAME = struct.Struct(">BxxxI")
 _STREAM_NAMES: dict[int, Literal["stdout", "stderr"]] = {0: "stdout", 1: "stdout", 2: "stderr"}
 
 
@@ -67,6 +71,36 @@ async def open_stream(
                 raise
             return stream
     except (OSError, EOFError, asyncio.LimitOverrunError, ValueError) as error:
+        raise RuntimeUnavailableError(f"Docker does not answer at {host}: {error or type(error).__name__}") from error
+
+
+async def open_upload(
+    host: str, path: str, query: Mapping[str, Any], body: AsyncIterator[bytes], size_bytes: int
+) -> Stream:
+    """Send `size_bytes` of tar archive and return once the answer's head is read; else as `open_stream`."""
+    try:
+        async with asyncio.timeout(HEAD_TIMEOUT_S):
+            stream = Stream(*await _connect(host))
+        try:
+            target = f"{quote(path)}?{urlencode(query)}"
+            lines = [f"POST {target} HTTP/1.0", "Host: docker", f"Content-Length: {size_bytes}"]
+            lines += ["Content-Type: application/x-tar"]
+            stream.writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")
+            # Docker refuses a bad archive before it has read it all: then its answer tells more than a broken pipe.
+            with suppress(ConnectionError):
+                async for piece in body:
+                    stream.writer.write(piece)
+                    async with asyncio.timeout(HEAD_TIMEOUT_S):
+                        await stream.writer.drain()
+            async with asyncio.timeout(UPLOAD_TIMEOUT_S):
+                status, _ = await _read_head(stream.reader)
+                if status >= 400:
+                    raise _refusal(status, await stream.reader.read(CHUNK_BYTES))
+        except BaseException:
+            await stream.close()
+            raise
+        return stream
+    except (OSError, EOFError, asyncio.LimitOverrunError) as error:
         raise RuntimeUnavailableError(f"Docker does not answer at {host}: {error or type(error).__name__}") from error
 
 
@@ -137,7 +171,7 @@ async def frames(stream: Stream, *, tty: bool) -> AsyncGenerator[tuple[Literal["
         return
     while True:
         try:
-            kind, size = _FRAME.unpack(await stream.reader.readexactly(_FRAME.size))
+            kind, size = FRAME.unpack(await stream.reader.readexactly(FRAME.size))
         except asyncio.IncompleteReadError:
             return
         while size:

@@ -6,10 +6,12 @@ are one small tree under `RuntimeFault`; `RuntimeUnavailableError` alone means t
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 State = Literal["created", "running", "exited"]
+# Whether mounts made later on one side show on the other: on neither, in the container, on both.
+Propagation = Literal["rprivate", "rslave", "rshared"]
 
 
 class RuntimeFault(Exception):
@@ -30,6 +32,10 @@ class NameTakenError(RuntimeFault):
 
 class ImageMissingError(RuntimeFault):
     """The image is not on this node."""
+
+
+class ImageInUseError(RuntimeFault):
+    """A container, running or not, was made of the image."""
 
 
 class PullError(RuntimeFault):
@@ -59,6 +65,8 @@ class ContainerRecord(NamedTuple):
     image: str = ""
     image_id: str = ""
     pid: int = 0
+    # The path of the network namespace of a running one.
+    netns: str = ""
     exit_code: int = 0
     oom_killed: bool = False
     # The engine's words when it could not start the container.
@@ -68,6 +76,8 @@ class ContainerRecord(NamedTuple):
     finished_at: str = ""
     stop_signal: str = ""
     tty: bool = False
+    # Where on the host stands what it has written: its own layer, its logs.
+    written: tuple[str, ...] = ()
 
 
 class ContainerSummary(NamedTuple):
@@ -82,6 +92,7 @@ class Mount(NamedTuple):
     source: str
     target: str
     read_only: bool = False
+    propagation: Propagation = "rprivate"
 
 
 class Limits(NamedTuple):
@@ -91,6 +102,8 @@ class Limits(NamedTuple):
     nano_cpus: int = 0
     memory_bytes: int = 0
     oom_score_adj: int = 0
+    # Processes and threads.
+    pids: int = 0
 
 
 class Security(NamedTuple):
@@ -101,6 +114,8 @@ class Security(NamedTuple):
     cap_drop: tuple[str, ...] = ()
     read_only_root: bool = False
     no_new_privileges: bool = False
+    # "" for the engine's own profile, "unconfined", or a profile's JSON.
+    seccomp: str = ""
 
 
 class ContainerSpec(NamedTuple):
@@ -118,6 +133,11 @@ class ContainerSpec(NamedTuple):
     hostname: str = ""
     sandbox: str = ""
     share_processes: bool = False
+    # The id of a container whose process namespace to enter.
+    processes_of: str = ""
+    host_network: bool = False
+    host_pid: bool = False
+    host_ipc: bool = False
     working_dir: str = ""
     tty: bool = False
     stdin: bool = False
@@ -132,11 +152,30 @@ class ImageRecord(NamedTuple):
     # The configured user, "" for root.
     user: str = ""
     digests: tuple[str, ...] = ()
+    size_bytes: int = 0
 
 
 class ImageUsage(NamedTuple):
+    """`names` are tags and digests; empty for an image that lost its tag to another."""
+
     names: tuple[str, ...]
     size_bytes: int
+    id: str = ""
+
+
+class Login(NamedTuple):
+    """What a registry knows the puller by."""
+
+    username: str = ""
+    password: str = ""
+    registry: str = ""
+
+
+class LogRotation(NamedTuple):
+    """How much of each container's output is kept: so many files of at most `file_bytes`."""
+
+    file_bytes: int = 10 * 1024 * 1024
+    files: int = 5
 
 
 class Resync(NamedTuple):
@@ -154,12 +193,20 @@ RuntimeEvent = Resync | Changed
 
 
 class LogOptions(NamedTuple):
-    """`tail_lines` below 0 means all; `since_s` is an age in seconds, 0 for no limit."""
+    """`tail_lines` below 0 means all; `since` is UTC in RFC 3339 with nine digits of fractions, "" for no limit: what
+    is older is left out.
+    """
 
     follow: bool = False
-    timestamps: bool = False
     tail_lines: int = -1
-    since_s: int = 0
+    since: str = ""
+
+
+class LogRecord(NamedTuple):
+    """A line of a log with its end, or a piece of one that is long or has no end. `time` is as in `LogOptions`."""
+
+    time: str
+    data: bytes
 
 
 class ExecOptions(NamedTuple):
@@ -170,11 +217,11 @@ class ExecOptions(NamedTuple):
     rows: int = 0
 
 
-class ExecSession(Protocol):
-    """A command running in a container. Reading and writing wait for the far end: nothing is buffered without bound."""
+class Session(Protocol):
+    """A process in a container, talked to. Reading and writing wait for the far end: nothing piles up."""
 
     def output(self) -> AsyncGenerator[tuple[Literal["stdout", "stderr"], bytes], None]:
-        """What the command prints, until it ends."""
+        """What the process prints, until it ends."""
         ...
 
     async def write(self, data: bytes) -> None: ...
@@ -183,12 +230,16 @@ class ExecSession(Protocol):
 
     async def resize(self, columns: int, rows: int) -> None: ...
 
-    async def exit_code(self) -> int:
-        """The command's exit code, once `output` has ended."""
+    async def close(self) -> None:
+        """Let go of the streams; the process itself is not ended by this."""
         ...
 
-    async def close(self) -> None:
-        """Let go of the streams; the command itself is not ended by this."""
+
+class ExecSession(Session, Protocol):
+    """A command beside the container's own process."""
+
+    async def exit_code(self) -> int:
+        """The command's exit code, once `output` has ended."""
         ...
 
 
@@ -228,16 +279,36 @@ class Runtime(Protocol):
 
     async def images(self) -> Sequence[ImageUsage]: ...
 
-    async def pull(self, reference: str) -> None:
+    async def images_in_use(self) -> Mapping[str, bool]:
+        """The ids of the images that any container was made of; whether one of this worker's containers was."""
+        ...
+
+    async def pull(self, reference: str, login: Login | None = None) -> None:
         """Raises `PullError`."""
+        ...
+
+    async def load_images(self, archive: AsyncIterator[bytes], size_bytes: int) -> Sequence[str]:
+        """Take in an archive of this size, as `docker save` writes it; the names, or ids, of its images. Raises
+        `RuntimeFault`.
+        """
+        ...
+
+    async def remove_image(self, reference: str) -> None:
+        """Remove an image by name or id. Raises `ImageInUseError`, `ImageMissingError`."""
         ...
 
     def watch(self) -> AsyncGenerator[RuntimeEvent, None]:
         """Changes as they happen, beginning with `Resync`. Ends by raising `RuntimeUnavailableError`."""
         ...
 
-    def logs(self, container_id: str, options: LogOptions) -> AsyncGenerator[bytes, None]: ...
+    def logs(self, container_id: str, options: LogOptions) -> AsyncGenerator[LogRecord, None]:
+        """What was written to both outputs, in order. With `follow`, until the container ends."""
+        ...
 
     async def exec(self, container_id: str, options: ExecOptions) -> ExecSession: ...
+
+    async def attach(self, container_id: str, *, stdin: bool) -> Session:
+        """The container's own process, from now on; `stdin` for one that was created with such."""
+        ...
 
     async def close(self) -> None: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ from barque.api.types import core_v1
 from barque.worker.pods import config
 from barque.worker.pods.env import ConfigError, Sources
 from barque.worker.pods.resources import limits_of
-from barque.worker.runtime.docker_records import create_body, record_of, split_reference
-from barque.worker.runtime.port import ContainerSpec, ImageRecord, Limits, Mount
+from barque.worker.runtime.docker_records import create_body, record_of
+from barque.worker.runtime.port import ContainerSpec, ImageRecord, Limits, Mount, Security
 from tests.support.worker_world import a_container, a_pod
 
 NODE = config.NodeFacts("c1", "n1", "node-uid", 1000 * 1024**2)
@@ -80,7 +81,8 @@ def test_the_sandbox_has_a_network_of_its_own_and_the_pods_name() -> None:
     inside = create_body(a_spec(a_pod()))
     assert (inside["HostConfig"]["NetworkMode"], inside["HostConfig"]["IpcMode"]) == ("container:sb", "container:sb")
     assert "Hostname" not in inside
-    assert inside["HostConfig"]["Mounts"] == [{"Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": False}]
+    (mount,) = inside["HostConfig"]["Mounts"]
+    assert (mount["Type"], mount["Source"], mount["Target"], mount["ReadOnly"]) == ("bind", "/a", "/b", False)
 
 
 @pytest.mark.parametrize(
@@ -116,30 +118,90 @@ def test_security_of_container_over_pod() -> None:
 
 
 @pytest.mark.parametrize(
-    ("user", "allowed"), [("", False), ("root", False), ("web", False), ("0:0", False), ("1000", True)]
+    ("image_user", "run_as", "why"),
+    [
+        ("1000", None, ""),
+        ("", 1000, ""),
+        ("web", 0, "container's runAsUser breaks non-root policy"),
+        ("", None, "container has runAsNonRoot and image will run as root"),
+        ("0:0", None, "container has runAsNonRoot and image will run as root"),
+        (
+            "web:web",
+            None,
+            "container has runAsNonRoot and image has non-numeric user (web), cannot verify user is non-root",
+        ),
+    ],
 )
-def test_root_is_ruled_out_by_run_as_non_root(user: str, allowed: bool) -> None:
-    container = a_container(securityContext=core_v1.SecurityContext(runAsNonRoot=True))
+def test_root_is_ruled_out_by_run_as_non_root(image_user: str, run_as: int | None, why: str) -> None:
+    container = a_container(securityContext=core_v1.SecurityContext(runAsNonRoot=True, runAsUser=run_as))
     pod = a_pod("p", container)
-    if allowed:
-        assert config.security_of(pod, container, ImageRecord("x", user)).user == ""
+    if why:
+        with pytest.raises(ConfigError) as refused:
+            config.security_of(pod, container, ImageRecord("x", image_user))
+        assert str(refused.value) == f'{why} (pod: "p_default(uid-p)", container: web)'
     else:
-        with pytest.raises(ConfigError, match=r"non-root|runAsNonRoot"):
-            config.security_of(pod, container, ImageRecord("x", user))
+        config.security_of(pod, container, ImageRecord("x", image_user))
+
+
+def test_a_sidecar_is_spared_as_long_as_the_apps_it_serves() -> None:
+    def asking(name: str, memory: str, **fields: Any) -> core_v1.Container:
+        return a_container(name, resources=core_v1.ResourceRequirements(requests={"memory": memory}), **fields)
+
+    small, large = asking("small", "100Mi", restartPolicy="Always"), asking("large", "500Mi", restartPolicy="Always")
+    pod = a_pod("p", asking("a", "200Mi"), asking("b", "300Mi"), initContainers=[small, large])
+    scores = {c.name: limits_of(pod, c, NODE.memory_bytes).oom_score_adj for c in (*pod.spec.containers, small, large)}
+    assert scores == {"a": 800, "b": 700, "small": 800, "large": 500}
+    pod.spec.priorityClassName = "system-node-critical"
+    assert limits_of(pod, small, NODE.memory_bytes).oom_score_adj == -997
+
+
+def test_processes_are_limited_by_the_nodes_setting() -> None:
+    creation = config.Creation(0, 0, "sb", ())
+    pod = a_pod()
+    node = NODE._replace(pids=64)
+    spec = config.container_spec(pod, pod.spec.containers[0], node, ImageRecord("x"), Sources({}, {}), creation)
+    assert create_body(spec)["HostConfig"]["PidsLimit"] == 64
+    assert "PidsLimit" not in create_body(a_spec(a_pod()))["HostConfig"]
+
+
+def test_the_hosts_namespaces_as_docker_takes_them() -> None:
+    shared = a_pod("p", hostNetwork=True, hostPID=True, hostIPC=True)
+    sandbox = create_body(config.sandbox_spec(shared, NODE, "pause", 0))
+    assert [sandbox["HostConfig"][f"{kind}Mode"] for kind in ("Network", "Pid", "Ipc")] == ["host"] * 3
+    # The host's own name, too.
+    assert "Hostname" not in sandbox
+    inside = create_body(a_spec(shared))["HostConfig"]
+    assert [inside[f"{kind}Mode"] for kind in ("Network", "Pid", "Ipc")] == ["container:sb", "host", "host"]
 
 
 @pytest.mark.parametrize(
-    ("reference", "split"),
+    ("own", "shared", "found"),
     [
-        ("web", ("web", "latest")),
-        ("web:1", ("web", "1")),
-        ("host:5000/web", ("host:5000/web", "latest")),
-        ("host:5000/a/web:1", ("host:5000/a/web", "1")),
-        ("web@sha256:ab", ("web", "sha256:ab")),
+        (None, None, ""),
+        (None, "Unconfined", "unconfined"),
+        ("RuntimeDefault", "Unconfined", ""),
+        ("Localhost", "Unconfined", "{}"),
     ],
 )
-def test_image_references(reference: str, split: tuple[str, str]) -> None:
-    assert split_reference(reference) == split
+def test_seccomp_of_container_over_pod(tmp_path: Path, own: str | None, shared: str | None, found: str) -> None:
+    (tmp_path / "mine.json").write_text("{}")
+    profiles = [
+        core_v1.SeccompProfile(type=kind, localhostProfile="mine.json" if kind == "Localhost" else "") if kind else None
+        for kind in (own, shared)
+    ]
+    container = a_container(securityContext=core_v1.SecurityContext(seccompProfile=profiles[0]))
+    pod = a_pod("p", container, securityContext=core_v1.PodSecurityContext(seccompProfile=profiles[1]))
+    assert config.seccomp_profile(pod, container, tmp_path) == found
+    (tmp_path / "mine.json").unlink()
+    if own == "Localhost":
+        with pytest.raises(ConfigError, match=r"cannot load seccomp profile .*mine.json"):
+            config.seccomp_profile(pod, container, tmp_path)
+
+
+def test_security_options_as_docker_takes_them() -> None:
+    security = Security(no_new_privileges=True, seccomp="unconfined")
+    host = create_body(ContainerSpec("n", "i", {}, security=security))["HostConfig"]
+    assert host["SecurityOpt"] == ["no-new-privileges", "seccomp=unconfined"]
 
 
 def inspected(**state: Any) -> dict[str, Any]:

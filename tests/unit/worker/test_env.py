@@ -33,6 +33,7 @@ def composed(*variables: core_v1.EnvVar, given: Sources | None = None, **fields:
     [
         ("$(A)-$(B)", "1-2"),
         ("$(MISSING)", "$(MISSING)"),
+        ("$(A$(B))", "$(A$(B))"),
         ("$$(A)", "$(A)"),
         ("$$$(A)", "$1"),
         ("$A ${A} $", "$A ${A} $"),

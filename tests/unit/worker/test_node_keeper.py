@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
 
+from barque.api.errors import conflict
 from barque.api.types import core_v1
 from barque.client.client import Client
 from barque.worker.node import NodeKeeper
@@ -13,13 +14,13 @@ from tests.support.fake_verbs import FakeVerbs
 from tests.unit.worker.test_node_status import FACTS, WHERE
 
 
-def a_keeper(tmp_path: Path) -> NodeKeeper:
-    clock = FakeClock()
+def a_keeper(verbs: FakeVerbs | None = None) -> NodeKeeper:
+    verbs = verbs or FakeVerbs(FakeClock())
 
     async def no_images() -> list[object]:
         return []
 
-    return NodeKeeper(Client(FakeVerbs(clock)), WHERE, FACTS, tmp_path, "v1", no_images, clock)
+    return NodeKeeper(Client(verbs), WHERE, FACTS, "v1", no_images, verbs.clock)
 
 
 def doubted() -> core_v1.Node:
@@ -38,8 +39,8 @@ def ready_to_run(keeper: NodeKeeper) -> None:
     keeper.health.runtime_problem = keeper.health.network_problem = ""
 
 
-async def test_a_doubt_is_not_answered_while_no_master_hears_the_heartbeats(tmp_path: Path) -> None:
-    keeper = a_keeper(tmp_path)
+async def test_a_doubt_is_not_answered_while_no_master_hears_the_heartbeats() -> None:
+    keeper = a_keeper()
     ready_to_run(keeper)
     keeper._hear(well(), doubted())
     assert not keeper._woken.is_set()
@@ -47,8 +48,8 @@ async def test_a_doubt_is_not_answered_while_no_master_hears_the_heartbeats(tmp_
     assert keeper._woken.is_set()
 
 
-async def test_a_doubt_in_touch_and_a_removal_are_answered_at_once(tmp_path: Path) -> None:
-    keeper = a_keeper(tmp_path)
+async def test_a_doubt_in_touch_and_a_removal_are_answered_at_once() -> None:
+    keeper = a_keeper()
     ready_to_run(keeper)
     keeper.note_session(True)
     for change in ((well(), doubted()), (well(), None)):
@@ -58,3 +59,20 @@ async def test_a_doubt_in_touch_and_a_removal_are_answered_at_once(tmp_path: Pat
     keeper._woken.clear()
     keeper._hear(doubted(), well())
     assert not keeper._woken.is_set()
+
+
+async def test_who_lost_the_race_for_a_subnet_registers_again() -> None:
+    """Many nodes may register at once, and each of them needs a subnet of its own."""
+    clock = FakeClock()
+    verbs = FakeVerbs(clock)
+    refusals = [conflict("nodes", "", "n1", "others were quicker too often; try again")]
+    verbs.refuse = lambda write: refusals.pop() if refusals else None
+    keeper = a_keeper(verbs)
+    registering = asyncio.create_task(keeper.register())
+    await clock.advance(0.0)
+    assert (refusals, registering.done()) == ([], False)
+    node = a_node("n1").build()
+    node.spec.podCIDR = "10.244.7.0/24"
+    verbs.put(node)
+    await clock.advance(1.0)
+    assert (await registering).pod_cidr == "10.244.7.0/24"

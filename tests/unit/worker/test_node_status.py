@@ -10,7 +10,7 @@ from barque.worker.node import Health, Where, labels_of, node_status
 from barque.worker.runtime.port import RuntimeInfo
 
 WHERE = Where("n1", "10.0.0.1", 7450)
-FACTS = HostFacts("n1", "mid", "bid", "uuid", "Debian", "6.1", "amd64", 4, 8 * 1024**3)
+FACTS = HostFacts("n1", "mid", "bid", "uuid", "Debian", "6.1", "amd64", 4, 8 * 1024**3, disk_bytes=1024 * 1000)
 RUNTIME = RuntimeInfo("24.0", "1.43", "/", "Debian", "amd64", "6.1", 4, 1)
 
 
@@ -24,7 +24,7 @@ def conditions(found: core_v1.NodeStatus) -> dict[str, tuple[str, str]]:
 
 
 def test_a_well_node() -> None:
-    found = status(pressure=Pressure(disk_bytes=1024 * 1000))
+    found = status()
     assert conditions(found) == {
         "MemoryPressure": ("False", "WorkerHasSufficientMemory"),
         "DiskPressure": ("False", "WorkerHasNoDiskPressure"),

@@ -35,7 +35,7 @@ NEVER = float("inf")
 
 
 def a_sandbox(**fields: Any) -> Instance:
-    return Instance(**({"id": "sb", "name": "", "attempt": 0, "state": "running", "pid": 7} | fields))
+    return Instance(**({"id": "sb", "name": "", "attempt": 0, "state": "running", "netns": "/proc/7/ns/net"} | fields))
 
 
 def an_app(**fields: Any) -> Instance:
@@ -76,14 +76,14 @@ def test_a_created_sandbox_is_started_while_its_container_is_created() -> None:
 def test_a_container_whose_environment_names_the_address_waits_for_it() -> None:
     field = core_v1.EnvVarSource(fieldRef=core_v1.ObjectFieldSelector(fieldPath="status.podIP"))
     pod = a_pod("p", a_container(env=[core_v1.EnvVar(name="IP", valueFrom=field)]))
-    assert steps(observed(a_sandbox(), address="", images={"web": "x"}), pod) == [AttachNetwork(7)]
+    assert steps(observed(a_sandbox(), address="", images={"web": "x"}), pod) == [AttachNetwork("/proc/7/ns/net")]
     assert steps(observed(a_sandbox(), images={"web": "x"}), pod) == [
         CreateContainer("container/web", "web", 0, 0, "sb")
     ]
 
 
 def test_nothing_is_started_before_it_has_address_and_volumes() -> None:
-    assert steps(observed(a_sandbox(), an_app(state="created"), address="")) == [AttachNetwork(7)]
+    assert steps(observed(a_sandbox(), an_app(state="created"), address="")) == [AttachNetwork("/proc/7/ns/net")]
     assert steps(observed(a_sandbox(), an_app(state="created"), volumes="absent")) == [PrepareVolumes()]
     assert steps(observed(a_sandbox(), an_app(state="created"))) == [StartContainer("container/web", "web", "app")]
 
@@ -110,7 +110,7 @@ def test_volumes_are_refreshed_when_due() -> None:
 def test_a_changed_definition_replaces_unless_the_hash_is_of_another_version() -> None:
     changed = an_app(config_hash="other")
     (stop,) = steps(observed(a_sandbox(), changed))
-    assert stop == StopContainer("container/web", "web", "app", "SIGTERM", NOW + 30, "its definition changed")
+    assert stop == StopContainer("container/web", "web", "app", "SIGTERM", NOW + 30, "definition changed")
     assert steps(observed(a_sandbox(), replace(changed, hash_version="0"))) == []
 
 
@@ -225,3 +225,12 @@ def test_containers_the_pod_does_not_name_are_stopped_then_removed() -> None:
     assert (type(stop), stop.id, stop.why) == (StopContainer, "old", "its pod does not name it")
     ended = replace(stray, state="exited")
     assert steps(observed(a_sandbox(), an_app(), ended)) == [RemoveContainer("remove/old", "old")]
+
+
+def test_a_failed_startup_probe_uses_its_own_grace_and_not_the_liveness_probes() -> None:
+    probes = {"startupProbe": core_v1.Probe(terminationGracePeriodSeconds=7), "livenessProbe": core_v1.Probe()}
+    pod = a_pod("p", a_container(**probes))
+    (stop,) = steps(observed(a_sandbox(), an_app(), unhealthy={"app": "failed startup probe"}), pod)
+    assert stop.kill_at_s == NOW + 7
+    (stop,) = steps(observed(a_sandbox(), an_app(), unhealthy={"app": "x"}, started={"app"}), pod)
+    assert stop.kill_at_s == NOW + 30

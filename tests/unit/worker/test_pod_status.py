@@ -171,3 +171,22 @@ def test_the_end_of_a_run_is_dated_once() -> None:
     found.put(replace(instance, ended_s=77.0), "container")
     assert found.containers["web"][0].ended_s == -9.5
     assert to_seconds("2025-12-31T23:59:00.123456789Z") == "2025-12-31T23:59:00Z"
+
+
+def test_last_words_share_twelve_kibibytes() -> None:
+    apps = [a_container(f"c{n}") for n in range(4)]
+    ends = [an_end(id=app.name, name=app.name, exit_code=1, message="é" * 2048) for app in apps]
+    status = told(a_pod("p", *apps, restart="Never"), *ends)
+    messages = [c.state.terminated.message for c in status.containerStatuses]  # type: ignore[union-attr]
+    assert [len(message.encode()) for message in messages] == [3072] * 4
+
+
+def test_what_a_running_container_has_is_told() -> None:
+    given = core_v1.ResourceRequirements(requests={"cpu": "100m"}, limits={"cpu": "1"})
+    mount = core_v1.VolumeMount(name="v", mountPath="/v", readOnly=True)
+    running = an_end(state="running", started_at="2026-01-01T00:00:00Z")
+    (found,) = told(a_pod("p", a_container(resources=given, volumeMounts=[mount])), running).containerStatuses
+    assert (found.resources, found.allocatedResources) == (given, {"cpu": "100m"})
+    assert found.volumeMounts == [
+        core_v1.VolumeMountStatus(name="v", mountPath="/v", readOnly=True, recursiveReadOnly="Disabled")
+    ]

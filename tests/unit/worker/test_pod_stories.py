@@ -7,6 +7,7 @@ from typing import Any
 
 from barque.api.types import core_v1
 from barque.worker.probes import Outcome
+from barque.worker.runtime.port import ContainerRecord, RuntimeFault
 from tests.support.clock import settle
 from tests.support.worker_world import a_container, a_pod, a_world
 
@@ -296,6 +297,42 @@ async def test_an_engine_that_restarts_is_waited_for(tmp_path: Path) -> None:
         assert world.status().containerStatuses[0].restartCount == 1
 
 
+async def test_an_engine_that_leaves_while_it_is_looked_through_is_waited_for(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        await world.want(a_pod())
+        world.runtime.stop_engine(kill_containers=True)
+        await world.pass_time(5)
+        world.runtime.leaves_at = "inspect"
+        world.runtime.start_engine()
+        await world.pass_time(5)
+        assert world.runtime.leaves_at == ""
+        assert world.health[-1] != ""
+        world.runtime.start_engine()
+        await world.pass_time(5)
+        assert world.health[-1] == ""
+        assert world.state() == "running"
+
+
+async def test_a_container_that_the_engine_cannot_tell_about_harms_its_own_pod_alone(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        await world.want(a_pod("hurt"))
+        await world.want(a_pod("well"))
+        await world.kill()
+        hurt = next(c.record.id for c in world.runtime.named("web") if "_hurt_" in c.record.name)
+        inspect = world.runtime.inspect
+
+        async def damaged(container_id: str) -> ContainerRecord:
+            if container_id == hurt:
+                raise RuntimeFault("layer does not exist")
+            return await inspect(container_id)
+
+        world.runtime.inspect = damaged  # type: ignore[method-assign]
+        await world.start()
+        assert world.health[-1] == ""
+        assert world.state("well") == "running"
+        assert world.status("well").containerStatuses[0].restartCount == 0
+
+
 async def test_a_failing_liveness_probe_restarts_the_container(tmp_path: Path) -> None:
     probe = core_v1.Probe(httpGet=core_v1.HTTPGetAction(port=80), periodSeconds=5, failureThreshold=3)
     async with a_world(tmp_path) as world:
@@ -339,6 +376,7 @@ async def test_a_new_image_replaces_the_container(tmp_path: Path) -> None:
         await world.settle()
         assert world.runtime.running("web").image == "web:2"
         assert world.status().containerStatuses[0].restartCount == 1
+        assert ("Normal", "Killing", "Container web definition changed, will be restarted") in world.recorder.events
 
 
 async def test_a_status_somebody_else_changed_is_put_right(tmp_path: Path) -> None:

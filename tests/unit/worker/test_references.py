@@ -12,7 +12,7 @@ from barque.api.types import core_v1
 from barque.api.types.meta_v1 import ObjectMeta
 from barque.client.pki import Subject, create_request
 from barque.worker.reference_files import ReferenceFiles
-from barque.worker.references import References
+from barque.worker.references import References, referenced
 from tests.support.builders import a_pod
 from tests.support.clock import FakeClock
 from tests.support.fake_verbs import FakeVerbs
@@ -54,6 +54,16 @@ async def test_a_master_that_answers_is_believed_over_the_copy(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_a_value_that_the_disk_does_not_take_is_given_all_the_same(tmp_path: Path) -> None:
+    masters = FakeVerbs(clock := FakeClock())
+    masters.put(a_config_map("page", greeting="ahoy"))
+    references = a_worker(masters, tmp_path / "copies", clock)
+    (tmp_path / "copies").rmdir()
+    page = (await references.config_maps("default", ["page"]))["page"]
+    assert page is not None
+    assert page.data == {"greeting": "ahoy"}
+
+
 async def test_what_no_pod_names_any_more_is_forgotten(tmp_path: Path) -> None:
     masters = FakeVerbs(clock := FakeClock())
     masters.put(a_config_map("kept"))
@@ -64,6 +74,23 @@ async def test_what_no_pod_names_any_more_is_forgotten(tmp_path: Path) -> None:
     pod.spec.containers[0].envFrom = [core_v1.EnvFromSource(configMapRef=core_v1.ConfigMapEnvSource(name="kept"))]
     references.retain([pod])
     assert [path.name for path in tmp_path.iterdir()] == ["ConfigMap_default_kept.json"]
+
+
+def test_containers_of_every_sort_keep_what_they_name() -> None:
+    def naming(name: str) -> list[core_v1.EnvFromSource]:
+        return [core_v1.EnvFromSource(configMapRef=core_v1.ConfigMapEnvSource(name=name))]
+
+    pod = core_v1.Pod(
+        metadata=ObjectMeta(name="p", namespace="default"),
+        spec=core_v1.PodSpec(
+            initContainers=[core_v1.Container(name="i", envFrom=naming("of-init"))],
+            containers=[core_v1.Container(name="a", envFrom=naming("of-app"))],
+            ephemeralContainers=[core_v1.EphemeralContainer(name="e", envFrom=naming("of-ephemeral"))],
+            imagePullSecrets=[core_v1.LocalObjectReference(name="pulls")],
+        ),
+    )
+    wanted = {(core_v1.ConfigMap, "default", f"of-{sort}") for sort in ("init", "app", "ephemeral")}
+    assert referenced(pod) == wanted | {(core_v1.Secret, "default", "pulls")}
 
 
 async def test_files_are_for_their_owner_alone_and_damaged_ones_are_dropped(tmp_path: Path) -> None:

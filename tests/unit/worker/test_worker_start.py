@@ -39,6 +39,13 @@ def check_refusal(result: Result, words: str) -> None:
     assert words in line
 
 
+@pytest.mark.parametrize("size", ["much", "0", "-1Mi"])
+def test_a_log_size_that_is_none_is_refused(data_dir: Path, size: str) -> None:
+    refused = run(data_dir, "--container-log-max-size", size)
+    assert refused.exit_code == 2
+    assert "Invalid value for '--container-log-max-size'" in refused.output
+
+
 def test_without_root(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     check_refusal(run(data_dir), "a worker needs root, for containers and networking: run it with sudo")

@@ -1,4 +1,4 @@
-"""tmpfs mounts: made, found and unmounted, straight through the kernel's calls."""
+"""tmpfs and bind mounts: made, found and unmounted, straight through the kernel's calls."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Protocol
 
 _MNT_DETACH = 2
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
+_MS_BIND = 4096
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 MOUNTINFO = Path("/proc/self/mountinfo")
 
@@ -18,6 +19,10 @@ class Mounter(Protocol):
     """What volumes need of mounting; blocking."""
 
     def mount_tmpfs(self, path: Path, *, mode: int, size_bytes: int = 0, executable: bool = False) -> None: ...
+
+    def bind(self, source: Path, target: Path) -> None:
+        """Show what is at `source`, without the mounts in it, at `target` too."""
+        ...
 
     def unmount(self, path: Path) -> None: ...
 
@@ -38,6 +43,10 @@ class KernelMounter:
         flags = _MS_NOSUID | _MS_NODEV | (0 if executable else _MS_NOEXEC)
         target = os.fsencode(path)
         self._check(self._libc.mount(b"tmpfs", target, b"tmpfs", ctypes.c_ulong(flags), options.encode()), path)
+
+    def bind(self, source: Path, target: Path) -> None:
+        where = os.fsencode(target)
+        self._check(self._libc.mount(os.fsencode(source), where, None, ctypes.c_ulong(_MS_BIND), None), target)
 
     def unmount(self, path: Path) -> None:
         # Detached: gone from the tree at once, even while some process still stands in it.
