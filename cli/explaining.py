@@ -154,9 +154,9 @@ def _struct_text(struct: type[Object]) -> str:
 
 
 def _explanations(struct: type[Object]) -> dict[str, Explanation]:
-    """An ephemeral container is explained as any other container is."""
-    name = struct.__name__ if struct.__name__ in EXPLANATIONS else struct.__name__.removeprefix("Ephemeral")
-    return _parsed(EXPLANATIONS.get(name, ""))
+    """An ephemeral container is explained as any other container is, and by what it has beyond that."""
+    names = dict.fromkeys((struct.__name__.removeprefix("Ephemeral"), struct.__name__))
+    return {field: found for name in names for field, found in _parsed(EXPLANATIONS.get(name, "")).items()}
 
 
 @cache

@@ -143,6 +143,12 @@ operatingSystem: The operating system, as in linux.
 osImage: The distribution.
 systemUUID: The id of the hardware.
 """,
+    "ServiceAccount": """
+: Who pods are towards the cluster; every namespace has one named default.
+automountServiceAccountToken: Whether its pods get a token of it, where they do not say so themselves.
+imagePullSecrets: Secrets that its pods pull images with, where they name none themselves.
+secrets: Secrets that belong to it.
+""",
     "Taint": """
 : A mark that keeps pods off a node.
 effect {NoSchedule,PreferNoSchedule,NoExecute}: Whether pods are not placed, rarely placed, or driven off as well.
@@ -187,6 +193,7 @@ clusterIPs: The same, one for each address family.
 externalIPs: Addresses of others that lead here too.
 externalName: The name that a service of type ExternalName stands for.
 externalTrafficPolicy {Cluster,Local}: Whether traffic from outside may go to pods of other nodes.
+healthCheckNodePort: The port at which each node says how many pods it has, for externalTrafficPolicy Local.
 internalTrafficPolicy {Cluster,Local} =Cluster: Whether traffic from inside may go to pods of other nodes.
 ipFamilies: IPv4, IPv6 or both.
 ipFamilyPolicy {SingleStack,PreferDualStack,RequireDualStack} =SingleStack: How many address families it has.
@@ -194,7 +201,14 @@ ports: The ports it listens on, and those of the pods.
 publishNotReadyAddresses: Whether pods that are not ready count too.
 selector: The labels of the pods.
 sessionAffinity {None,ClientIP} =None: Whether a client stays with one pod.
+sessionAffinityConfig: For how long a client stays with one pod.
 type {ClusterIP,NodePort,LoadBalancer,ExternalName} =ClusterIP: From where it is reached.
+""",
+    "SessionAffinityConfig": """
+clientIP: For how long, told by the client's address.
+""",
+    "ClientIPConfig": """
+timeoutSeconds =10800: How many seconds after its last connection a client still counts as known.
 """,
     "ServicePort": """
 : A port of a service.

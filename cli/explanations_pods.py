@@ -21,6 +21,7 @@ hostIPC: Whether the pod shares the machine's IPC namespace.
 hostNetwork: Whether the pod uses the machine's own network.
 hostPID: Whether the pod sees the machine's processes.
 hostname: The host name inside the pod, by default the pod's name.
+hostnameOverride: The host name inside the pod, whole; hostname and subdomain then count for nothing.
 imagePullSecrets: Secrets with which images are pulled.
 initContainers: Containers that run to their end, one after the other, before the others start.
 nodeName: The node the pod is bound to; the scheduler sets it.
@@ -124,6 +125,7 @@ readinessProbe: While this fails, services send it nothing.
 resizePolicy: Whether a change of its resources needs a new start.
 resources: What it may use, and what is set aside for it.
 restartPolicy {Always}: Of an init container: whether it runs on beside the others.
+restartPolicyRules: Which exit codes restart this container, whatever the policy says of them.
 securityContext: Its user, its groups and its rights.
 startupProbe: Until this has succeeded once, the other probes wait.
 stdin: Whether its standard input is open.
@@ -134,6 +136,10 @@ tty: Whether it has a terminal.
 volumeDevices: Block devices it gets.
 volumeMounts: Where it finds the pod's volumes.
 workingDir: Where it is started; by default as the image says.
+""",
+    "EphemeralContainer": """
+: A container that looks into a running pod: it is never started again, and goes with the pod.
+targetContainerName: The container whose processes it sees.
 """,
     "ContainerPort": """
 : A port the container listens on.
@@ -237,18 +243,23 @@ stopSignal: The signal that ends it instead of SIGTERM.
 allowPrivilegeEscalation: Whether a process may come to more rights than its parent has.
 capabilities: Capabilities given and taken.
 privileged: Whether it may do all that root on the machine may.
+procMount {Default,Unmasked}: Which parts of /proc are hidden.
 readOnlyRootFilesystem: Whether its own file system cannot be written.
 runAsGroup: The group it runs as.
 runAsNonRoot: Whether it is refused to run as root.
 runAsUser: The user it runs as.
+seccompProfile: Which system calls it may make; without one, the container runtime's own profile.
 """,
     "PodSecurityContext": """
 : Users, groups and rights of all containers of a pod.
 fsGroup: The group that owns the pod's volumes.
+fsGroupChangePolicy {Always,OnRootMismatch}: When files that are there are given to fsGroup.
 runAsGroup: The group the containers run as.
 runAsNonRoot: Whether the containers are refused to run as root.
 runAsUser: The user the containers run as.
+seccompProfile: Which system calls all containers may make, where they say nothing themselves.
 supplementalGroups: Groups the containers are in besides.
+supplementalGroupsPolicy {Merge,Strict}: Whether groups of the image's own users count, too.
 sysctls: Kernel parameters of the pod.
 """,
     "Capabilities": """
@@ -314,6 +325,118 @@ key: The taint's key; "" with Exists for any.
 operator {Exists,Equal}: Whether the value must be equal; Equal where nothing is said.
 tolerationSeconds: How many seconds the pod stays on a node with a NoExecute taint; for ever by default.
 value: The taint's value.
+""",
+    "Affinity": """
+: Where the pod wants to be.
+nodeAffinity: Which nodes it demands or prefers, by their labels.
+podAffinity: Near which pods it demands or prefers to be.
+podAntiAffinity: Away from which pods it demands or prefers to be.
+""",
+    "NodeAffinity": """
+preferredDuringSchedulingIgnoredDuringExecution: Nodes that count for more, by weight.
+requiredDuringSchedulingIgnoredDuringExecution: What a node must have; later changes drive no pod away.
+""",
+    "NodeSelector": """
+nodeSelectorTerms: Of these, one must fit.
+""",
+    "NodeSelectorTerm": """
+matchExpressions: Demands on the node's labels; all must be met.
+matchFields: Demands on the node's fields, as metadata.name.
+""",
+    "NodeSelectorRequirement": """
+key: The label.
+operator {In,NotIn,Exists,DoesNotExist,Gt,Lt}: How the label's value relates to the values.
+values: The values; none with Exists and DoesNotExist, one number with Gt and Lt.
+""",
+    "PreferredSchedulingTerm": """
+preference: What the node should have.
+weight: How much it counts, from 1 to 100.
+""",
+    "PodSchedulingGate": """
+name: What must be lifted before the pod is placed.
+""",
+    "PodReadinessGate": """
+conditionType: The condition of the pod that must be true for it to be ready.
+""",
+    "HostAlias": """
+hostnames: The names in the line.
+ip: The address at its beginning.
+""",
+    "PodDNSConfig": """
+nameservers: Addresses of name servers, after those of the policy.
+options: Settings of the resolver; one of the same name replaces the policy's.
+searches: Domains in which short names are looked for, after those of the policy.
+""",
+    "PodDNSConfigOption": """
+name: The setting, as in ndots.
+value: Its value, where it has one.
+""",
+    "Sysctl": """
+name: The kernel's setting, as in net.ipv4.tcp_syncookies.
+value: What it is set to in the pod's namespaces.
+""",
+    "SeccompProfile": """
+localhostProfile: The file below the node's folder of profiles, for the type Localhost.
+type {Unconfined,RuntimeDefault,Localhost}: None, the container runtime's, or one of the node's files.
+""",
+    "ContainerRestartRule": """
+action {Restart}: What happens where the rule fits.
+exitCodes: The exit codes for which it fits.
+""",
+    "ContainerRestartRuleOnExitCodes": """
+operator {In,NotIn}: Whether the code must be among the values.
+values: Exit codes.
+""",
+    "LifecycleHandler": """
+exec: A command in the container.
+httpGet: An HTTP request; any answer will do.
+sleep: A pause.
+tcpSocket: Not supported in hooks, and never was.
+""",
+    "SleepAction": """
+seconds: How long.
+""",
+    "HTTPHeader": """
+name: The header.
+value: Its value.
+""",
+    "ProjectedVolumeSource": """
+defaultMode =420: The files' mode, as in 0644.
+sources: What is shown; where two claim a path, the later one has it.
+""",
+    "VolumeProjection": """
+configMap: The keys of a config map.
+downwardAPI: Fields of the pod.
+secret: The keys of a secret.
+serviceAccountToken: A token of the pod's service account, renewed before it ends.
+""",
+    "ServiceAccountTokenProjection": """
+audience: Whom the token is for; by default the cluster's API.
+expirationSeconds =3600: How long it lasts, at least 600.
+path: The file's path in the volume.
+""",
+    "ConfigMapProjection": """
+items: Which keys become files, and where; by default all.
+name: The config map.
+optional: Whether the pod starts without it.
+""",
+    "SecretProjection": """
+items: Which keys become files, and where; by default all.
+name: The secret.
+optional: Whether the pod starts without it.
+""",
+    "DownwardAPIProjection": """
+items: The files, and what they show.
+""",
+    "DownwardAPIVolumeSource": """
+defaultMode =420: The files' mode, as in 0644.
+items: The files, and what they show.
+""",
+    "DownwardAPIVolumeFile": """
+fieldRef: A field of the pod, as metadata.labels.
+mode: The file's mode.
+path: The file's path in the volume.
+resourceFieldRef: A request or limit of one of its containers.
 """,
     "TopologySpreadConstraint": """
 labelSelector: The pods that are counted.

@@ -24,6 +24,10 @@ def namespace(name: str) -> dict[str, Any]:
     return _object("v1", "Namespace", name)
 
 
+def service_account(name: str) -> dict[str, Any]:
+    return _object("v1", "ServiceAccount", name)
+
+
 def config_map(name: str, data: dict[str, bytes]) -> dict[str, Any]:
     """Text goes into `data`, what is no UTF-8 into `binaryData`."""
     made = _object("v1", "ConfigMap", name)

@@ -15,19 +15,25 @@ DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 
 async def pick_pod(session: Session, connection: Connection, resource: Resource, name: str) -> Any:
     """The pod of that name, or one behind the workload or service of that name: a ready one, the newest first."""
+    pods = await pods_of(session, connection, resource, name)
+    if len(pods) > 1:
+        session.screen.note(f"Found {len(pods)} pods, using pod/{pods[0].metadata.name}")
+    return pods[0]
+
+
+async def pods_of(session: Session, connection: Connection, resource: Resource, name: str) -> list[Any]:
+    """The pods behind a workload or service, or the pod itself; those most worth looking into first."""
     from barque.api.types.core_v1 import Pod
 
     if resource.plural == "pods":
-        return await session.call(connection.client.get(Pod, name, session.namespace))
+        return [await session.call(connection.client.get(Pod, name, session.namespace))]
     labels = await _selector(session, connection, resource, name)
     pods = await pods_with(session, connection, labels)
     if not pods:
         raise CliError(
             f"no pod belongs to {resource.singular}/{name} yet; `barque describe {resource.singular} {name}` tells why"
         )
-    if len(pods) > 1:
-        session.screen.note(f"Found {len(pods)} pods, using pod/{pods[0].metadata.name}")
-    return pods[0]
+    return pods
 
 
 async def pods_with(session: Session, connection: Connection, labels: str) -> list[Any]:
@@ -58,9 +64,22 @@ async def _selector(session: Session, connection: Connection, resource: Resource
     return str(selectors.from_label_selector(obj.spec.selector))
 
 
+def check_running(pod: Any, doing: str) -> None:
+    """Raises `CliError` for a pod that has ended: there is no container to `doing`."""
+    if pod.status.phase in ("Succeeded", "Failed"):
+        raise CliError(f"cannot {doing} a container in a completed pod; current phase is {pod.status.phase}")
+
+
+def container_named(pod: Any, name: str) -> Any:
+    """The container of this name, of whichever sort; None where there is none."""
+    listed = (*pod.spec.containers, *pod.spec.initContainers, *pod.spec.ephemeralContainers)
+    return next((container for container in listed if container.name == name), None)
+
+
 def pick_container(session: Session, pod: Any, asked: str) -> str:
     """The container asked for, else the pod's default one, else its first."""
-    names = [c.name for c in (*pod.spec.containers, *pod.spec.initContainers)]
+    spec = pod.spec
+    names = [c.name for c in (*spec.containers, *spec.initContainers, *spec.ephemeralContainers)]
     if asked:
         if asked not in names:
             raise CliError(f"container {asked} is not valid for pod {pod.metadata.name}; it has {', '.join(names)}")
@@ -69,5 +88,8 @@ def pick_container(session: Session, pod: Any, asked: str) -> str:
     if default in names:
         return str(default)
     if len(names) > 1:
-        session.screen.note(f'Defaulted container "{names[0]}" out of: {", ".join(names)}')
+        shown = [c.name for c in spec.containers]
+        shown += [f"{c.name} (init)" for c in spec.initContainers]
+        shown += [f"{c.name} (ephem)" for c in spec.ephemeralContainers]
+        session.screen.note(f'Defaulted container "{names[0]}" out of: {", ".join(shown)}')
     return str(names[0])

@@ -47,6 +47,8 @@ class Connection(Protocol):
     def pods(self) -> Any: ...
     @property
     def cluster(self) -> Any: ...
+    @property
+    def images(self) -> Any: ...
     async def ready(self) -> None: ...
     async def close(self) -> None: ...
 
@@ -116,10 +118,10 @@ class Session:
                 raise
             raise unavailable(f"the master {connection.master} broke off the call") from None
         except Exception as error:
-            translated = _translated(error)
-            if translated is error:
+            told = translated(error)
+            if told is error:
                 raise
-            raise translated from error
+            raise told from error
         finally:
             self.screen.quiet()
             await connection.close()
@@ -174,7 +176,7 @@ def _interrupted() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _translated(error: Exception) -> Exception:
+def translated(error: Exception) -> Exception:
     """A stub's failed call as the `ApiError` it carries; anything else as it is."""
     if "grpc" not in sys.modules:
         return error

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
+_COMMAND = "barque.command"
 
 
 def session_of(ctx: click.Context) -> Session:
@@ -142,6 +143,22 @@ class Verb(click.Command):
             formatter.write_heading("Examples")
             for line in self.examples.splitlines():
                 formatter.write(f"  {line}\n" if line else "\n")
+
+
+class CommandVerb(Verb):
+    """A verb that runs a command: everything behind `--` is the command's own, options and all."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            at = args.index("--")
+            args, ctx.meta[_COMMAND] = args[:at], args[at + 1 :]
+        return super().parse_args(ctx, args)
+
+
+def command_words() -> list[str]:
+    """What stood behind `--`."""
+    words: list[str] = click.get_current_context().meta.get(_COMMAND, [])
+    return words
 
 
 class VerbGroup(click.Group):

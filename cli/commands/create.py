@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from barque.cli.creating import create_documents, make
 from barque.cli.verb import Verb, VerbGroup, with_session
-from barque.cli.writing import (
-    Results,
-    Writing,
-    decoded,
-    manifest_options,
-    one_by_one,
-    read_writing,
-    where,
-    writing_options,
-)
+from barque.cli.writing import manifest_options, read_writing, writing_options
 
 if TYPE_CHECKING:
-    from barque.cli.manifests import Document
-    from barque.cli.session import Connection, Session
+    from barque.cli.session import Session
 
-ALIASES = {"cm": "configmap", "deploy": "deployment", "ns": "namespace", "svc": "service"}
+ALIASES = {"cm": "configmap", "deploy": "deployment", "ns": "namespace", "sa": "serviceaccount", "svc": "service"}
 
 
 class Kinds(Verb, VerbGroup):
@@ -64,58 +54,7 @@ def command(session: Session, **given: Any) -> None:
     documents = read_documents(files, recursive=given["recursive"], validation=writing.validation)
     for document in documents:
         check_namespace(session, document)
-    _create(session, documents, writing)
-
-
-def _create(session: Session, documents: Sequence[Document], writing: Writing) -> None:
-    if writing.sends:
-        failed = session.run(lambda connection: _send(session, connection, documents, writing))
-        if failed:
-            click.get_current_context().exit(1)
-        return
-    results = Results(session.screen, writing)
-    for document in documents:
-        results.tell(document.resource, _name(document), "created", _placed(document, session.namespace_given))
-    results.finish()
-
-
-async def _send(session: Session, connection: Connection, documents: Sequence[Document], writing: Writing) -> bool:
-    """Create each; True where one was refused."""
-    import msgspec
-
-    from barque.cli.manifests import target_of
-
-    results = Results(session.screen, writing)
-
-    async def create(document: Document) -> None:
-        target = where(target_of(session, document))
-        body = msgspec.json.encode(_placed(document, target.namespace))
-        made = await decoded(session, connection.verbs.create(target, body, writing.options()))
-        results.tell(document.resource, made["metadata"].get("name") or _name(document), "created", made)
-
-    failed = await one_by_one(session, documents, create, doing="creating", source=lambda document: document.source)
-    results.finish()
-    return failed
-
-
-def _name(document: Document) -> str:
-    return document.name or str(document.data["metadata"]["generateName"])
-
-
-def _placed(document: Document, namespace: str) -> dict[str, Any]:
-    """The document with its namespace."""
-    if not document.resource.namespaced or not namespace or document.namespace:
-        return document.data
-    return document.data | {"metadata": {**document.data["metadata"], "namespace": namespace}}
-
-
-def _make(session: Session, made: dict[str, Any], writing: Writing) -> None:
-    """Create the object that a kind's command has put together."""
-    from barque.api import resources
-    from barque.cli.manifests import Document
-
-    resource = resources.by_kind(made["apiVersion"], made["kind"])
-    _create(session, [Document("", made, resource, [])], writing)
+    create_documents(session, documents, writing)
 
 
 @command.command("namespace", cls=Verb, examples="barque create namespace shop")
@@ -126,7 +65,61 @@ def namespace(session: Session, name: str, **given: Any) -> None:
     """Create a namespace: a room of its own for objects and their names."""
     from barque.cli import generators
 
-    _make(session, generators.namespace(name), read_writing(given))
+    make(session, generators.namespace(name), read_writing(given))
+
+
+@command.command("serviceaccount", cls=Verb, examples="barque create serviceaccount robot")
+@click.argument("name")
+@writing_options("create")
+@with_session
+def serviceaccount(session: Session, name: str, **given: Any) -> None:
+    """Create a service account: somebody for pods to be towards the cluster."""
+    from barque.cli import generators
+
+    make(session, generators.service_account(name), read_writing(given))
+
+
+@command.command(
+    "token",
+    cls=Verb,
+    examples="""
+    barque create token default                                  of the namespace's default account
+    barque create token robot --duration 10m --audience vault
+    barque create token robot --bound-object-kind Pod --bound-object-name web-1      ends with that pod
+    """,
+)
+@click.argument("name")
+@click.option("--audience", "audiences", multiple=True, metavar="NAME", help="Whom it is for [the API].")
+@click.option("--duration", default="", metavar="TIME", help="How long it is good, 10m at least [1h].")
+@click.option("--bound-object-kind", type=click.Choice(["Pod"]), help="The kind of what it ends with.")
+@click.option("--bound-object-name", metavar="NAME", default="", help="The name of what it ends with.")
+@click.option("--bound-object-uid", metavar="UID", default="", help="Its uid [that of the object there is].")
+@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), help="Print the whole answer.")
+@with_session
+def token(
+    session: Session,
+    name: str,
+    audiences: tuple[str, ...],
+    duration: str,
+    bound_object_kind: str | None,
+    bound_object_name: str,
+    bound_object_uid: str,
+    output: str | None,
+) -> None:
+    """Ask for a token of a service account and print it: with it one is that account towards the cluster."""
+    from barque.cli.accounts import request_token, token_request
+    from barque.cli.output import to_json, to_yaml
+
+    bound = (bound_object_kind or "", bound_object_name, bound_object_uid)
+    request = token_request(audiences, duration, bound)
+    answer = session.run(lambda connection: request_token(session, connection, name, request))
+    match output:
+        case "yaml":
+            session.screen.write(to_yaml(answer))
+        case "json":
+            session.screen.write(to_json(answer))
+        case _:
+            session.screen.line(answer["status"]["token"])
 
 
 def _entry_options(function: Any) -> Any:
@@ -163,7 +156,7 @@ def configmap(
     from barque.cli import generators
 
     data = generators.gather(literals, from_files, env_files)
-    _make(session, generators.config_map(name, data), read_writing(given))
+    make(session, generators.config_map(name, data), read_writing(given))
 
 
 @command.group("secret", cls=VerbGroup)
@@ -197,7 +190,7 @@ def generic(
     from barque.cli import generators
 
     data = generators.gather(literals, from_files, env_files)
-    _make(session, generators.secret(name, data, kind), read_writing(given))
+    make(session, generators.secret(name, data, kind), read_writing(given))
 
 
 @secret.command("tls", cls=Verb, examples="barque create secret tls web --cert=web.crt --key=web.key")
@@ -211,7 +204,7 @@ def tls(session: Session, name: str, cert: str, key: str, **given: Any) -> None:
     from barque.cli import generators
 
     made = generators.tls_secret(name, generators.read_file(cert), generators.read_file(key))
-    _make(session, made, read_writing(given))
+    make(session, made, read_writing(given))
 
 
 @secret.command(
@@ -252,7 +245,7 @@ def docker_registry(
         made = generators.registry_secret(name, server, docker_username, docker_password, docker_email)
     else:
         raise CliError("either --from-file or --docker-username and --docker-password must be given")
-    _make(session, made, read_writing(given))
+    make(session, made, read_writing(given))
 
 
 @command.command(
@@ -280,7 +273,7 @@ def deployment(
     from barque.cli import generators
 
     made = generators.deployment(name, images, replicas=replicas, port=port, command=words)
-    _make(session, made, read_writing(given))
+    make(session, made, read_writing(given))
 
 
 @command.group("service", cls=VerbGroup)
@@ -308,7 +301,7 @@ def clusterip(session: Session, name: str, ports: list[str], clusterip: str, **g
     """Create a Service with an address inside the cluster; it leads to the pods labelled app=NAME."""
     from barque.cli import generators
 
-    _make(session, generators.service(name, "ClusterIP", ports, cluster_ip=clusterip), read_writing(given))
+    make(session, generators.service(name, "ClusterIP", ports, cluster_ip=clusterip), read_writing(given))
 
 
 @service.command("nodeport", cls=Verb, examples="barque create service nodeport web --tcp=80:8080 --node-port=30080")
@@ -321,4 +314,4 @@ def nodeport(session: Session, name: str, ports: list[str], node_port: int, **gi
     """Create a Service with a port on every node; it leads to the pods labelled app=NAME."""
     from barque.cli import generators
 
-    _make(session, generators.service(name, "NodePort", ports, node_port=node_port), read_writing(given))
+    make(session, generators.service(name, "NodePort", ports, node_port=node_port), read_writing(given))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -12,8 +14,6 @@ from barque.cli.verb import Verb, with_session
 if TYPE_CHECKING:
     from barque.cli.session import Connection, Session
 
-# Each followed container is a stream to its worker; more at once are refused rather than queued.
-MAX_FOLLOWED = 5
 # With -l the end of each log is wanted, not all of all of them.
 TAIL_OF_MANY = 10
 # A line longer than this is broken up, so that a log without line ends takes no memory.
@@ -21,18 +21,21 @@ MAX_LINE_BYTES = 64 * 1024
 
 
 class Request(NamedTuple):
-    """Which part of the logs is wanted; `tail` below 0 is all."""
+    """Which logs are wanted; `part` are the fields of the LogsRequest that say which part of each."""
 
     what: tuple[str, ...]
     selector: str
     container: str
     every_container: bool
-    follow: bool
-    previous: bool
-    timestamps: bool
+    every_pod: bool
     prefix: bool
-    tail: int
-    since_s: int
+    at_once: int
+    ignore_errors: bool
+    part: dict[str, Any]
+
+    @property
+    def follows(self) -> bool:
+        return bool(self.part["follow"])
 
 
 class Source(NamedTuple):
@@ -48,6 +51,7 @@ class Source(NamedTuple):
     examples="""
     barque logs web-5d9c7-x2x4k              all a pod's container has written
     barque logs -f deployment/web            follow a pod of the deployment
+    barque logs -f deployment/web --all-pods    follow all of them
     barque logs web-5d9c7-x2x4k -p           what the container wrote before its last restart
     barque logs -l app=web --tail=20 --prefix    the last lines of every pod of an application
     barque logs web-5d9c7-x2x4k -c proxy --since 10m
@@ -58,50 +62,58 @@ class Source(NamedTuple):
 @click.option("-p", "--previous", is_flag=True, help="The container before its last restart.")
 @click.option("-c", "--container", default="", metavar="NAME", help="Which container, where there are several.")
 @click.option("--all-containers", is_flag=True, help="Every container of the pod.")
+@click.option("--all-pods", is_flag=True, help="Every pod of the workload, each line with its pod.")
 @click.option("--tail", type=int, default=None, metavar="N", help="Only the last N lines [all; 10 with -l].")
 @click.option("--since", default="0", metavar="TIME", help="Only what is younger, as in 10m.")
+@click.option("--since-time", default="", metavar="TIME", help="Only what was written since 2006-01-02T15:04:05Z.")
+@click.option("--limit-bytes", type=int, default=0, metavar="N", help="At most so many bytes of each log.")
 @click.option("--timestamps", is_flag=True, help="Each line with its time.")
 @click.option("--prefix", is_flag=True, help="Each line with its pod and container.")
 @click.option("-l", "--selector", default="", metavar="LABELS", help="The pods with these labels.")
+@click.option("--max-log-requests", type=int, default=5, metavar="N", help="Follow at most so many logs at once [5].")
+@click.option("--ignore-errors", is_flag=True, help="Go on with the other logs when one cannot be read.")
 @with_session
-def command(
-    session: Session,
-    what: tuple[str, ...],
-    follow: bool,
-    previous: bool,
-    container: str,
-    all_containers: bool,
-    tail: int | None,
-    since: str,
-    timestamps: bool,
-    prefix: bool,
-    selector: str,
-) -> None:
+def command(session: Session, what: tuple[str, ...], **given: Any) -> None:
     """Print what a pod's container has written to its standard output and error. Of a deployment, a replica set or a
-    service one pod is picked; with -l all that match are printed.
+    service one pod is picked; with -l or --all-pods all that match are printed. A followed log goes on where it broke
+    off when a master or worker was away.
     """
+    request = _read(what, given)
+    session.run(lambda connection: _logs(session, connection, request))
+
+
+def _read(what: tuple[str, ...], given: dict[str, Any]) -> Request:
+    """What was asked for. Raises `CliError` where it contradicts itself."""
     from barque.cli.arguments import parse_duration
     from barque.cli.output import CliError
 
+    selector, tail, container = given["selector"], given["tail"], given["container"]
     if bool(what) == bool(selector):
         raise CliError("give a pod, a TYPE/NAME or -l LABELS, as in `barque logs deployment/web`")
     if len(what) > 2 or (len(what) == 2 and container):
         raise CliError("give one pod, and at most one container")
-    if tail is None:
-        tail = TAIL_OF_MANY if selector else -1
-    request = Request(
+    container = container or "".join(what[1:])
+    if container and given["all_containers"]:
+        raise CliError(f"--all-containers=true should not be specified with container name {container}")
+    since_s = int(parse_duration(given["since"]))
+    if since_s and given["since_time"]:
+        raise CliError("at most one of `sinceTime` or `sinceSeconds` may be specified")
+    if tail is not None and tail < -1:
+        raise CliError("--tail must be greater than or equal to -1")
+    if given["limit_bytes"] < 0:
+        raise CliError("--limit-bytes must be greater than 0")
+    part = {name: given[name] for name in ("follow", "previous", "timestamps", "since_time", "limit_bytes")}
+    return Request(
         what[:1],
         selector,
-        container or "".join(what[1:]),
-        all_containers,
-        follow,
-        previous,
-        timestamps,
-        prefix,
-        tail,
-        int(parse_duration(since)),
+        container,
+        given["all_containers"],
+        given["all_pods"],
+        given["prefix"] or given["all_pods"],
+        given["max_log_requests"],
+        given["ignore_errors"],
+        {**part, "tail_lines": (TAIL_OF_MANY if selector else -1) if tail is None else tail, "since_s": since_s},
     )
-    session.run(lambda connection: _logs(session, connection, request))
 
 
 async def _logs(session: Session, connection: Connection, request: Request) -> None:
@@ -111,19 +123,18 @@ async def _logs(session: Session, connection: Connection, request: Request) -> N
     if not sources:
         session.screen.note(f"No resources found in {session.namespace} namespace.")
         return
-    if not request.follow:
+    if not request.follows:
         for source in sources:
             await _print(session, connection, request, source, by_line=False)
         return
-    if len(sources) > MAX_FOLLOWED:
+    if len(sources) > request.at_once:
         raise CliError(
-            f"{len(sources)} logs would be followed at once, {MAX_FOLLOWED} can be; choose fewer with -l or -c"
+            f"you are attempting to follow {len(sources)} log streams, but maximum allowed concurrency is "
+            f"{request.at_once}, use --max-log-requests to increase the limit"
         )
     session.screen.quiet()
-    tasks = [
-        asyncio.create_task(_print(session, connection, request, source, by_line=len(sources) > 1))
-        for source in sources
-    ]
+    many = len(sources) > 1
+    tasks = [asyncio.create_task(_print(session, connection, request, each, by_line=many)) for each in sources]
     try:
         await asyncio.gather(*tasks)
     finally:
@@ -134,18 +145,22 @@ async def _logs(session: Session, connection: Connection, request: Request) -> N
 
 async def _sources(session: Session, connection: Connection, request: Request) -> list[Source]:
     from barque.cli.arguments import parse_one
-    from barque.cli.picking import pick_container, pick_pod, pods_with
+    from barque.cli.picking import pick_container, pick_pod, pods_of, pods_with
 
     if request.selector:
         pods = await pods_with(session, connection, request.selector)
         pods.sort(key=lambda pod: pod.metadata.name)
     else:
         resource, name = parse_one(request.what, verb="logs", default="pod")
-        pods = [await pick_pod(session, connection, resource, name)]
+        if request.every_pod:
+            pods = await pods_of(session, connection, resource, name)
+        else:
+            pods = [await pick_pod(session, connection, resource, name)]
     sources: list[Source] = []
     for pod in pods:
         if request.every_container:
-            names = [c.name for c in (*pod.spec.initContainers, *pod.spec.containers)]
+            spec = pod.spec
+            names = [c.name for c in (*spec.initContainers, *spec.containers, *spec.ephemeralContainers)]
         else:
             names = [pick_container(session, pod, request.container)]
         sources += [Source(pod.metadata.name, name) for name in names]
@@ -154,31 +169,48 @@ async def _sources(session: Session, connection: Connection, request: Request) -
 
 async def _print(session: Session, connection: Connection, request: Request, source: Source, *, by_line: bool) -> None:
     """Print one log, with `by_line` in whole lines so that several do not tear each other's."""
-    from barque.proto import pods_pb2
+    from barque.api.errors import ApiError
+    from barque.cli.session import explain
 
-    await connection.ready()
     session.screen.waiting(f"waiting for the log of {source.pod}")
-    call: Any = connection.pods.Logs(
-        pods_pb2.LogsRequest(
-            namespace=session.namespace,
-            pod=source.pod,
-            container=source.container,
-            follow=request.follow,
-            previous=request.previous,
-            timestamps=request.timestamps,
-            tail_lines=request.tail,
-            since_s=request.since_s,
-        )
-    )
     prefix = f"[pod/{source.pod}/{source.container}] ".encode() if request.prefix else b""
     lines = Lines(prefix) if by_line or prefix else None
-    if request.follow:
-        session.screen.quiet()
-    async for chunk in call:
-        session.screen.quiet()
-        _write(lines.whole(chunk.data) if lines is not None else chunk.data)
+    try:
+        async with aclosing(_read_log(session, connection, request, source)) as pieces:
+            async for data in pieces:
+                session.screen.quiet()
+                _write(lines.whole(data) if lines is not None else data)
+    except ApiError as error:
+        if not request.ignore_errors:
+            raise
+        session.screen.error(explain(error))
     if lines is not None:
         _write(lines.rest())
+
+
+async def _read_log(
+    session: Session, connection: Connection, request: Request, source: Source
+) -> AsyncGenerator[bytes, None]:
+    from barque.client import podstreams
+    from barque.proto import pods_pb2
+
+    asked = pods_pb2.LogsRequest(
+        namespace=session.namespace, pod=source.pod, container=source.container, **request.part
+    )
+    if not request.follows:
+        async for chunk in podstreams.read_log(connection, asked):
+            yield chunk.data
+        return
+
+    def on_break(why: str) -> None:
+        if why:
+            session.screen.waiting(f"the log of {source.pod} broke off, taking it up again: {why}")
+        else:
+            session.screen.quiet()
+
+    session.screen.quiet()
+    async for data in podstreams.follow_log(connection, asked, session.clock, on_break):
+        yield data
 
 
 class Lines:

@@ -219,3 +219,43 @@ def test_unknown_fields_as_validate_says() -> None:
     warned = run(cluster, "create", "-f", "-", "--validate=warn", stdin=wrong)
     assert warned.stdout == "configmap/a created\n"
     assert 'Warning: unknown field "dta"' in warned.stderr
+
+
+def test_service_accounts() -> None:
+    assert made("sa", "robot") == {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}}
+    assert stored("serviceaccounts", "serviceaccount", "robot")["metadata"]["namespace"] == "default"
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    body = token.split(".")[1]
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    return claims
+
+
+def test_tokens_of_service_accounts() -> None:
+    cluster = RegistryCluster()
+    plain = claims_of(run(cluster, "create", "token", "default").stdout)
+    assert plain["sub"] == "system:serviceaccount:default:default"
+    assert plain["exp"] - plain["iat"] == 3600
+    assert "pod" not in plain["kubernetes.io"]
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}}
+    pod["spec"] = {"containers": [{"name": "web", "image": "web:1"}]}
+    assert run(cluster, "create", "-f", "-", stdin=json.dumps(pod)).exit_code == 0
+    asked = ("--duration", "10m", "--audience", "vault", "--bound-object-kind", "Pod", "--bound-object-name", "web")
+    bound = claims_of(run(cluster, "create", "token", "default", *asked).stdout)
+    assert (bound["exp"] - bound["iat"], bound["aud"]) == (600, ["vault"])
+    assert bound["kubernetes.io"]["pod"]["name"] == "web"
+    whole = json.loads(run(cluster, "create", "token", "default", "-o", "json").stdout)
+    assert whole["kind"] == "TokenRequest"
+    assert whole["status"]["token"].count(".") == 2
+    assert yaml.safe_load(run(cluster, "create", "token", "default", "-o", "yaml").stdout)["status"]["token"]
+
+
+def test_tokens_that_cannot_be_had() -> None:
+    assert error("token", "nobody") == 'Error from server (NotFound): serviceaccounts "nobody" not found\n'
+    assert "may not specify a duration less than 10 minutes" in error("token", "default", "--duration", "5m")
+    assert "less than seconds" in error("token", "default", "--duration", "1500ms")
+    kind = ("--bound-object-kind", "Pod")
+    assert "--bound-object-name is required" in error("token", "default", *kind)
+    assert "--bound-object-kind is required" in error("token", "default", "--bound-object-name", "web")
+    assert 'pods "web" not found' in error("token", "default", *kind, "--bound-object-name", "web")

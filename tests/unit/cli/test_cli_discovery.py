@@ -72,7 +72,7 @@ def completed(cluster: RegistryCluster, words: list[str], incomplete: str) -> li
 def test_types_are_completed(cluster: RegistryCluster) -> None:
     assert completed(cluster, [], "depl") == ["deployments"]
     assert completed(cluster, [], "svc") == ["svc"]
-    assert completed(cluster, [], "pods,serv") == ["pods,services"]
+    assert completed(cluster, [], "pods,servi") == ["pods,serviceaccounts", "pods,services"]
     assert cluster.calls == []
 
 

@@ -27,7 +27,8 @@ CLUSTER_VERBS = [
     ["cluster", *words] for words in (["status"], ["rotate-key"], ["snapshot", "save"], ["snapshot", "restore"])
 ]
 CONFIG_VERBS = [["config", verb] for verb in config.commands]
-GROUPS = [["rollout"], ["token"], ["cluster"], ["config"]]
+GROUPS = [["rollout"], ["token"], ["image"], ["cluster"], ["config"], ["set"], ["node"]]
+SET_VERBS = [["set", "image"], ["set", "env"], ["set", "resources"], ["node", "rm"]]
 VERBS = [name for name, entry in COMMANDS.items() if entry.module]
 
 
@@ -42,7 +43,8 @@ def failing(error: BaseException) -> RegistryCluster:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[v] for v in VERBS] + [["rollout", "status"], ["token", "create"]] + CLUSTER_VERBS + CONFIG_VERBS
+    "arguments",
+    [[v] for v in VERBS] + [["rollout", "status"], ["token", "create"]] + SET_VERBS + CLUSTER_VERBS + CONFIG_VERBS,
 )
 def test_every_verb_has_help_with_a_paragraph_and_examples(arguments: list[str]) -> None:
     result = run(RegistryCluster(), *arguments, "--help")
