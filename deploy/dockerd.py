@@ -2,7 +2,7 @@
 
 Where systemd rules, its docker.service is started and left alone afterwards. Elsewhere `up` starts a dockerd of its own
 with neither bridge nor iptables rules (pods have a network of their own), so that `down` can end it without a trace,
-and with live-restore, so that containers outlive it.
+and with live-restore, so that containers outlive it. Either way it gets to know the worker's OCI runtime.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 
 from barque.deploy import processes
+from barque.worker.runtime import registration
+from barque.worker.runtime.sandboxes import RUNTIME, script_in
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 _START_TIMEOUT_S = 30.0
@@ -48,8 +50,10 @@ def answers(docker_host: str, timeout_s: float = 2.0) -> bool:
         connection.close()
 
 
-def ensure(docker_host: str, run_dir: Path, data_root: Path, log: Path) -> bool:
-    """Make sure Docker answers at `docker_host`; True where this call started a dockerd of its own."""
+def ensure(docker_host: str, run_dir: Path, data_root: Path, log: Path, sandboxes: Path) -> bool:
+    """Make sure Docker answers at `docker_host`; True where this call started a dockerd of its own, which then knows
+    the OCI runtime of the worker's `sandboxes`.
+    """
     if answers(docker_host):
         return False
     if docker_host == DEFAULT_HOST and Path("/run/systemd/system").is_dir():
@@ -60,7 +64,7 @@ def ensure(docker_host: str, run_dir: Path, data_root: Path, log: Path) -> bool:
         return False
     if shutil.which("dockerd") is None:
         raise DockerError("no Docker on this machine: apt-get install docker.io, then run this again")
-    process = processes.start(_command(docker_host, run_dir, data_root), run_dir / "dockerd.pid", log)
+    process = processes.start(_command(docker_host, run_dir, data_root, sandboxes), run_dir / "dockerd.pid", log)
     _wait(docker_host, log, process)
     return True
 
@@ -78,8 +82,8 @@ def stop(run_dir: Path) -> bool:
     return True
 
 
-def _command(docker_host: str, run_dir: Path, data_root: Path) -> list[str]:
-    return [
+def _command(docker_host: str, run_dir: Path, data_root: Path, sandboxes: Path) -> list[str]:
+    command = [
         "dockerd",
         f"--host={docker_host}",
         f"--data-root={data_root}",
@@ -93,6 +97,9 @@ def _command(docker_host: str, run_dir: Path, data_root: Path) -> list[str]:
         "--live-restore",
         "--log-level=warn",
     ]
+    if not registration.names_runtimes():
+        command.append(f"--add-runtime={RUNTIME}={script_in(sandboxes)}")
+    return command
 
 
 def _wait(docker_host: str, log: Path, process: subprocess.Popen[bytes] | None = None) -> None:

@@ -23,6 +23,8 @@ _BUSYBOX_TOOLS = (
     "sleep",
     "stty",
     "tail",
+    "tar",
+    "test",
     "timeout",
     "wget",
 )

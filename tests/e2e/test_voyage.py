@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from tests.support.cluster import (
 )
 from tests.support.host import ADDRESS, Host, expect_soon
 
+_ACCOUNT_FILES = ("token", "ca.crt", "namespace")
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 
@@ -76,6 +78,24 @@ def test_every_pod_reaches_the_service_and_itself_through_it(cluster: Host) -> N
 
 def test_values_of_a_config_map_reach_the_environment(cluster: Host) -> None:
     assert "GREETING=Ahoy from Barque" in cluster.barque("exec", pod_names(cluster)[0], "--", "env")
+
+
+def test_a_pod_has_the_token_of_its_account_and_the_clusters_ca(cluster: Host) -> None:
+    pod, folder = pod_names(cluster)[0], "/var/run/secrets/kubernetes.io/serviceaccount"
+    token, ca, namespace = (cluster.barque("exec", pod, "--", "cat", f"{folder}/{f}") for f in _ACCOUNT_FILES)
+    body = token.split(".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    assert claims["sub"] == "system:serviceaccount:default:default"
+    assert claims["exp"] - claims["iat"] == 3607
+    assert claims["kubernetes.io"]["pod"] == {"name": pod, "uid": one(cluster, "pod", pod)["metadata"]["uid"]}
+    assert claims["kubernetes.io"]["node"]["name"] == objects(cluster, "nodes")[0]["metadata"]["name"]
+    assert ca == one(cluster, "configmap", "kube-root-ca.crt")["data"]["ca.crt"]
+    assert namespace == "default"
+
+
+def test_the_nodes_lease_is_kept(cluster: Host) -> None:
+    (lease,) = json.loads(cluster.barque("get", "leases", "-n", "kube-node-lease", "-o", "json"))["items"]
+    assert lease["spec"]["holderIdentity"] == objects(cluster, "nodes")[0]["metadata"]["name"]
 
 
 def test_exec_passes_the_exit_code_and_the_input_on(cluster: Host) -> None:
@@ -137,6 +157,26 @@ def test_secret_and_config_map_volumes(cluster: Host) -> None:
     assert uid not in cluster.run("findmnt", "-rno", "TARGET").stdout
 
 
+def test_an_image_from_a_file_runs_with_volumes_of_every_kind(cluster: Host) -> None:
+    arguments = "'unix:///var/run/docker.sock', 'barque-demo/carried:1', {'mark': ''}"
+    build = f"from barque.deploy import images; images.build_busybox({arguments})"
+    cluster.run(sys.executable, "-c", build)
+    cluster.run("docker", "save", "-o", "/run/carried.tar", "barque-demo/carried:1")
+    cluster.run("docker", "rmi", "barque-demo/carried:1")
+    assert ": loaded barque-demo/carried:1\n" in cluster.barque("image", "load", "/run/carried.tar")
+    cluster.run("install", "-d", "-m", "777", "/run/carried")
+    cluster.barque("apply", "-f", "-", stdin=CARRIED)
+    cluster.barque("wait", "--for=condition=Ready", "pod/carried", "--timeout", "30s")
+    said = cluster.barque("logs", "carried")
+    assert said.splitlines() == ["carried", 'tier="hold"', "-rw-r----- 1000 3000", "kept"]
+    assert cluster.run("cat", "/run/carried/of/carried/log").stdout == "kept\n"
+    in_use = cluster.run("barque", "image", "rm", "barque-demo/carried:1", check=False)
+    assert (in_use.returncode, "Error from server (Conflict)" in in_use.stderr) == (1, True)
+    cluster.barque("delete", "pod", "carried")
+    cluster.barque("image", "rm", "barque-demo/carried:1")
+    assert "barque-demo/carried" not in cluster.barque("image", "ls")
+
+
 def test_rolling_update_never_goes_below_what_was_promised(cluster: Host) -> None:
     cluster.barque("apply", "-f", "-", stdin=WEB.replace("web:1", "web:2"))
     cluster.barque("rollout", "status", "deployment/web", "--timeout", "90s")
@@ -186,8 +226,8 @@ def test_faults_of_pods_are_told(cluster: Host) -> None:
         ("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: []}\n", "spec.containers: Required value"),
         (
             "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n"
-            "spec: {hostPID: true, containers: [{name: c, image: i}]}\n",
-            "spec.hostPID: Forbidden",
+            "spec: {runtimeClassName: kata, containers: [{name: c, image: i}]}\n",
+            "spec.runtimeClassName: Forbidden",
         ),
     ],
     ids=["yaml", "field", "kind", "name", "required", "absent-feature"],
@@ -382,6 +422,43 @@ spec:
     - {name: config, configMap: {name: mottos}}
     - {name: secret, secret: {secretName: words}}
     - {name: scratch, emptyDir: {medium: Memory}}
+"""
+
+CARRIED = """
+apiVersion: v1
+kind: Pod
+metadata: {name: carried, labels: {tier: hold}}
+spec:
+  terminationGracePeriodSeconds: 1
+  securityContext: {runAsUser: 1000, fsGroup: 3000}
+  containers:
+    - name: reader
+      image: barque-demo/carried:1
+      imagePullPolicy: Never
+      env: [{name: NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
+      command:
+        - sh
+        - -c
+        - |
+          cat /about/name; echo; cat /about/labels; echo
+          echo > /scratch/mine; busybox chmod 640 /scratch/mine
+          busybox stat -c '%A %u %g' /scratch/mine
+          echo kept > /outside/log; cat /outside/log
+          exec sleep 1000
+      volumeMounts:
+        - {name: about, mountPath: /about}
+        - {name: scratch, mountPath: /scratch}
+        - {name: outside, mountPath: /outside, subPathExpr: of/$(NAME)}
+  volumes:
+    - name: about
+      projected:
+        sources:
+          - downwardAPI:
+              items:
+                - {path: name, fieldRef: {fieldPath: metadata.name}}
+                - {path: labels, fieldRef: {fieldPath: metadata.labels}}
+    - {name: scratch, emptyDir: {sizeLimit: 1Mi}}
+    - {name: outside, hostPath: {path: /run/carried, type: Directory}}
 """
 
 TALKER = """

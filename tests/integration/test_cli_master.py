@@ -98,10 +98,10 @@ def test_a_cluster_is_founded_run_saved_restored_and_its_key_rotated(operator: O
     saved = operator.home / "saved"
     assert operator.run("cluster", "snapshot", "save", str(saved)).startswith(f"snapshot saved to {saved} (")
     operator.run("delete", "secret/db", "cm/page")
-    assert operator.run("get", "cm,secrets", "-o", "name") == ""
+    assert operator.run("get", "cm,secrets", "-o", "name") == "configmap/kube-root-ca.crt\n"
     restored = operator.run("cluster", "snapshot", "restore", str(saved), "--yes")
     assert "the cluster is at revision 1000000" in restored
-    assert operator.run("get", "cm,secrets", "-o", "name") == "configmap/page\nsecret/db\n"
+    assert operator.run("get", "cm,secrets", "-o", "name") == "configmap/kube-root-ca.crt\nconfigmap/page\nsecret/db\n"
 
     assert operator.run("cluster", "rotate-key").endswith(" seals 2 secrets now\n")  # the join token is one
     password = operator.run("get", "secret", "db", "-o", "jsonpath={.data.password}")

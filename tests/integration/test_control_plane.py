@@ -13,7 +13,19 @@ import pytest
 
 from barque.api import podstatus
 from barque.api.types.apps_v1 import Deployment, ReplicaSet
-from barque.api.types.core_v1 import Namespace, Node, Pod, PodCondition, PodIP, ResourceRequirements
+from barque.api.types.coordination_v1 import Lease
+from barque.api.types.core_v1 import (
+    Container,
+    Namespace,
+    Node,
+    Pod,
+    PodCondition,
+    PodIP,
+    PodSpec,
+    ResourceRequirements,
+    ServiceAccount,
+    Toleration,
+)
 from barque.api.types.discovery_v1 import EndpointSlice
 from barque.api.types.meta_v1 import ObjectMeta
 from barque.client.client import Client
@@ -79,9 +91,10 @@ class Cluster:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.beating = True
+        self.silent = ""
 
     def beats(self, node: str) -> float | None:
-        return time.monotonic() if self.beating else None
+        return time.monotonic() if self.beating and node != self.silent else None
 
     async def until(self, done: Callable[[], Awaitable[bool]]) -> float:
         """Wait for an awaited condition; returns the seconds it took."""
@@ -136,8 +149,8 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         await store.close()
 
 
-async def register(client: Client) -> None:
-    node = a_node("n1", cpu="64", memory="256Gi", pods="2000")
+async def register(client: Client, name: str = "n1") -> None:
+    node = a_node(name, cpu="64", memory="256Gi", pods="2000")
     node.metadata.uid = ""
     await client.create(node)
 
@@ -176,6 +189,49 @@ async def test_a_silent_node_takes_its_endpoints_out(cluster: Cluster) -> None:
     await cluster.until(lambda: _equals(cluster.endpoints(), 0))
     node = await cluster.client.get(Node, "n1")
     assert [c.status for c in node.status.conditions if c.type == "Ready"] == ["Unknown"]
+
+
+async def test_pods_of_a_lost_node_are_replaced_elsewhere(cluster: Cluster) -> None:
+    client = cluster.client
+    for name in ("n2", "n3"):
+        await register(client, name)
+    deployment = a_deployment(replicas=6)
+    assert deployment.spec.template is not None
+    assert deployment.spec.template.spec is not None
+    keys = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")
+    impatient = [Toleration(key=key, operator="Exists", effect="NoExecute", tolerationSeconds=0) for key in keys]
+    deployment.spec.template.spec.tolerations = impatient
+    deployment.metadata = ObjectMeta(name="web", namespace="default")
+    await client.create(deployment)
+    await cluster.until(lambda: cluster.is_complete("bb:1", 6))
+    cluster.silent = next(pod.spec.nodeName for pod in await cluster.pods())
+
+    async def is_replaced() -> bool:
+        placed = {pod.spec.nodeName for pod in await cluster.pods()}
+        return cluster.silent not in placed and await cluster.is_complete("bb:1", 6)
+
+    await cluster.until(is_replaced)
+    node = await client.get(Node, cluster.silent)
+    assert {(taint.key, taint.effect) for taint in node.spec.taints} == {
+        ("node.kubernetes.io/unreachable", "NoSchedule"),
+        ("node.kubernetes.io/unreachable", "NoExecute"),
+    }
+
+    async def are_leased() -> bool:
+        leases = (await client.list(Lease, "kube-node-lease")).items
+        return {lease.metadata.name for lease in leases} >= {"n1", "n2", "n3"} - {cluster.silent}
+
+    await cluster.until(are_leased)
+
+
+async def test_every_namespace_gets_its_account_and_pods_wait_for_it(cluster: Cluster) -> None:
+    client = cluster.client
+    for number in range(5):
+        await client.create(Namespace(metadata=ObjectMeta(name=f"team-{number}")))
+        spec = PodSpec(containers=[Container(name="main", image="bb:1")])
+        pod = await client.create(Pod(metadata=ObjectMeta(name="web", namespace=f"team-{number}"), spec=spec))
+        assert pod.spec.serviceAccountName == "default"
+        assert await client.get(ServiceAccount, "default", f"team-{number}")
 
 
 async def test_a_namespace_goes_with_all_in_it(cluster: Cluster) -> None:

@@ -60,6 +60,7 @@ OBJECTS: dict[str, Document] = {
     "podtemplates": {"template": TEMPLATE},
     "configmaps": {"data": {"k": "v"}},
     "secrets": {"data": {"k": "QUJD"}},
+    "serviceaccounts": {"imagePullSecrets": [{"name": "web"}]},
     "services": {"spec": {"type": "NodePort", "selector": {"app": "web"}, "ports": [{"port": 80}]}},
     "events": {"involvedObject": {"kind": "Pod", "name": "web", "namespace": "default"}},
     "endpointslices.discovery.k8s.io": {"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}]},
@@ -80,6 +81,8 @@ async def furnished() -> tuple[Bench, dict[str, bytes]]:
     await bench.create("namespaces", {"metadata": {"name": "going"}})
     await bench.create("configmaps", {"metadata": {"name": "web"}}, "going")
     await bench.delete("namespaces", "going")
+    # The whole pod's account.
+    await bench.create("serviceaccounts", {"metadata": {"name": "robot"}})
     return bench, stored
 
 
