@@ -1,4 +1,4 @@
-"""Which pods of a node a drain deletes, which it leaves, and which it will not touch unasked. Pure.
+"""Which pods of a node a drain evicts, which it leaves, and which it will not touch unasked. Pure.
 
 The order of the questions, the flags that answer them and the words are `kubectl drain`'s.
 """

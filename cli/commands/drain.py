@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from barque.cli.deleting import Doomed
     from barque.cli.draining import DrainPlan
     from barque.cli.session import Connection, Session
+    from barque.client.verbs import Create
 
-# One request carries so many deletions; each is still atomic alone.
+# One request carries so many evictions; each is still atomic alone.
 BATCH = 100
 
 
@@ -56,7 +57,7 @@ class _Request(NamedTuple):
 )
 @with_session
 def command(session: Session, names: tuple[str, ...], selector: str, **given: Any) -> None:
-    """Let no new pods come to a node, delete those that are there, and wait until they are gone. Their controllers make
+    """Let no new pods come to a node, evict those that are there, and wait until they are gone. Their controllers make
     them anew elsewhere; `barque uncordon` takes the node back into service.
     """
     from barque.cli.arguments import parse_duration
@@ -125,9 +126,9 @@ async def _drain(session: Session, connection: Connection, node: Found, request:
     doomed = [Doomed(Target(PODS, pod.metadata.namespace, pod.metadata.name), pod.metadata.uid) for pod in plan.doomed]
     for one in doomed:
         suffix = SUFFIXES[request.writing.dry_run]
-        session.screen.line(f"deleting pod {one.target.namespace}/{one.target.name}{suffix}")
+        session.screen.line(f"evicting pod {one.target.namespace}/{one.target.name}{suffix}")
     if request.writing.sends:
-        await _delete(session, connection, doomed, request)
+        await _evict(session, connection, doomed, request)
 
 
 async def _plan(session: Session, connection: Connection, node: str, request: _Request) -> DrainPlan:
@@ -161,29 +162,44 @@ async def _daemon_sets(session: Session, connection: Connection) -> set[tuple[st
     return {(each["namespace"], each["name"]) for each in metadata}
 
 
-async def _delete(session: Session, connection: Connection, doomed: Sequence[Doomed], request: _Request) -> None:
-    """Delete them and wait until the last is gone. Raises `CliError` where one was refused or stays too long."""
+async def _evict(session: Session, connection: Connection, doomed: Sequence[Doomed], request: _Request) -> None:
+    """Evict them and wait until the last is gone. Raises `CliError` where one was refused or stays too long."""
     from barque.api.errors import ApiError
     from barque.cli.output import CliError
     from barque.cli.session import explain
-    from barque.client.verbs import Delete
 
     refused: list[str] = []
     going: list[Doomed] = []
     for start in range(0, len(doomed), BATCH):
         some = doomed[start : start + BATCH]
-        writes = [Delete(one.target, request.options) for one in some]
+        writes = [_eviction(one, request.options) for one in some]
         answers = await session.call(connection.verbs.batch(writes))
         for one, answer in zip(some, answers, strict=True):
             if not isinstance(answer, ApiError):
                 going.append(one)
             elif answer.code != 404:
                 where = f"{one.target.namespace}/{one.target.name}"
-                refused.append(explain(answer, f"error when deleting pod {where}: "))
+                refused.append(explain(answer, f"error when evicting pod {where}: "))
     if request.writing.dry_run == "none":
         await _wait(session, connection, going, request.timeout_s)
     if refused:
         raise CliError("\n".join(refused))
+
+
+def _eviction(one: Doomed, options: bytes) -> Create:
+    """The eviction of this very pod, whose name another one may have by then."""
+    import msgspec
+
+    from barque.client.verbs import Create
+
+    how = msgspec.json.decode(options) if options else {}
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": one.target.name, "namespace": one.target.namespace},
+        "deleteOptions": {**how, "preconditions": {"uid": one.uid}},
+    }
+    return Create(one.target._replace(subresource="eviction"), msgspec.json.encode(eviction))
 
 
 async def _wait(session: Session, connection: Connection, going: Sequence[Doomed], timeout_s: float) -> None:
@@ -199,7 +215,7 @@ async def _wait(session: Session, connection: Connection, going: Sequence[Doomed
                 one = left[0]
                 await wait_until_gone(session, connection, [one], 0)
                 left.pop(0)
-                session.screen.line(f"{slashed(one.target.resource, one.target.name)} deleted")
+                session.screen.line(f"{slashed(one.target.resource, one.target.name)} evicted")
     except TimeoutError:
         names = ", ".join(f"{one.target.namespace}/{one.target.name}" for one in left)
         raise CliError(f"global timeout reached: {timeout_s:g}s; still there: {names}") from None

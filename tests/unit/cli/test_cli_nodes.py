@@ -55,7 +55,7 @@ def test_cordon_and_uncordon() -> None:
     )
 
 
-def test_drain_deletes_waits_and_says_so() -> None:
+def test_drain_evicts_waits_and_says_so() -> None:
     cluster = cluster_of(owned("web-1"), owned("web-2"), owned("far").on("n2"))
     cluster.on_idle = [
         lambda: cluster.remove("pods", "web-1"),
@@ -64,10 +64,10 @@ def test_drain_deletes_waits_and_says_so() -> None:
     result = run(cluster, "drain", "n1")
     assert result.stdout.splitlines() == [
         "node/n1 cordoned",
-        "deleting pod default/web-1",
-        "deleting pod default/web-2",
-        "pod/web-1 deleted",
-        "pod/web-2 deleted",
+        "evicting pod default/web-1",
+        "evicting pod default/web-2",
+        "pod/web-1 evicted",
+        "pod/web-2 evicted",
         "node/n1 drained",
     ]
     assert result.exit_code == 0
@@ -93,7 +93,7 @@ def test_drain_as_a_rehearsal() -> None:
     result = run(cluster, "drain", "n1", "--force", "--dry-run=client")
     assert result.stdout.splitlines() == [
         "node/n1 cordoned (dry run)",
-        "deleting pod default/bare (dry run)",
+        "evicting pod default/bare (dry run)",
         "node/n1 drained (dry run)",
     ]
     assert result.stderr == "Warning: deleting Pods that declare no controller: default/bare\n"
