@@ -16,7 +16,7 @@ import pytest
 from barque.network.cleanup import cleanup
 from barque.network.iptables.driver import IptablesError, open_iptables
 from barque.network.iptables.writers import WRITERS_FILE, open_writers
-from tests.support.host import die_with_parent, expect_soon
+from tests.support.host import dying_with_parent, expect_soon
 from tests.support.namespaces import Namespace, a_host_with_an_outside, links, missing
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(missing()), reason=missing())]
@@ -116,9 +116,7 @@ def test_a_successor_waits_for_what_a_killed_worker_still_writes(tmp_path: Path)
     """A program that has inherited the lock stands for an `iptables-restore` that outlives its worker."""
 
     writers = asyncio.run(open_writers(tmp_path))
-    left = subprocess.Popen(
-        ["sleep", "0.4"], pass_fds=(writers.descriptor,), preexec_fn=lambda: die_with_parent(signal.SIGKILL)
-    )
+    left = subprocess.Popen([*dying_with_parent("KILL"), "sleep", "0.4"], pass_fds=(writers.descriptor,))
     writers.close()
     began = time.monotonic()
     asyncio.run(open_writers(tmp_path)).close()

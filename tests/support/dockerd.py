@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from barque.deploy.dockerd import answers
-from tests.support.host import die_with_parent, expect_soon
+from tests.support.host import dying_with_parent, expect_soon
 
 _SOCKET = Path(tempfile.gettempdir()) / f"barque-test-docker-{os.getpid()}.sock"
 HOST = f"unix://{_SOCKET}"
@@ -41,12 +41,12 @@ class Dockerd:
         with log.open("ab") as output:
             self._process = process = subprocess.Popen(
                 [
-                    "dockerd", f"--host={HOST}", f"--data-root={folder / 'data'}", f"--exec-root={folder / 'exec'}",
+                    *dying_with_parent("TERM"), "dockerd",
+                    f"--host={HOST}", f"--data-root={folder / 'data'}", f"--exec-root={folder / 'exec'}",
                     f"--pidfile={folder / 'pid'}", "--bridge=none", "--iptables=false", "--ip6tables=false",
                     "--ip-forward=false", "--ip-masq=false", "--log-level=warn", *self.options, *more,
                 ],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                preexec_fn=lambda: die_with_parent(signal.SIGTERM),
             )  # fmt: skip
         expect_soon(lambda: answers(HOST) or process.poll() is not None, 30, "dockerd answers")
         assert process.poll() is None, log.read_text()[-2000:]

@@ -8,7 +8,6 @@ defaults.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
@@ -22,8 +21,6 @@ from pathlib import Path
 from typing import TypeVar
 
 ADDRESS = "192.168.77.1"
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
 _BIN = Path(sys.executable).parent
 
 T = TypeVar("T")
@@ -121,10 +118,10 @@ def a_host() -> Iterator[Host]:
     folder = Path(tempfile.mkdtemp(prefix="barque-host-"))
     holder = subprocess.Popen(
         # --kill-child: the host's first process dies with this one, which dies with the test (the death signal below).
-        ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "/bin/bash", "-c", _SETUP,
+        [*dying_with_parent("KILL"),
+         "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "/bin/bash", "-c", _SETUP,
          "host", str(folder)],
         stdin=subprocess.DEVNULL,
-        preexec_fn=lambda: die_with_parent(signal.SIGKILL),
     )  # fmt: skip
     try:
         expect_soon(lambda: (folder / "ready").exists() or holder.poll() is not None, 10, "the host is set up")
@@ -154,9 +151,11 @@ def expect_soon(probe: Callable[[], T], timeout_s: float, what: str, pause_s: fl
         time.sleep(pause_s)
 
 
-def die_with_parent(number: signal.Signals) -> None:
-    """Have the kernel send this process `number` when the process that started it ends, however it ends."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, number)
+def dying_with_parent(signal_name: str) -> list[str]:
+    """What to write before a command, so that the kernel sends it the signal when the starting thread ends, however
+    that ends. Code between fork and exec would do the same, but must not run beside the threads of gRPC.
+    """
+    return ["setpriv", "--pdeathsig", signal_name]
 
 
 def _remove(folder: Path) -> None:

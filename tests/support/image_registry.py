@@ -6,7 +6,6 @@ A dockerd takes any registry on loopback without TLS.
 from __future__ import annotations
 
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.host import die_with_parent, expect_soon
+from tests.support.host import dying_with_parent, expect_soon
 
 USER, PASSWORD = "alice", "wonder"
 # The password's bcrypt hash, the one form the registry takes.
@@ -49,9 +48,8 @@ class ImageRegistry:
     def start(self) -> None:
         with (self._folder / "log").open("ab") as log:
             self._process = process = subprocess.Popen(
-                ["docker-registry", "serve", str(self._folder / "config.yml")],
+                [*dying_with_parent("TERM"), "docker-registry", "serve", str(self._folder / "config.yml")],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                preexec_fn=lambda: die_with_parent(signal.SIGTERM),
             )  # fmt: skip
         expect_soon(lambda: self._answers() or process.poll() is not None, 20, "the registry answers")
         assert process.poll() is None, (self._folder / "log").read_text()[-2000:]
