@@ -166,17 +166,17 @@ async def test_a_seccomp_profile_of_the_nodes_own(world: RealWorld, tmp_path: Pa
 
 async def test_init_containers_sidecars_and_hooks_in_their_order(world: RealWorld, tmp_path: Path) -> None:
     def note(what: str) -> str:
-        return f"echo {what} >> /work/log"
+        return f"echo {what} >> /deck/log"
 
     def hook(what: str) -> core_v1.LifecycleHandler:
         return core_v1.LifecycleHandler(exec=core_v1.ExecAction(command=["/bin/sh", "-c", note(what)]))
 
-    mounts = [core_v1.VolumeMount(name="work", mountPath="/work")]
-    started = core_v1.Probe(exec=core_v1.ExecAction(command=["/bin/cat", "/work/up"]), periodSeconds=1)
+    mounts = [core_v1.VolumeMount(name="work", mountPath="/deck")]
+    started = core_v1.Probe(exec=core_v1.ExecAction(command=["/bin/cat", "/deck/up"]), periodSeconds=1)
     stops = f"trap '{note('sidecar-stops')}; exit 0' TERM; while true; do sleep 0.1; done"
     app_stops = f"trap 'sleep 0.5; {note('app-stops')}; exit 0' TERM; while true; do sleep 0.1; done"
     sidecar = a_shell(
-        "sidecar", f"{note('sidecar')}; sleep 0.5; echo > /work/up; {stops}",
+        "sidecar", f"{note('sidecar')}; sleep 0.5; echo > /deck/up; {stops}",
         restartPolicy="Always", startupProbe=started, volumeMounts=mounts,
     )  # fmt: skip
     init = a_shell("init", note("init"), volumeMounts=mounts)
