@@ -176,6 +176,7 @@ def test_a_running_network_heals_by_itself(harbour: Harbour) -> None:
             await asyncio.gather(running, return_exceptions=True)
 
     harbour.call(story)
+    assert forward(harbour)[0].endswith("-j BARQUE-FORWARD")
 
 
 def forward(harbour: Harbour) -> list[str]:

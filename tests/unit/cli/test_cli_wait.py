@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -86,12 +87,7 @@ def test_a_timeout_of_nothing_looks_once() -> None:
 def test_the_time_is_up() -> None:
     cluster = RegistryCluster(web().build())
 
-    async def nothing_happens() -> None:
-        import asyncio
-
-        await asyncio.sleep(0.2)
-
-    cluster.on_idle = [nothing_happens] * 50
+    cluster.on_idle = [asyncio.Event().wait]  # nothing ever happens
     result = run(cluster, "wait", "--for=condition=Ready", "deploy/web", "--timeout=10ms")
     assert result.stderr == "error: timed out waiting for the condition on deployments.apps/web\n"
 

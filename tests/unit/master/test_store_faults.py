@@ -112,4 +112,6 @@ def _text(json: bytes) -> str:
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_what_was_answered_is_what_a_start_finds(tmp_path: Path, seed: int) -> None:
-    await Voyage(tmp_path, seed).sail()
+    voyage = Voyage(tmp_path, seed)
+    await voyage.sail()
+    assert voyage.acknowledged > 0
