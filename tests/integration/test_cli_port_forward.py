@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import threading
 import time
@@ -85,6 +86,11 @@ def ask(port: int, words: bytes) -> bytes:
         except ConnectionRefusedError:
             assert time.monotonic() < end
             time.sleep(0.02)
+        except OSError as error:
+            if error.errno == errno.ENOTCONN:
+                # It was closed between the saying and the end of it.
+                return b""
+            raise
 
 
 def forwarding(cluster: RegistryCluster, callers: list[threading.Thread], *arguments: str) -> Any:

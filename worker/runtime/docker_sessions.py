@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 # neither. Docker must have some such keys: these nobody types.
 DETACH_KEYS = "ctrl-^,ctrl-^,ctrl-^,ctrl-@"
 _NOT_RUN = b"OCI runtime exec failed"
+# The exit codes that Docker gives to what it could not run.
+_NOT_RUN_CODES = (126, 127)
 # One short call to Docker in a thread; raises the port's errors.
 Call: TypeAlias = Callable[[Callable[[docker.APIClient], Any]], Awaitable[Any]]
 
@@ -73,7 +75,7 @@ class DockerExec(DockerSession):
         """Raises `RuntimeFault` for a command that could not be run: Docker tells it as if the command had said it."""
         async with aclosing(super().output()) as pieces:
             async for stream, data in pieces:
-                if data.startswith(_NOT_RUN) and not (await self._look())["Pid"]:
+                if data.startswith(_NOT_RUN) and not await self._was_run():
                     raise RuntimeFault(data.decode(errors="replace").strip())
                 yield stream, data
 
@@ -85,6 +87,11 @@ class DockerExec(DockerSession):
                 return int(found["ExitCode"] or 0)
             await asyncio.sleep(pause_s)
         raise RuntimeFault("the command closed its output but goes on running")
+
+    async def _was_run(self) -> bool:
+        # A quick command speaks, and even ends, before Docker has noted its pid: a missing pid alone says nothing.
+        found = await self._look()
+        return bool(found["Running"] or found["Pid"] or found["ExitCode"] not in _NOT_RUN_CODES)
 
     async def _look(self) -> Any:
         return await self._call(lambda api: api.exec_inspect(self._id))
