@@ -54,8 +54,9 @@ log = logging.getLogger(__name__)
 
 # Calls under way get this long to end when the master stops.
 _STOP_GRACE_S = 1.0
-# A waiting thread gets the GIL within this time, so that fsync's completion is noticed at once.
-_SWITCH_INTERVAL_S = 0.0005
+# A waiting thread gets the GIL within this time, so that fsync's completion is noticed soon; a shorter one has threads
+# take it from one another all the time.
+_SWITCH_INTERVAL_S = 0.002
 
 
 @dataclass(frozen=True)

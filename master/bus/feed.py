@@ -99,6 +99,9 @@ class ChangeFeed:
             storage=api.StorageType.FILE,
             discard=api.DiscardPolicy.OLD,
             num_replicas=1,
+            # Not synced message by message: what a power cut takes from the end is published again, since the feed goes
+            # on from the stream's last message.
+            persist_mode=api.PersistMode.ASYNC,
         )
         info = await session.ensure_stream(wanted, 1)
         if not info.state.messages:
