@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
 from barque.api.resources import Resource
@@ -21,18 +23,29 @@ def selectable(obj: Object, resource: Resource) -> dict[str, str]:
     """Every selectable field of `obj` with its value as text; "" where it is unset."""
     meta = obj.metadata  # type: ignore[attr-defined]  # every served kind has it
     found = {"metadata.name": meta.name, "metadata.namespace": meta.namespace}
-    for path in resource.fields:
-        computed = _COMPUTED.get((resource.kind, path))
-        found[path] = computed(obj) if computed is not None else _text_at(obj, path)
+    if resource.fields:
+        for path, text in _readers(resource.kind, resource.fields):
+            found[path] = text(obj)
     return found
 
 
-def _text_at(obj: Object, path: str) -> str:
-    value: Any = obj
-    for name in path.split("."):
-        value = getattr(value, name, None)
+@cache
+def _readers(kind: str, paths: tuple[str, ...]) -> tuple[tuple[str, Callable[[Any], str]], ...]:
+    return tuple((path, _COMPUTED.get((kind, path)) or _text_at(path)) for path in paths)
+
+
+def _text_at(path: str) -> Callable[[Any], str]:
+    get, unset = attrgetter(path), _WHEN_UNSET.get(path, "")
+
+    def text(obj: Any) -> str:
+        try:
+            value = get(obj)
+        except AttributeError:  # Something on the way is not set.
+            return unset
         if value is None:
-            return _WHEN_UNSET.get(path, "")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
+            return unset
+        if isinstance(value, str):
+            return value
+        return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+    return text

@@ -8,6 +8,7 @@ Source: structured-merge-diff's Updater.Update with apimachinery's managedFields
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -34,6 +35,9 @@ from barque.api.types.meta_v1 import ManagedFieldsEntry
 
 # What the JSON of an object leaves out.
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
+# The sets of this many specs are kept: the replicas of a workload all bring the same one.
+_SPECS = 256
+_LONGEST_SPEC_BYTES = 8 * 1024
 
 
 def track_update(before: Object | None, after: Object, manager: Manager) -> list[ManagedFieldsEntry]:
@@ -57,13 +61,27 @@ def changes_between(before: Object | None, after: Object, subresource: str) -> C
     """What a writer through this subresource has changed. Equal parts of the two are left out unread."""
     changes = Changes()
     plan = plan_of(type(after))
-    if before is None:
+    spec = getattr(after, "spec", None)
+    if before is None and isinstance(spec, Object) and subresource != STATUS:
+        rest = msgspec.structs.replace(after, spec=type(spec)())
+        plan.compare({}, trackable(document_of(rest), subresource), changes)
+        said = codec.encode(spec)
+        read = _fields_of_spec if len(said) <= _LONGEST_SPEC_BYTES else _fields_of_spec.__wrapped__
+        changes.changed = fieldset.union(changes.changed, read(type(after), said))
+    elif before is None:
         plan.compare({}, trackable(document_of(after), subresource), changes)
     else:
         old, new = _differing(before, after, subresource)
         if old != new:
             plan.compare(trackable(old, subresource), trackable(new, subresource), changes)
     return changes
+
+
+@lru_cache(_SPECS)
+def _fields_of_spec(kind: type[Object], spec: bytes) -> fieldset.FieldSet:
+    changes = Changes()
+    plan_of(kind).compare({}, {"spec": msgspec.json.decode(spec)}, changes)
+    return changes.changed
 
 
 def _differing(before: Any, after: Any, subresource: str) -> tuple[Document, Document]:

@@ -31,6 +31,7 @@ from barque.api.validation import (
     statefulsets,
     workloads,
 )
+from barque.api.validation.faultless import Faultless, sayings
 from barque.api.validation.support import unsupported_fields
 
 _Check = Callable[[Any], list[FieldError]]
@@ -93,6 +94,9 @@ RULES: dict[type[Object], Rules] = {
 }
 
 
+_faultless = Faultless()
+
+
 def validate(obj: Object) -> list[FieldError]:
     """What is wrong with an object that is to be created."""
     return [*_check(obj), *RULES[type(obj)].create(obj)]
@@ -126,6 +130,12 @@ def _check(obj: Object) -> list[FieldError]:
     rules = RULES[type(obj)]
     checked: Any = obj
     faults = metadata.check(checked.metadata, rules.name, namespaced=rules.namespaced)
-    faults += rules.check(obj)
-    named = {fault.path for fault in faults}
-    return [*faults, *(fault for fault in unsupported_fields(obj) if fault.path not in named)]
+    said = sayings(obj) if isinstance(obj, core_v1.Pod) else None
+    if said is not None and said in _faultless:
+        return faults
+    of_kind = rules.check(obj)
+    named = {fault.path for fault in (*faults, *of_kind)}
+    of_kind += [fault for fault in unsupported_fields(obj) if fault.path not in named]
+    if said is not None and not of_kind:
+        _faultless.remember(said)
+    return [*faults, *of_kind]

@@ -61,7 +61,7 @@ def missing(pod: Pod, why: ApiError) -> ApiError:
     return _refused(pod, f"error looking up service account {account}: {why.message}")
 
 
-def admit_account(pod: Pod, account: ServiceAccount, entropy: Random) -> None:
+def admit_account(pod: Pod, account: ServiceAccount) -> None:
     """Give the pod what its account lends it."""
     spec = pod.spec
     if not spec.imagePullSecrets:
@@ -70,17 +70,18 @@ def admit_account(pod: Pod, account: ServiceAccount, entropy: Random) -> None:
     if asked is None:
         asked = account.automountServiceAccountToken
     if asked is not False:
-        _mount_token(pod, entropy)
+        _mount_token(pod, account.metadata.name)
 
 
-def _mount_token(pod: Pod, entropy: Random) -> None:
+def _mount_token(pod: Pod, account: str) -> None:
     spec = pod.spec
     without = [c for c in (*spec.initContainers, *spec.containers) if not _has_mount(c)]
     if not without:
         return
     name = next((v.name for v in spec.volumes if v.name.startswith(VOLUME_PREFIX)), "")
     if not name:
-        name = generated_name(VOLUME_PREFIX, entropy)
+        # Of the account alone: the replicas of a workload then have the same spec, byte for byte.
+        name = generated_name(VOLUME_PREFIX, Random(account))
         spec.volumes.append(Volume(name=name, projected=_access()))
     for container in without:
         container.volumeMounts.append(VolumeMount(name=name, mountPath=MOUNT_PATH, readOnly=True))

@@ -54,7 +54,7 @@ def stamp(meta: ObjectMeta, now: str, entropy: Random, *, generation: bool) -> N
 
 def generated_name(prefix: str, entropy: Random) -> str:
     """`prefix` and five random characters, never longer than a DNS label."""
-    suffix = "".join(entropy.choice(_SUFFIX_ALPHABET) for _ in range(_SUFFIX_LENGTH))
+    suffix = "".join(entropy.choices(_SUFFIX_ALPHABET, k=_SUFFIX_LENGTH))
     return prefix[: _LONGEST_GENERATED_NAME - _SUFFIX_LENGTH] + suffix
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import AsyncIterator, Sequence
-from random import Random, SystemRandom
+from random import Random
+from secrets import randbits
 
 from barque.api.errors import ApiError, bad_request, method_not_allowed
 from barque.api.types.autoscaling_v1 import Scale
@@ -77,7 +78,8 @@ class Registry:
         entropy: Random | None = None,
         account_key: AccountKey | None = None,
     ) -> None:
-        entropy = entropy or SystemRandom()
+        # Uids and names must be unique, not secret: so the system is asked once, not ten times a create.
+        entropy = entropy or Random(randbits(256))
         objects = StoreBackend(store, boot_id=f"{entropy.getrandbits(64):016x}")
         key = account_key or AccountKey.generate()
         tokens = AccountTokens(key, settings.service_account_issuer, objects, clock, entropy)

@@ -114,7 +114,7 @@ async def complete_pod(pod: Pod, environment: Environment) -> None:
     name = accounts.name_account(pod)
     if name:
         account = await _find_account(pod, accounts.key(pod.metadata.namespace, name), environment)
-        accounts.admit_account(pod, account, environment.entropy)
+        accounts.admit_account(pod, account)
 
 
 async def _find_account(pod: Pod, key: Key, environment: Environment) -> ServiceAccount:

@@ -64,20 +64,13 @@ async def test_a_generated_name_is_tried_again_where_it_is_taken() -> None:
     assert len(first) == 7
 
     names = iter([first.removeprefix("c-"), first.removeprefix("c-"), "bcdfg"])
-    letters: list[str] = []
-
-    def choice(_: str) -> str:
-        if not letters:
-            letters.extend(next(names))
-        return letters.pop(0)
-
-    bench.registry.environment.entropy.choice = choice  # type: ignore[method-assign,assignment]
+    bench.registry.environment.entropy.choices = lambda _, k: list(next(names))  # type: ignore[method-assign,assignment,misc]
     assert (await bench.create("configmaps", generated))["metadata"]["name"] == "c-bcdfg"
 
 
 async def test_a_server_that_finds_no_free_name_says_so() -> None:
     bench = await a_bench()
-    bench.registry.environment.entropy.choice = lambda _: "x"  # type: ignore[method-assign,assignment]
+    bench.registry.environment.entropy.choices = lambda _, k: ["x"] * k  # type: ignore[method-assign,assignment,misc]
     await bench.create("configmaps", {"metadata": {"generateName": "c-"}})
     refused = await refusal(bench.create("configmaps", {"metadata": {"generateName": "c-"}}))
     assert (refused.code, refused.reason) == (409, "AlreadyExists")
