@@ -26,6 +26,10 @@ class Mounter(Protocol):
 
     def unmount(self, path: Path) -> None: ...
 
+    def is_tmpfs(self, path: Path) -> bool:
+        """Whether a tmpfs is mounted at this directory; asked often."""
+        ...
+
     def mounts_under(self, path: Path) -> list[Path]:
         """Mount points at or below `path`, the deepest first."""
         ...
@@ -52,10 +56,15 @@ class KernelMounter:
         # Detached: gone from the tree at once, even while some process still stands in it.
         self._check(self._libc.umount2(os.fsencode(path), _MNT_DETACH), path)
 
+    def is_tmpfs(self, path: Path) -> bool:
+        # Each tmpfs is a device of its own; the table of all mounts would take longer to read the more pods there are.
+        return path.lstat().st_dev != path.parent.lstat().st_dev
+
     def mounts_under(self, path: Path) -> list[Path]:
         found = parse_mountinfo(self._mountinfo.read_text(errors="surrogateescape"))
-        root = Path(os.path.realpath(path))
-        return sorted((m for m in found if m.is_relative_to(root)), key=lambda m: len(m.parts), reverse=True)
+        root = os.path.realpath(path)
+        below = (Path(m) for m in found if m == root or m.startswith(f"{root}/"))
+        return sorted(below, key=lambda m: len(m.parts), reverse=True)
 
     def _check(self, result: int, path: Path) -> None:
         if result != 0:
@@ -63,7 +72,7 @@ class KernelMounter:
             raise OSError(number, os.strerror(number), str(path))
 
 
-def parse_mountinfo(text: str) -> list[Path]:
+def parse_mountinfo(text: str) -> list[str]:
     """The mount points of /proc/self/mountinfo (proc_pid_mountinfo(5): the fifth field, octal escapes)."""
     fields = (line.split(" ") for line in text.splitlines())
-    return [Path(_ESCAPE.sub(lambda m: chr(int(m.group(1), 8)), f[4])) for f in fields if len(f) > 4]
+    return [_ESCAPE.sub(lambda m: chr(int(m.group(1), 8)), f[4]) for f in fields if len(f) > 4]

@@ -65,6 +65,7 @@ def _attach(wanted: Attachment, namespace_path: str) -> None:
     try:
         with RouteSocket() as host:
             seen = _observe_host(host, wanted.link)
+            outside = _End(host, {wanted.link: seen.link_index})
             here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             try:
                 enter_namespace(namespace)
@@ -74,14 +75,37 @@ def _attach(wanted: Attachment, namespace_path: str) -> None:
                     # Settings are found by the namespace of the thread, not of the socket.
                     enter_namespace(here)
                     for step in plan.host:
-                        _carry_out(step, host, namespace)
+                        _carry_out(step, outside, namespace)
                     enter_namespace(namespace)
+                    inside = _End(pod, {POD_DEVICE: seen.device_index})
                     for step in plan.pod:
-                        _carry_out(step, pod, namespace)
+                        _carry_out(step, inside, namespace)
             finally:
                 os.close(here)
     finally:
         os.close(namespace)
+
+
+class _End:
+    """A socket in one of the two namespaces, and the indexes of devices as far as they are known (0: not yet)."""
+
+    def __init__(self, sock: RouteSocket, indexes: dict[str, int]) -> None:
+        self.sock = sock
+        self._indexes = indexes
+
+    def index(self, name: str) -> int:
+        """The index of a device. Raises `OSError` where there is none."""
+        known = self._indexes.get(name)
+        if not known:
+            found = self.sock.link(name)
+            if found is None:
+                raise OSError(f"the device {name} has vanished")
+            known = self._indexes[name] = found.number
+        return known
+
+    def forget(self, name: str) -> None:
+        """Its index is another's from now on."""
+        self._indexes.pop(name, None)
 
 
 def _observe_host(host: RouteSocket, name: str) -> Observed:
@@ -94,32 +118,27 @@ def _observe_pod(pod: RouteSocket, seen: Observed) -> Observed:
     return seen._replace(device_index=device.number, device_peer=device.peer) if device else seen
 
 
-def _carry_out(step: Step, sock: RouteSocket, namespace: int) -> None:
+def _carry_out(step: Step, end: _End, namespace: int) -> None:
+    sock = end.sock
     match step:
         case AddVeth(link, host_mac, pod_mac, mtu):
             sock.add_veth(link, host_mac, POD_DEVICE, pod_mac, namespace, mtu)
         case DeleteLink(link):
-            sock.delete_link(_index(sock, link))
+            sock.delete_link(end.index(link))
+            end.forget(link)
         case SetUp(device):
-            sock.set_link(_index(sock, device), up=True)
+            sock.set_link(end.index(device), up=True)
         case SetMtu(device, mtu):
-            sock.set_link(_index(sock, device), mtu=mtu)
+            sock.set_link(end.index(device), mtu=mtu)
         case SetSysctl(name, value, optional):
             if not optional or (PROC_SYS / name).exists():
                 write_sysctl(name, value)
         case AddAddress(device, address):
-            sock.replace_address(_index(sock, device), address)
+            sock.replace_address(end.index(device), address)
         case AddRoute(device, destination, prefix, gateway):
-            sock.replace_route(_index(sock, device), destination, prefix, gateway)
+            sock.replace_route(end.index(device), destination, prefix, gateway)
         case AddNeighbour(device, address, mac):
-            sock.replace_neighbour(_index(sock, device), address, mac)
-
-
-def _index(sock: RouteSocket, name: str) -> int:
-    found = sock.link(name)
-    if found is None:
-        raise OSError(f"the device {name} has vanished")
-    return found.number
+            sock.replace_neighbour(end.index(device), address, mac)
 
 
 def _delete(names: Iterable[str]) -> None:

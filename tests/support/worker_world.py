@@ -72,6 +72,9 @@ class FakeMounter:
     def unmount(self, path: Path) -> None:
         del self.mounted[path]
 
+    def is_tmpfs(self, path: Path) -> bool:
+        return self.mounted.get(path.resolve(), "").startswith("mode=")
+
     def mounts_under(self, path: Path) -> list[Path]:
         return [m for m in self.mounted if m.is_relative_to(path.resolve())]
 

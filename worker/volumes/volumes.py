@@ -59,7 +59,10 @@ class PodVolumes:
         self._memory_bytes = memory_bytes
 
     def prepare(self, pod: core_v1.Pod, address: str, held: Held) -> None:
-        """Make every volume and the pod's files. Raises `ConfigError` with Kubernetes' words, or OSError."""
+        """Make every volume and the pod's files. Raises `ConfigError` with Kubernetes' words, or OSError.
+
+        While the address is not known ("") a hosts file from before stays: the pod may well run.
+        """
         home = self._root / pod.metadata.uid
         for part in ("volumes", "etc", "ends"):
             (home / part).mkdir(parents=True, exist_ok=True)
@@ -71,7 +74,8 @@ class PodVolumes:
             except OSError as error:
                 why = f"{error.filename}: {error.strerror}" if error.filename else error
                 raise ConfigError(f'MountVolume.SetUp failed for volume "{volume.name}" : {why}') from error
-        self.write_hosts(pod, address)
+        if address or not (home / "etc" / "hosts").exists():
+            self.write_hosts(pod, address)
         _write_in_place(home / "etc" / "resolv.conf", names.resolv_conf(pod, _host_resolv_conf()))
 
     def write_hosts(self, pod: core_v1.Pod, address: str) -> None:
@@ -179,7 +183,7 @@ class PodVolumes:
 
     def _ensure_tmpfs(self, directory: Path, *, mode: int, size_bytes: int = 0, executable: bool = False) -> bool:
         """Whether there was none yet."""
-        if any(m == Path(os.path.realpath(directory)) for m in self._mounter.mounts_under(directory)):
+        if self._mounter.is_tmpfs(directory):
             return False
         self._mounter.mount_tmpfs(directory, mode=mode, size_bytes=size_bytes, executable=executable)
         return True

@@ -130,6 +130,14 @@ def test_nothing_is_deleted_through_a_mount_that_stays(tmp_path: Path) -> None:
     assert (tmp_path / "pods/uid-p/volumes/fast").exists()
 
 
+def test_the_hosts_file_is_not_emptied_while_the_address_is_looked_for(tmp_path: Path) -> None:
+    made, _, pod = prepared(tmp_path)
+    hosts = tmp_path / "pods/uid-p/etc/hosts"
+    for address, shown in (("", "10.0.0.2"), ("10.0.0.3", "10.0.0.3")):
+        made.prepare(pod, address, NOTHING)
+        assert f"{shown}\t" in hosts.read_text()
+
+
 def test_mounts_of_a_container(tmp_path: Path) -> None:
     made, _, pod = prepared(
         tmp_path,
@@ -262,4 +270,4 @@ def test_what_empty_directories_take_is_counted_on_disk_and_in_memory(tmp_path: 
 
 def test_mount_points_with_escapes() -> None:
     text = "36 35 98:0 / /mnt/a\\040b rw,noatime master:1 - tmpfs tmpfs rw\n37 35 98:0 / / rw - ext4 /dev/x rw\n"
-    assert parse_mountinfo(text) == [Path("/mnt/a b"), Path("/")]
+    assert parse_mountinfo(text) == ["/mnt/a b", "/"]
