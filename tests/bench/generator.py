@@ -35,7 +35,7 @@ class Measured(dict[str, float]):
 
     @property
     def remark(self) -> str:
-        bound = ", client-bound: does not count" if self["cpu"] > BOUND_SHARE else ""
+        bound = ", client-bound: the master alone does better" if self["cpu"] > BOUND_SHARE else ""
         server = f", master {self['server_cpu']:.2f} cores" if "server_cpu" in self else ""
         return f"generator {self['cpu']:.2f} cores{server}{bound}"
 
