@@ -1,9 +1,9 @@
 """`make bench BENCH=api`: the speed and the memory of one master, over gRPC with mutual TLS, on loopback.
 
 Calls come from a generator on Node (`load/`), whose share of a core stands beside each figure: where it is the slower
-of the two, the figure is only a bound of Barque's own. Figures are medians of rounds that alternate with the peers of the same run (`peers`). Pods name a
-scheduler of their own, so that the API is measured and not who would bind them. Parts may be named to run those alone:
-`python -m tests.bench.api calls memory`.
+of the two, the figure is only a bound of Barque's own. Figures are medians of rounds that alternate with the peers of
+the same run (`peers`). Pods name a scheduler of their own, so that the API is measured and not who would bind them.
+Parts may be named to run those alone: `python -m tests.bench.api calls memory`.
 """
 
 from __future__ import annotations
