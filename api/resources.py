@@ -87,6 +87,7 @@ RESOURCES: tuple[Resource, ...] = (
         "", "v1", "Service", "services", "service", ("svc",), ("all",), True, ALL_VERBS, ("status",),
         ("spec.clusterIP", "spec.type"),
     ),
+    Resource("", "v1", "Endpoints", "endpoints", "endpoints", ("ep",)),
     Resource("", "v1", "Event", "events", "event", ("ev",), fields=_EVENT_FIELDS, storage="bus"),
     Resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", "endpointslice"),
     Resource(

@@ -12,7 +12,17 @@ from typing import ClassVar
 from msgspec import field
 
 from barque.api.types.base import Object, Quantity
-from barque.api.types.core_v1 import ContainerPort, NodeAffinity, Pod, PodCondition, PodSchedulingGate, Toleration
+from barque.api.types.core_v1 import (
+    ContainerPort,
+    Node,
+    NodeAddress,
+    NodeAffinity,
+    NodeCondition,
+    Pod,
+    PodCondition,
+    PodSchedulingGate,
+    Toleration,
+)
 from barque.api.types.meta_v1 import OwnerReference
 
 
@@ -80,6 +90,27 @@ class PodView(Object):
     metadata: MetaView = field(default_factory=MetaView)
     spec: PodSpecView = field(default_factory=PodSpecView)
     status: PodStatusView = field(default_factory=PodStatusView)
+
+
+class NodeSpecView(Object):
+    podCIDR: str = ""
+
+
+class NodeStatusView(Object):
+    addresses: tuple[NodeAddress, ...] = ()
+    conditions: tuple[NodeCondition, ...] = ()
+
+
+class NodeView(Object):
+    """What every worker reads of every other node."""
+
+    VIEWED: ClassVar[type[Object]] = Node
+
+    apiVersion: ClassVar[str] = "v1"
+    kind: ClassVar[str] = "Node"
+    metadata: MetaView = field(default_factory=MetaView)
+    spec: NodeSpecView = field(default_factory=NodeSpecView)
+    status: NodeStatusView = field(default_factory=NodeStatusView)
 
 
 def viewed(kind: type[Object]) -> type[Object]:

@@ -1,4 +1,4 @@
-"""The `describe` pages of deployments, replica sets, services and endpoint slices, in kubectl's layout. Pure."""
+"""The `describe` pages of deployments, replica sets, services and their endpoints, in kubectl's layout. Pure."""
 
 from __future__ import annotations
 
@@ -107,6 +107,11 @@ def describe_service(page: Page, service: Any, slices: Sequence[Any]) -> None:
     page.field(0, "IPs", ",".join(spec.clusterIPs) or "<none>")
     if spec.externalIPs:
         page.field(0, "External IPs", ",".join(spec.externalIPs))
+    if spec.loadBalancerIP:
+        page.field(0, "Desired LoadBalancer IP", spec.loadBalancerIP)
+    balanced = service.status.loadBalancer.ingress if service.status.loadBalancer is not None else []
+    if balanced:
+        page.field(0, "LoadBalancer Ingress", ", ".join(map(_ingress, balanced)))
     if spec.externalName:
         page.field(0, "External Name", spec.externalName)
     for port in spec.ports:
@@ -121,6 +126,15 @@ def describe_service(page: Page, service: Any, slices: Sequence[Any]) -> None:
         page.field(0, "External Traffic Policy", spec.externalTrafficPolicy)
     if spec.internalTrafficPolicy:
         page.field(0, "Internal Traffic Policy", spec.internalTrafficPolicy)
+    if spec.trafficDistribution:
+        page.field(0, "Traffic Distribution", spec.trafficDistribution)
+    if spec.healthCheckNodePort:
+        page.field(0, "HealthCheck NodePort", spec.healthCheckNodePort)
+
+
+def _ingress(ingress: Any) -> str:
+    mode = f" ({ingress.ipMode})" if ingress.ipMode else ""
+    return f"{ingress.ip}{mode}" if ingress.ip else str(ingress.hostname)
 
 
 def endpoints_text(slices: Sequence[Any], port_name: str) -> str:
@@ -136,6 +150,19 @@ def endpoints_text(slices: Sequence[Any], port_name: str) -> str:
     ]
     more = f" + {len(found) - ENDPOINTS_SHOWN} more..." if len(found) > ENDPOINTS_SHOWN else ""
     return ",".join(found[:ENDPOINTS_SHOWN]) + more
+
+
+def describe_endpoints(page: Page, endpoints: Any, _: Sequence[Any]) -> None:
+    """An Endpoints object, every address in full."""
+    heading(page, endpoints)
+    page.line(0, "Subsets:")
+    for subset in endpoints.subsets:
+        page.field(1, "Addresses", ",".join(address.ip for address in subset.addresses) or "<none>")
+        page.field(1, "NotReadyAddresses", ",".join(address.ip for address in subset.notReadyAddresses) or "<none>")
+        rows = [[port.name or "<unset>", str(port.port), port.protocol] for port in subset.ports]
+        if rows:
+            page.table(1, "Ports", ("Name", "Port", "Protocol"), rows, ruled=True)
+        page.line(0)
 
 
 def describe_endpoint_slice(page: Page, endpoint_slice: Any, _: Sequence[Any]) -> None:

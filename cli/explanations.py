@@ -197,11 +197,14 @@ healthCheckNodePort: The port at which each node says how many pods it has, for 
 internalTrafficPolicy {Cluster,Local} =Cluster: Whether traffic from inside may go to pods of other nodes.
 ipFamilies: IPv4, IPv6 or both.
 ipFamilyPolicy {SingleStack,PreferDualStack,RequireDualStack} =SingleStack: How many address families it has.
+loadBalancerClass: Which implementation is to balance its load; there is none here, so its node ports serve.
+loadBalancerIP: The address it would like from a load balancer.
 ports: The ports it listens on, and those of the pods.
 publishNotReadyAddresses: Whether pods that are not ready count too.
 selector: The labels of the pods.
 sessionAffinity {None,ClientIP} =None: Whether a client stays with one pod.
 sessionAffinityConfig: For how long a client stays with one pod.
+trafficDistribution {PreferClose,PreferSameZone,PreferSameNode}: Which pods go first where near ones are ready.
 type {ClusterIP,NodePort,LoadBalancer,ExternalName} =ClusterIP: From where it is reached.
 """,
     "SessionAffinityConfig": """
@@ -229,10 +232,32 @@ ports: The ports of every endpoint.
 : A pod behind a service.
 addresses: Its addresses; the first is used.
 conditions: Whether it takes traffic.
+hints: For whom it is meant.
 hostname: Its host name.
 nodeName: The node it runs on.
 targetRef: The pod.
 zone: The zone it runs in.
+""",
+    "EndpointHints": """
+forNodes: The nodes whose clients go there first.
+forZones: The zones whose clients go there first.
+""",
+    "Endpoints": """
+: The addresses behind a service in one object, for older clients; EndpointSlices say the same.
+subsets: Addresses by the ports they have in common.
+""",
+    "EndpointSubset": """
+: Addresses with the ports they have in common.
+addresses: Those that are ready.
+notReadyAddresses: Those that are not.
+ports: The ports of every address.
+""",
+    "EndpointAddress": """
+: A pod behind a service.
+hostname: Its host name.
+ip: Its address.
+nodeName: The node it runs on.
+targetRef: The pod.
 """,
     "EndpointConditions": """
 ready: Whether it takes new connections.

@@ -25,7 +25,7 @@ async def default_address(peers: Sequence[str] = ()) -> str:
     `peers` are `host`, `host:port` or addresses; loopback ones and names that do not resolve count for nothing. Raises
     `NoAddressError` where nothing but loopback is left.
     """
-    hosts = [host for peer in peers for host in await _resolve(host_of(peer))]
+    hosts = [host for peer in peers for host in await resolve(host_of(peer))]
     sources = [source_address(host) for host in [*hosts, SOMEWHERE]]
     found = choose_address(sources)
     if found is None:
@@ -63,12 +63,8 @@ def source_address(destination: str) -> str | None:
         return str(probe.getsockname()[0])
 
 
-def _is_private_to_host(address: str) -> bool:
-    parsed = ipaddress.IPv4Address(address)
-    return parsed.is_loopback or parsed.is_link_local or parsed.is_unspecified
-
-
-async def _resolve(host: str) -> list[str]:
+async def resolve(host: str) -> list[str]:
+    """The IPv4 addresses of a name or address; none where nobody tells within 5 s."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(5):
@@ -76,3 +72,8 @@ async def _resolve(host: str) -> list[str]:
     except (OSError, TimeoutError):
         return []
     return [str(sockaddr[0]) for *_, sockaddr in found]
+
+
+def _is_private_to_host(address: str) -> bool:
+    parsed = ipaddress.IPv4Address(address)
+    return parsed.is_loopback or parsed.is_link_local or parsed.is_unspecified

@@ -14,9 +14,11 @@ need ip iproute2
 need conntrack conntrack
 need busybox busybox-static
 need nsenter util-linux
+need iperf3 iperf3
 need ps procps
 need systemd-analyze systemd
 need docker-registry docker-registry
+need dnsperf dnsperf
 
 suitable() { "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 # The distribution's own interpreter comes first: it is built with profiles, which one built by hand mostly is not.

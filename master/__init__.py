@@ -7,8 +7,8 @@
 
 `daemon` is the composition root, the only file that wires these together: start reading there. `command` is
 `barque master init|run`, `foundation` what a cluster stands on before its first start (CA, certificates, directories,
-the administrator's profile). `stalls` measures how long the event loop was held; `allocator` and `cycles` keep memory
-and the garbage collector from holding it.
+the administrator's profile). `stalls` measures how long the event loop was held; `allocator` gives back memory without
+holding it.
 
 In: a directory, addresses, ranges. Out: a running master until it is told to stop. Guarantees: a write is answered
 after its fsync and never before; an unexpected error ends the daemon with one line that says which; what was answered

@@ -24,8 +24,10 @@ import uvloop
 from barque.client.address import own_address
 from barque.client.client import Client
 from barque.client.clock import Clock, SystemClock
+from barque.client.cycles import freeze_survivors
 from barque.client.informers import Informers
 from barque.client.pki import MASTERS_GROUP
+from barque.client.recorder import EventRecorder
 from barque.client.supervise import run_all
 from barque.master.allocator import give_back_freed
 from barque.master.apiserver import grpc_server
@@ -34,6 +36,7 @@ from barque.master.apiserver.cluster_service import ClusterService, ClusterState
 from barque.master.apiserver.https import HttpsDoor
 from barque.master.apiserver.node_channels import dialer
 from barque.master.apiserver.registry import Registry
+from barque.master.apiserver.reservation_repair import ReservationRepair
 from barque.master.apiserver.sessions import Sessions
 from barque.master.apiserver.settings import ApiSettings
 from barque.master.auth.ca import MasterPki
@@ -42,12 +45,13 @@ from barque.master.auth.joining import Joining
 from barque.master.auth.tokens import JoinTokens
 from barque.master.bus.bus import Bus
 from barque.master.bus.server import BusSettings
+from barque.master.controllers.kubernetesservice import Doors, certificate_names
 from barque.master.controllers.manager import ControllerManager
 from barque.master.controllers.settings import ControllerSettings
-from barque.master.cycles import freeze_survivors
 from barque.master.scheduler.scheduler import Scheduler
 from barque.master.stalls import StallMonitor
 from barque.master.store.log_single import LogSingle, open_store
+from barque.master.underlay import check_ranges, read_routes
 from barque.proto.cluster_pb2 import Component, Member
 
 log = logging.getLogger(__name__)
@@ -83,8 +87,10 @@ class Master:
     async def run(self) -> None:
         settings = self.settings
         address = settings.address or await own_address()
+        check_ranges(settings.api, address, read_routes())
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        pki = MasterPki.open(settings.data_dir / "pki", settings.name, [address], self.clock.wall())
+        hosts = [address, *certificate_names(settings.api.service_network)]
+        pki = MasterPki.open(settings.data_dir / "pki", settings.name, hosts, self.clock.wall())
         store = await open_store(settings.data_dir / "store", self.clock)
         try:
             await self._serve(address, pki, store)
@@ -139,8 +145,9 @@ class Master:
             log.info("cluster %s: serving on %s", store.cluster_id, doors[0])
             informers = Informers(acting_as("controller-manager"), clock)
             controlling = ControllerSettings(root_ca=pki.ca_pem.decode())
+            own_doors = Doors(lambda: [address], lambda: https.port, settings.grpc_port, settings.api.service_network)
             manager = ControllerManager(
-                acting_as("controller-manager"), informers, sessions.last_seen, clock, controlling
+                acting_as("controller-manager"), informers, sessions.last_seen, clock, controlling, own_doors
             )
             parts: dict[str, Coroutine[Any, Any, object]] = {
                 "store": store.run(),
@@ -150,6 +157,7 @@ class Master:
                 "certificate": identity.run(),
                 "bus": bus.run(),
                 "controllers": manager.run(),
+                **_reservation_repair(registry, own, settings.name, clock),
                 "scheduler": Scheduler(acting_as("scheduler"), informers, clock).run(),
                 "informers": informers.run(),
             }
@@ -158,6 +166,14 @@ class Master:
             finally:
                 held = "event loop: held for p99.9 %.1f ms, longest %.1f ms; delays (ms:count) %s"
                 log.info(held, *stalls.figures(), stalls.classes())
+
+
+def _reservation_repair(
+    registry: Registry, client: Client, member: str, clock: Clock
+) -> dict[str, Coroutine[Any, Any, object]]:
+    recorder = EventRecorder(client, "reservation-repair-controller", member, clock)
+    repair = ReservationRepair(registry.environment, recorder)
+    return {"reservations": repair.run(), "events of reservations": recorder.run()}
 
 
 def run_until_stopped(master: Master) -> None:

@@ -11,12 +11,15 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from barque.network.dns.address import remove_addresses
 from barque.network.iptables.driver import Iptables, IptablesError, Mode, docker_modes, installed_modes
 from barque.network.iptables.restore import plan_removal
 from barque.network.iptables.tables import OURS, TABLES_FILE, TableRecord, remove_tables
 from barque.network.iptables.writers import WRITERS_FILE, WritersBusyError, open_writers
+from barque.network.overlay.driver import remove_overlay
 from barque.network.pods.driver import PodDriver
 from barque.network.pods.network import BOOK_FILE, IP_FORWARD, STATE_DIR, SYSCTL_FILE
+from barque.network.proxy.proxy import PROXY_SYSCTL_FILE
 from barque.network.sysctls import SysctlRecord
 
 log = logging.getLogger(__name__)
@@ -43,7 +46,8 @@ async def cleanup(state_dir: Path | str = STATE_DIR, modes: Sequence[Mode] | Non
 
 
 async def _remove_all(state_dir: Path, modes: Sequence[Mode] | None) -> list[str]:
-    done: list[str] = []
+    # Before the rule goes that guards the loopback.
+    done = await _put_back(SysctlRecord(state_dir / PROXY_SYSCTL_FILE))
     for mode in modes if modes is not None else await installed_modes():
         iptables = Iptables(mode)
         for table in OURS:
@@ -60,10 +64,16 @@ async def _remove_all(state_dir: Path, modes: Sequence[Mode] | None) -> list[str
     if links:
         await driver.detach(links)
         done.append(f"removed {len(links)} pod links")
-    record = SysctlRecord(state_dir / SYSCTL_FILE)
+    done += await asyncio.to_thread(remove_overlay)
+    addresses = await asyncio.to_thread(remove_addresses, state_dir)
+    done += [f"removed the cluster's DNS address {address} from this host" for address in addresses]
     # Where Docker came after us it found forwarding on, and relies on that.
     keep = [IP_FORWARD] if await docker_modes() else []
-    restored = await asyncio.to_thread(record.restore, keep)
-    done += [f"put back {name.replace('/', '.')}" for name in restored]
+    done += await _put_back(SysctlRecord(state_dir / SYSCTL_FILE), keep)
     (state_dir / BOOK_FILE).unlink(missing_ok=True)
     return done
+
+
+async def _put_back(record: SysctlRecord, keep: Sequence[str] = ()) -> list[str]:
+    restored = await asyncio.to_thread(record.restore, keep)
+    return [f"put back {name.replace('/', '.')}" for name in restored]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import platform
 import signal
@@ -18,13 +19,16 @@ from barque.client.joining import JoinError, join
 from barque.client.pki import PkiError
 from barque.client.profile import Profile
 from barque.client.supervise import UnexpectedEndError
+from barque.network.dns.settings import TTL_S
+from barque.network.dns.upstreams import StubDomain, parse_stub_domain
+from barque.network.overlay.settings import DEFAULT_PORT as DEFAULT_VXLAN_PORT
+from barque.network.overlay.settings import DEFAULT_VNI, Backend, Offload, OverlaySettings
 from barque.worker.images.images import MAX_PULLS
 from barque.worker.runtime.port import LogRotation
 from barque.worker.settings import (
     CLUSTER_CIDR,
     DEFAULT_DATA_DIR,
     DEFAULT_MANIFESTS,
-    DEFAULT_MTU,
     DEFAULT_PORT,
     SERVICE_CIDR,
     Settings,
@@ -58,6 +62,29 @@ def _parse_bytes(ctx: click.Context, option: click.Parameter, text: str) -> int:
     if amount < 1:
         raise click.BadParameter("must be more than nothing", ctx, option)
     return amount
+
+
+def _parse_address(ctx: click.Context, option: click.Parameter, text: str) -> str:
+    """An IPv4 address, or nothing."""
+    try:
+        return str(ipaddress.IPv4Address(text)) if text else ""
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, option) from error
+
+
+def _parse_range(ctx: click.Context, option: click.Parameter, text: str) -> str:
+    """A range of IPv4 addresses, "10.244.0.0/16"."""
+    try:
+        return str(ipaddress.IPv4Network(text))
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, option) from error
+
+
+def _parse_stub_domains(ctx: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> tuple[StubDomain, ...]:
+    try:
+        return tuple(parse_stub_domain(text) for text in texts)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, option) from error
 
 
 @click.group()
@@ -110,7 +137,10 @@ def join_command(master: str, token: str, ca_pin: str, node_name: str, data_dir:
 )
 @click.option("--node-name", default="", help="Refuse to run as any other node. [default: from the join]")
 @click.option(
-    "--node-ip", default="", help="This host's address for others. [default: the one with the route to masters]"
+    "--node-ip",
+    default="",
+    callback=_parse_address,
+    help="This host's address for others. [default: the one with the route to masters]",
 )
 @click.option(
     "--listen",
@@ -123,6 +153,7 @@ def join_command(master: str, token: str, ca_pin: str, node_name: str, data_dir:
 @click.option(
     "--cluster-cidr",
     default=CLUSTER_CIDR,
+    callback=_parse_range,
     show_default=True,
     metavar="CIDR",
     help="The range of all pods, as the masters have it.",
@@ -130,11 +161,80 @@ def join_command(master: str, token: str, ca_pin: str, node_name: str, data_dir:
 @click.option(
     "--service-cidr",
     default=SERVICE_CIDR,
+    callback=_parse_range,
     show_default=True,
     metavar="CIDR",
     help="The range of service addresses, as the masters have it.",
 )
-@click.option("--mtu", default=DEFAULT_MTU, show_default=True, metavar="BYTES", help="MTU of the pods' links.")
+@click.option(
+    "--cluster-dns",
+    default="",
+    callback=_parse_address,
+    metavar="ADDRESS",
+    help="Where this node resolves names for its pods. [default: the tenth address of the service range]",
+)
+@click.option(
+    "--dns-ttl",
+    "dns_ttl_s",
+    type=click.IntRange(0, 3600),
+    default=TTL_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="For how long clients may remember a name of the cluster.",
+)
+@click.option(
+    "--stub-domain",
+    "stub_domains",
+    multiple=True,
+    callback=_parse_stub_domains,
+    metavar="DOMAIN=SERVER[,SERVER]",
+    help="Ask these servers about a domain, and not those of /etc/resolv.conf; may be given several times.",
+)
+@click.option(
+    "--overlay",
+    "backend",
+    type=click.Choice(["vxlan", "host-gw"]),
+    default="vxlan",
+    show_default=True,
+    help="How pods of other hosts are reached: in UDP packets, or by plain routes where all hosts are on one network.",
+)
+@click.option(
+    "--interface",
+    default="",
+    metavar="NAME",
+    help="The interface to other hosts, and its address this host's. [default: the one with the route to masters]",
+)
+@click.option(
+    "--vxlan-vni",
+    type=click.IntRange(1, 16777215),
+    default=DEFAULT_VNI,
+    show_default=True,
+    metavar="N",
+    help="The VXLAN network, the same on all nodes; the device is barque.N.",
+)
+@click.option(
+    "--vxlan-port",
+    type=click.IntRange(1, 65535),
+    default=DEFAULT_VXLAN_PORT,
+    show_default=True,
+    metavar="PORT",
+    help="The UDP port of VXLAN, the same on all nodes.",
+)
+@click.option(
+    "--checksum-offload",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    show_default=True,
+    help="Whether the network card computes checksums in VXLAN packets; auto: unless it is known to get them wrong.",
+)
+@click.option(
+    "--mtu",
+    type=click.IntRange(576, 65535),
+    default=None,
+    callback=lambda ctx, option, value: value or 0,
+    metavar="BYTES",
+    help="MTU of the pods' links. [default: the interface's, less 50 for VXLAN]",
+)
 @click.option(
     "--max-parallel-image-pulls",
     type=click.IntRange(1),
@@ -179,13 +279,23 @@ def join_command(master: str, token: str, ca_pin: str, node_name: str, data_dir:
 @click.option(
     "--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), show_default=True
 )
-def run_command(masters: tuple[str, ...], log_level: str, **options: Any) -> None:
+def run_command(
+    masters: tuple[str, ...],
+    log_level: str,
+    backend: Backend,
+    interface: str,
+    vxlan_vni: int,
+    vxlan_port: int,
+    checksum_offload: Offload,
+    **options: Any,
+) -> None:
     """Run the worker of this host, until stopped. Its pods outlive it and are taken over by the next run.
 
     \b
     Examples:
       barque worker run
-      barque worker run --node-ip 10.0.0.7 --listen 10.0.0.7:7450
+      barque worker run --interface eth1
+      barque worker run --node-ip 10.0.0.7 --listen 10.0.0.7:7450 --overlay host-gw
       barque worker run --container-log-max-size 50Mi --container-log-max-files 3 --pod-max-pids 4096
     """
     logging.basicConfig(
@@ -193,7 +303,8 @@ def run_command(masters: tuple[str, ...], log_level: str, **options: Any) -> Non
     )
     # Elections do not wait for this process, but its heartbeats must not wait for a long computation either.
     sys.setswitchinterval(0.0005)
-    settings = Settings(masters=masters, **options)
+    overlay = OverlaySettings(backend, interface, vni=vxlan_vni, port=vxlan_port, checksum_offload=checksum_offload)
+    settings = Settings(masters=masters, overlay=overlay, **options)
     from barque.worker import daemon
 
     _run(daemon.run(settings))

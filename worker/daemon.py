@@ -19,10 +19,12 @@ import msgspec
 
 from barque.api.errors import ApiError
 from barque.api.types import core_v1, discovery_v1, meta_v1
+from barque.api.views import NodeView
 from barque.client import profile as profiles
 from barque.client.address import NoAddressError, default_address
 from barque.client.client import Client
 from barque.client.clock import Clock, SystemClock
+from barque.client.cycles import freeze_survivors
 from barque.client.informer import Informer
 from barque.client.pki import Identity, pin_of
 from barque.client.profile import Profile, ProfileError
@@ -30,9 +32,15 @@ from barque.client.recorder import EventRecorder
 from barque.client.remote import Connection, connect
 from barque.client.renewal import RenewingIdentity, renew_through
 from barque.client.supervise import run_all
+from barque.network.dns.node import NodeDns
+from barque.network.dns.settings import DnsSettings
 from barque.network.iptables.driver import Iptables, IptablesError, open_iptables
+from barque.network.overlay.overlay import Overlay
+from barque.network.overlay.peers import Ranges
+from barque.network.overlay.underlay import Underlay, UnderlayError
 from barque.network.pods.network import PodNetwork as HostPodNetwork
-from barque.network.proxy.proxy import ServiceProxy
+from barque.network.proxy.proxy import PROXY_SYSCTL_FILE, ServiceProxy
+from barque.network.sysctls import SysctlRecord
 from barque.proto import cluster_pb2_grpc
 from barque.worker import host
 from barque.worker.actions import HostProber
@@ -49,6 +57,7 @@ from barque.worker.network_port import PodNetwork
 from barque.worker.node import NodeKeeper, Registered, Where
 from barque.worker.pods.config import NodeFacts
 from barque.worker.pods.manager import PodManager
+from barque.worker.pods.names import ClusterDns
 from barque.worker.pods.observed import Instance
 from barque.worker.pods.parts import Parts
 from barque.worker.pods.static import StaticPods
@@ -92,6 +101,8 @@ class Machinery(NamedTuple):
     iptables: Iptables | None
     # The memory that a container uses; None where this is not to be measured, as containers are simulated.
     memory: Callable[[Instance], int | None] | None = None
+    # How other hosts' pods are reached; None where there are no other hosts, as all are simulated.
+    overlay: Overlay | None = None
 
 
 def read_membership(settings: Settings) -> Membership:
@@ -144,7 +155,9 @@ async def machinery(settings: Settings, membership: Membership, clock: Clock) ->
     network = HostPodNetwork(
         settings.network, iptables, cluster_cidr=settings.cluster_cidr, service_cidr=settings.service_cidr, clock=clock
     )
-    return Machinery(runtime, network, KernelMounter(), HostProber(runtime), iptables, working_set)
+    ranges = Ranges(settings.cluster_cidr, settings.service_cidr)
+    overlay = Overlay(settings.overlay._replace(node_ip=settings.node_ip), ranges, membership.profile.masters, clock)
+    return Machinery(runtime, network, KernelMounter(), HostProber(runtime), iptables, working_set, overlay)
 
 
 async def run(settings: Settings, clock: Clock | None = None) -> None:
@@ -177,7 +190,7 @@ class Worker:
         connection = connect(membership.profile, identity=lambda: renewing.current)
         renewing.on_change(lambda _: connection.renew())
         renewing.on_change(lambda renewed: asyncio.to_thread(self._reference_files.rekey, renewed.key_pem))
-        address = settings.node_ip or await self._address()
+        address = await self._address()
         settings.pods.mkdir(parents=True, exist_ok=True)
         facts = await asyncio.to_thread(host.read_facts, go_architecture(), settings.pods)
         async with contextlib.AsyncExitStack() as stack:
@@ -196,7 +209,8 @@ class Worker:
             parts.allocatable = node.allocatable
             log.info("worker of node %s at %s:%d", membership.node, address, port)
             tasks = self._tasks(connection, parts, manager, node, services)
-            await run_all({**tasks, "events": recorder.run(), "certificate": renewing.run()})
+            cycles = freeze_survivors(self._clock, sweep=True)
+            await run_all({**tasks, "events": recorder.run(), "certificate": renewing.run(), "cycles": cycles})
 
     def _tasks(
         self,
@@ -218,17 +232,37 @@ class Worker:
         iptables, cidr = self._machinery.iptables, self._settings.cluster_cidr
         if iptables is not None:
             slices = Informer(client, discovery_v1.EndpointSlice, clock=clock)
-            proxy = ServiceProxy(services, slices, iptables, clock, node=name, cluster_cidr=cidr)
+            sysctls = SysctlRecord(self._settings.network / PROXY_SYSCTL_FILE)
+            proxy = ServiceProxy(services, slices, iptables, clock, node=name, cluster_cidr=cidr, sysctls=sysctls)
+            node.informer.add_handler(proxy.handle_node)
             tasks["endpoint slices"] = slices.run()
             tasks["service proxy"] = proxy.run()
+            tasks["cluster DNS"] = self._dns(services, slices, parts.host_ip).run()
         return tasks
+
+    def _dns(
+        self, services: Informer[core_v1.Service], slices: Informer[discovery_v1.EndpointSlice], address: str
+    ) -> NodeDns:
+        settings = self._settings
+        wanted = DnsSettings(
+            settings.dns_address,
+            settings.service_cidr,
+            settings.cluster_cidr,
+            node_address=address,
+            ttl_s=settings.dns_ttl_s,
+            stub_domains=settings.stub_domains,
+        )
+        return NodeDns(services, slices, wanted, settings.network, self._clock)
 
     async def _run_pods(self, client: Client, parts: Parts, manager: PodManager, node: NodeKeeper) -> None:
         """Register, set up the pod network, then keep the pods."""
         node.note_runtime(await self._machinery.runtime.prepare(), "")
         registered = await self._register(node)
         parts.node = parts.node._replace(uid=registered.uid)
-        await self._machinery.network.start(registered.pod_cidr, self._settings.mtu)
+        overlay = self._machinery.overlay
+        await self._machinery.network.start(
+            registered.pod_cidr, self._settings.mtu or (overlay.mtu if overlay else 1500)
+        )
         node.note_network("")
         cache = PodCache(self._settings.desired, self._membership.cluster, self._clock)
         await asyncio.to_thread(parts.references.load)
@@ -265,10 +299,28 @@ class Worker:
                 "static pods": static.run(),
                 "node": node.run(),
                 **self._housekeeping(parts, manager, node),
+                **self._reach_others(client, parts, node, registered),
                 "own node's identity": self._follow_node(node, parts, registered),
                 "pod network": self._machinery.network.run(),
             }
         )
+
+    def _reach_others(
+        self, client: Client, parts: Parts, node: NodeKeeper, registered: Registered
+    ) -> dict[str, Coroutine[Any, Any, object]]:
+        """The way to the pods of other hosts, and what this one is told of its own address."""
+        overlay = self._machinery.overlay
+        if overlay is None:
+            return {}
+
+        def move(_: Underlay) -> None:
+            node.note_address(overlay.address)
+            parts.host_ip = overlay.address
+            self._machinery.network.use_mtu(self._settings.mtu or overlay.mtu)
+
+        overlay.on_underlay, overlay.on_state = move, node.note_overlay
+        nodes = Informer(client, NodeView, clock=self._clock)
+        return {"nodes": nodes.run(), "overlay": overlay.run(nodes, self._membership.node, registered.pod_cidr)}
 
     def _housekeeping(
         self, parts: Parts, manager: PodManager, node: NodeKeeper
@@ -347,11 +399,12 @@ class Worker:
         references = References(client, clock, self._reference_files)
         tokens = PodTokens(RequestedTokens(client), clock, random.Random().random)
         name, cluster = membership.node, membership.cluster
+        dns = ClusterDns((settings.dns_address,)) if made.iptables is not None else None
         return Parts(
             client=client,
             runtime=made.runtime,
             network=made.network,
-            volumes=PodVolumes(settings.pods, made.mounter, memory_bytes),
+            volumes=PodVolumes(settings.pods, made.mounter, memory_bytes, dns),
             volume_contents=VolumeContents(references, tokens, clock),
             images=Images(made.runtime, clock, parallel=settings.max_parallel_image_pulls, note=self._collector.note),
             pull_secrets=PullSecrets(references),
@@ -374,6 +427,16 @@ class Worker:
         return RenewingIdentity(profile.identity, renew_through(cluster), save, self._clock, random.Random())
 
     async def _address(self) -> str:
+        """The one that others are told."""
+        overlay = self._machinery.overlay
+        if overlay is not None:
+            try:
+                await overlay.locate()
+            except UnderlayError as error:
+                raise WorkerError(str(error)) from error
+            return overlay.address
+        if self._settings.node_ip:
+            return self._settings.node_ip
         try:
             return await default_address(self._membership.profile.masters)
         except NoAddressError as error:

@@ -13,6 +13,10 @@ class PodNetwork(Protocol):
 
     async def start(self, pod_cidr: str, mtu: int = 1500) -> None: ...
 
+    def use_mtu(self, mtu: int) -> None:
+        """Give pods that are attached from now on this MTU, in bytes."""
+        ...
+
     async def attach(self, pod_uid: str, netns_path: str, ports: Sequence[PortMapping] = ()) -> str:
         """Connect the pod's network namespace and open these host ports to it, and no others.
 

@@ -21,6 +21,7 @@ from barque.client.client import Client
 from barque.client.clock import Clock, timestamp
 from barque.client.informer import Informer
 from barque.client.verbs import MERGE_PATCH
+from barque.network.overlay.overlay import State as OverlayState
 from barque.worker.host import MIN_AVAILABLE_BYTES, HostFacts, Pressure
 from barque.worker.pods.backoff import doubled
 from barque.worker.runtime.port import ImageUsage, RuntimeFault, RuntimeInfo
@@ -33,6 +34,8 @@ LOOK_S = 10.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 # As many images as Kubernetes reports.
 MAX_IMAGES = 50
+# So many nodes that cannot be reached are named in a condition.
+MAX_REMARKS = 3
 
 
 class Where(NamedTuple):
@@ -52,6 +55,8 @@ class Health:
     network_problem: str = "the pod network is not set up yet"
     pressure: Pressure = field(default_factory=Pressure)
     images: Sequence[ImageUsage] = ()
+    # None until it has been looked at once.
+    overlay: OverlayState | None = None
 
     @property
     def problem(self) -> str:
@@ -129,7 +134,20 @@ def _conditions(health: Health, before: Sequence[core_v1.NodeCondition], now: st
         _set(held, "Ready", False, health.reason, health.problem, now)
     else:
         _set(held, "Ready", True, health.reason, "the worker runs pods", now)
+    if health.overlay is not None:
+        _set(held, "NetworkUnavailable", *_network_unavailable(health.overlay), now)
     return held
+
+
+def _network_unavailable(overlay: OverlayState) -> tuple[bool, str, str]:
+    """True where this node's own part is wrong: then no pod should come here. Others' faults are only told."""
+    if overlay.fault is not None:
+        return True, overlay.fault.reason, overlay.fault.message
+    if overlay.remarks:
+        more = len(overlay.remarks) - MAX_REMARKS
+        said = [*overlay.remarks[:MAX_REMARKS], *([f"and {more} more"] if more > 0 else [])]
+        return False, "PeersUnreachable", "; ".join(said)
+    return False, "OverlayReady", "pods of all nodes can be reached"
 
 
 def _set(held: list[core_v1.NodeCondition], kind: str, true: bool, reason: str, message: str, now: str) -> None:
@@ -197,6 +215,16 @@ class NodeKeeper:
         if pressure != self.health.pressure:
             self.health.pressure = pressure
             self.wake()
+
+    def note_overlay(self, overlay: OverlayState) -> None:
+        """Whether pods of other nodes can be reached."""
+        self.health.overlay = overlay
+        self.wake()
+
+    def note_address(self, address: str) -> None:
+        """The node is reached at another address from now on."""
+        self._where = self._where._replace(address=address)
+        self.wake()
 
     def note_session(self, in_touch: bool) -> None:
         """A master hears the heartbeats, or none does."""

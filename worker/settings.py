@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import NamedTuple
 
+from barque.network.dns.settings import TTL_S
+from barque.network.dns.upstreams import StubDomain
+from barque.network.overlay.settings import OverlaySettings
 from barque.worker.images.images import MAX_PULLS
 from barque.worker.runtime.port import LogRotation
 
 DEFAULT_DATA_DIR = Path("/var/lib/barque/worker")
 DEFAULT_MANIFESTS = Path("/etc/barque/manifests")
 DEFAULT_PORT = 7450
-DEFAULT_MTU = 1500
 # The cluster's own defaults, as the masters have them too.
 CLUSTER_CIDR = "10.244.0.0/16"
 SERVICE_CIDR = "10.96.0.0/12"
+# The service kube-system/kube-dns has the tenth address of the service range.
+_DNS_NUMBER = 10
 
 
 class WorkerError(Exception):
@@ -32,7 +37,15 @@ class Settings(NamedTuple):
     docker_host: str = ""
     cluster_cidr: str = CLUSTER_CIDR
     service_cidr: str = SERVICE_CIDR
-    mtu: int = DEFAULT_MTU
+    # Where this node resolves names for its pods; "" for the service range's tenth address.
+    cluster_dns: str = ""
+    # For how long clients may remember what it says, and whom it asks about domains of others.
+    dns_ttl_s: int = TTL_S
+    stub_domains: tuple[StubDomain, ...] = ()
+    # How other hosts' pods are reached, and through which interface.
+    overlay: OverlaySettings = OverlaySettings()
+    # Of pods' links, in bytes; 0 for what the overlay carries.
+    mtu: int = 0
     # 1 pulls images one after another.
     max_parallel_image_pulls: int = MAX_PULLS
     container_log_max_bytes: int = LogRotation().file_bytes
@@ -41,6 +54,11 @@ class Settings(NamedTuple):
     pod_max_pids: int = 0
     # Pods that this node runs by itself, one per file.
     manifests: Path = DEFAULT_MANIFESTS
+
+    @property
+    def dns_address(self) -> str:
+        """The cluster's DNS address."""
+        return self.cluster_dns or str(ipaddress.ip_network(self.service_cidr)[_DNS_NUMBER])
 
     @property
     def profile(self) -> Path:

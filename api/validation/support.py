@@ -48,9 +48,9 @@ _FIELDS: dict[type[Object], str] = {
     v1.VolumeProjection: "configMap downwardAPI secret serviceAccountToken",
     v1.EmptyDirVolumeSource: "medium sizeLimit",
     v1.ServiceSpec: """
-            allocateLoadBalancerNodePorts clusterIP clusterIPs externalIPs externalTrafficPolicy healthCheckNodePort
-            internalTrafficPolicy ipFamilies ipFamilyPolicy ports publishNotReadyAddresses selector sessionAffinity
-            sessionAffinityConfig type""",
+            allocateLoadBalancerNodePorts clusterIP clusterIPs externalIPs externalName externalTrafficPolicy
+            healthCheckNodePort internalTrafficPolicy ipFamilies ipFamilyPolicy loadBalancerClass loadBalancerIP ports
+            publishNotReadyAddresses selector sessionAffinity sessionAffinityConfig trafficDistribution type""",
     v1.NodeSpec: "podCIDR podCIDRs providerID taints unschedulable",
 }
 SUPPORTED = {struct: frozenset(fields.split()) for struct, fields in _FIELDS.items()}
@@ -66,10 +66,8 @@ ONLY: dict[tuple[type[Object], str], tuple[Any, ...]] = {
     (v1.ResourceRequirements, "limits"): ("cpu", "memory"),
     (v1.ResourceRequirements, "requests"): ("cpu", "memory", "ephemeral-storage"),
     (v1.VolumeMount, "recursiveReadOnly"): ("Disabled",),
-    (v1.ServiceSpec, "allocateLoadBalancerNodePorts"): (True,),
     (v1.ServiceSpec, "ipFamilies"): ("IPv4",),
     (v1.ServiceSpec, "ipFamilyPolicy"): ("SingleStack", "PreferDualStack"),
-    (v1.ServiceSpec, "type"): ("ClusterIP", "NodePort", "LoadBalancer"),
 }
 
 

@@ -127,6 +127,7 @@ def _describers(session: Session) -> dict[str, Callable[..., None]]:
         "deployments": describe_workloads.describe_deployment,
         "replicasets": describe_workloads.describe_replica_set,
         "services": describe_workloads.describe_service,
+        "endpoints": describe_workloads.describe_endpoints,
         "endpointslices": describe_workloads.describe_endpoint_slice,
         "nodes": partial(describe_cluster.describe_node, now=session.clock.wall()),
         "namespaces": describe_cluster.describe_namespace,

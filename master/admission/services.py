@@ -9,6 +9,7 @@ changes).
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from collections.abc import Callable, Collection
 from random import Random
 
@@ -24,8 +25,8 @@ _IP_TYPES = ("ClusterIP", "NodePort", "LoadBalancer")
 _PORT_TYPES = ("NodePort", "LoadBalancer")
 # Random probes before the range is walked: with the range half full, sixteen in a row fail once in 65,536 times.
 _PROBES = 16
-# Never chosen, though anyone may ask for them: the first is the API's own in Kubernetes, the tenth the cluster DNS.
-_KEPT_OFFSETS = (1, 10)
+# Addresses that are one service's alone, by their place in the range: the API's, and the cluster DNS'.
+_KEPT_FOR = {1: ("default", "kubernetes"), 10: ("kube-system", "kube-dns")}
 _TAKEN_IP = "provided IP is already allocated"
 _TAKEN_PORT = "provided port is already allocated"
 
@@ -158,7 +159,7 @@ class _Allocation:
         taken = self._held.by.keys() | asked
         for port in spec.ports:
             if not port.nodePort:
-                port.nodePort = self._choose_port(port, taken)
+                port.nodePort = self._shared_port(port, taken) or self._choose_port(port, taken)
                 taken.add(_port_key(port, port.nodePort))
 
     def settle_health_check(self) -> None:
@@ -176,21 +177,35 @@ class _Allocation:
 
     def _choose_address(self) -> str:
         network = self._settings.service_network
-        taken = self._held.by.keys() | {CLUSTER_IP + str(network[offset]) for offset in _KEPT_OFFSETS}
+        taken = self._held.by.keys() | {CLUSTER_IP + str(network[offset]) for offset in _KEPT_FOR}
         # The first address names the network, the last one is its broadcast: neither is a host.
         last = network.num_addresses - 2
-        offset = _choose(1, last, lambda n: CLUSTER_IP + str(network[n]) in taken, self._entropy)
+        lower = min(max(16, network.num_addresses // 16), 256)
+        offset = _choose(1, last, lower, lambda n: CLUSTER_IP + str(network[n]) in taken, self._entropy)
         if offset is None:
             raise self._exhausted(f"failed to allocate a serviceIP: range is full: no address of {network} is free")
         self.chosen.add(CLUSTER_IP + str(network[offset]))
         return str(network[offset])
+
+    def _shared_port(self, port: ServicePort, taken: Collection[str]) -> int | None:
+        """The node port of a port with the same number and another protocol, where this one may have it too."""
+        for other in self._spec.ports:
+            if other.nodePort and other.port == port.port and other.protocol != port.protocol:
+                key = _port_key(port, other.nodePort)
+                if key not in taken:
+                    self.chosen.add(key)
+                    return other.nodePort
+        return None
 
     def _choose_port(self, port: ServicePort, taken: Collection[str]) -> int:
         return self._choose_number(lambda number: _port_key(port, number), taken)
 
     def _choose_number(self, key: Callable[[int], str], taken: Collection[str]) -> int:
         first, last = self._settings.first_node_port, self._settings.last_node_port
-        number = _choose(first, last, lambda n: key(n) in taken, self._entropy)
+        size = last - first + 1
+        # In a small range there is no lower part to keep.
+        lower = min(size // 32, 128) if size // 32 >= 16 else 0
+        number = _choose(first, last, lower, lambda n: key(n) in taken, self._entropy)
         if number is None:
             raise self._exhausted(f"failed to allocate a nodePort: range is full: no port of {first}-{last} is free")
         self.chosen.add(key(number))
@@ -207,7 +222,9 @@ class _Allocation:
             return "must be a valid IP address"
         if not inside or address in (str(network[0]), str(network[-1])):
             return f"the provided IP ({address}) is not in the valid range. The range of valid IPs is {network}"
-        return _TAKEN_IP if self._held.by_another(CLUSTER_IP + address) else ""
+        kept_for = next((who for n, who in _KEPT_FOR.items() if str(network[n]) == address), None)
+        is_anothers = kept_for not in (None, (self._held.owner.namespace, self._held.owner.name))
+        return _TAKEN_IP if is_anothers or self._held.by_another(CLUSTER_IP + address) else ""
 
     def _port_fault(self, port: ServicePort, asked: set[str]) -> str:
         """Why the user cannot have this node port; "" if they can. `asked` are those of the ports before it."""
@@ -245,10 +262,14 @@ def _port_key(port: ServicePort, number: int | None) -> str:
     return f"{NODE_PORT}{(port.protocol or 'TCP').lower()}/{number}"
 
 
-def _choose(first: int, last: int, is_taken: Callable[[int], bool], entropy: Random) -> int | None:
-    """A free number of `first`..`last`, at random so that masters seldom collide; None where all are taken."""
+def _choose(first: int, last: int, lower: int, is_taken: Callable[[int], bool], entropy: Random) -> int | None:
+    """A free number of `first`..`last`, at random so that masters seldom collide; None where all are taken.
+
+    The first `lower` ones are left to those who ask for a number themselves while others are free (KEP-3070, KEP-3668).
+    """
+    upper = first + lower if first + lower <= last else first
     for _ in range(_PROBES):
-        guess = entropy.randint(first, last)
+        guess = entropy.randint(upper, last)
         if not is_taken(guess):
             return guess
-    return next((n for n in range(first, last + 1) if not is_taken(n)), None)
+    return next((n for n in itertools.chain(range(upper, last + 1), range(first, upper)) if not is_taken(n)), None)

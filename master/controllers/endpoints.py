@@ -1,221 +1,225 @@
-"""The EndpointSlice controller's decisions, without I/O: which addresses a service has, and how slices are to change.
+"""The Endpoints controller: the same addresses once more in the one object that older clients read.
 
-Follows Kubernetes' endpointslice reconciler: pods are grouped by the port numbers the service resolves to on them;
-slices hold up to 100 endpoints; existing slices are changed as little as possible, so that a pod's readiness moves one
-small object. Names of new slices follow from service, ports and position, so a stale cache creates none twice.
+In: informers of Services, Pods, Nodes and Endpoints. Out: one Endpoints object of each service with a selector, with up
+to 1,000 addresses; beyond that the ready ones are kept first and an annotation says that some are missing. Changes are
+gathered a little, since the slices say them first. A service that goes takes its Endpoints along. Follows Kubernetes'
+endpoints controller.
 """
 
 from __future__ import annotations
 
 import copy
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
+import ipaddress
+import math
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-import msgspec
-
-from barque.api import podstatus
-from barque.api.types.core_v1 import ObjectReference, Service, ServicePort
-from barque.api.types.discovery_v1 import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
+from barque.api.errors import ApiError
+from barque.api.types.core_v1 import (
+    EndpointAddress,
+    EndpointPort,
+    Endpoints,
+    EndpointSubset,
+    ObjectReference,
+    Service,
+)
 from barque.api.types.meta_v1 import ObjectMeta
 from barque.api.views import PodView
-from barque.master.controllers.owners import controller_reference
-from barque.master.controllers.shared import SERVICE_NAME_LABEL
+from barque.client.client import Client
+from barque.client.clock import Clock
+from barque.client.informers import Informers
+from barque.client.queue import WorkQueue
+from barque.client.recorder import EventRecorder
+from barque.master.controllers.owners import key_of, split_key
+from barque.master.controllers.service_pods import (
+    HEADLESS_LABEL,
+    Pace,
+    ServicePods,
+    has_endpoints,
+    is_named,
+    target_port,
+)
 
-MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
-MANAGER = "endpointslice-controller.k8s.io"
-HEADLESS_LABEL = "service.kubernetes.io/headless"
-# Kubernetes' default; small enough that one change stays one small write.
-SLICE_SIZE = 100
-_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
-
-
-class SlicePlan(NamedTuple):
-    create: list[EndpointSlice]
-    update: list[EndpointSlice]
-    delete: list[EndpointSlice]
-
-
-class _Group(NamedTuple):
-    ports: list[EndpointPort]
-    endpoints: dict[str, Endpoint]
-
-
-def plan_slices(
-    service: Service, pods: Iterable[PodView], existing: Sequence[EndpointSlice], is_taken: Callable[[str], bool]
-) -> SlicePlan:
-    """How the service's slices must change. `existing` are this controller's; `is_taken(name)` tells of any slice."""
-    plan = SlicePlan([], [], [])
-    groups = _group(service, pods)
-    by_ports: dict[bytes, list[EndpointSlice]] = {}
-    for held in existing:
-        if not held.metadata.deletionTimestamp:
-            by_ports.setdefault(_ports_key(held.ports), []).append(held)
-    namer = _Namer(service, is_taken)
-    for key, group in groups.items():
-        _plan_group(plan, service, group, by_ports.pop(key, []), namer)
-    spare = [s for slices in by_ports.values() for s in slices]
-    if not groups:
-        _keep_empty_slice(plan, service, spare, namer)
-    plan.delete.extend(spare)
-    return plan
+MANAGED_BY_LABEL = "endpoints.kubernetes.io/managed-by"
+MANAGER = "endpoint-controller"
+OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
+# Kubernetes' figure: with more, one object would be rewritten in megabytes.
+MAX_ADDRESSES = 1000
+# Pods come and go in swarms, and nothing in the cluster waits for this object.
+_GATHER_S = 0.1
+_REST_PER_POD_S, _LONGEST_REST_S = 0.001, 1.0
 
 
-def has_endpoints(service: Service) -> bool:
-    """Whether this controller makes the service's slices."""
-    return bool(service.spec.selector) and service.spec.type != "ExternalName"
+class EndpointsController:
+    """Reconciles Services, and Endpoints without one, by their key."""
+
+    name = "endpoints"
+
+    def __init__(
+        self, client: Client, informers: Informers, pods: ServicePods, recorder: EventRecorder, clock: Clock
+    ) -> None:
+        self.queue = WorkQueue(clock)
+        self._client = client
+        self._recorder = recorder
+        self._pods = pods
+        self._pace = Pace(clock, _REST_PER_POD_S, _LONGEST_REST_S)
+        # Services whose end has been seen, and whose Endpoints go with them, whoever wrote those.
+        self._ended: set[str] = set()
+        self._services = informers.of(Service)
+        self._endpoints = informers.of(Endpoints)
+        self._services.add_handler(self._handle_service)
+        pods.on_change(lambda key: self.queue.add_after(key, _GATHER_S))
+        self._endpoints.add_handler(self._handle_endpoints)
+
+    def _handle_service(self, old: Service | None, new: Service | None) -> None:
+        service = new or old
+        assert service is not None
+        if new is None:
+            self._ended.add(key_of(service))
+        self.queue.add(key_of(service))
+
+    def _handle_endpoints(self, old: Endpoints | None, new: Endpoints | None) -> None:
+        held = new or old
+        assert held is not None
+        self.queue.add(key_of(held))
+
+    async def reconcile(self, key: str) -> float | None:
+        namespace, name = split_key(key)
+        service, held = self._services.get(name, namespace), self._endpoints.get(name, namespace)
+        if service is None:
+            await self._clean(key, held)
+            return None
+        self._ended.discard(key)
+        if service.metadata.deletionTimestamp or not has_endpoints(service):
+            return None
+        rest_s = self._pace.left_s(key)
+        if rest_s:
+            return rest_s
+        wanted = plan_endpoints(service, self._pods.of(service), held, self._pods.is_serving)
+        if wanted is not None:
+            self._pace.note(key, sum(len(s.addresses) + len(s.notReadyAddresses) for s in wanted.subsets))
+            await self._write(service, wanted)
+        return self._pods.settles_in_s(service)
+
+    async def _clean(self, key: str, held: Endpoints | None) -> None:
+        self._pace.forget(key)
+        if held is not None and (key in self._ended or held.metadata.labels.get(MANAGED_BY_LABEL) == MANAGER):
+            try:
+                await self._client.delete(Endpoints, held.metadata.name, held.metadata.namespace, uid=held.metadata.uid)
+            except ApiError as error:
+                if error.reason != "NotFound":
+                    raise
+        self._ended.discard(key)
+
+    async def _write(self, service: Service, wanted: Endpoints) -> None:
+        creates = not wanted.metadata.resourceVersion
+        try:
+            await (self._client.create(wanted) if creates else self._client.update(wanted))
+        except ApiError as error:
+            causes = error.details.causes if error.details is not None else []
+            if any(cause.reason == "NamespaceTerminating" for cause in causes):
+                return
+            if error.reason not in ("Conflict", "AlreadyExists") and error.code < 500:
+                key = key_of(service)
+                what = f"create endpoint for service {key}" if creates else f"update endpoint {key}"
+                reason = "FailedToCreateEndpoint" if creates else "FailedToUpdateEndpoint"
+                self._recorder.event(service, "Warning", reason, f"Failed to {what}: {error.message}")
+            raise
 
 
-def _group(service: Service, pods: Iterable[PodView]) -> dict[bytes, _Group]:
-    groups: dict[bytes, _Group] = {}
-    for pod in pods:
-        if podstatus.is_terminal(pod) or not pod.status.podIP:
-            continue
-        ports = _resolve_ports(service, pod)
-        group = groups.setdefault(_ports_key(ports), _Group(ports, {}))
-        group.endpoints[pod.metadata.uid] = _endpoint(service, pod)
-    return groups
-
-
-def _resolve_ports(service: Service, pod: PodView) -> list[EndpointPort]:
-    found = []
-    for port in service.spec.ports:
-        number = _target_port(port, pod)
-        if number is not None:
-            found.append(
-                EndpointPort(name=port.name, port=number, protocol=port.protocol or "TCP", appProtocol=port.appProtocol)
-            )
-    return found
-
-
-def _target_port(port: ServicePort, pod: PodView) -> int | None:
-    """The number of the pod's port that the service port leads to; None where the pod has no port of that name."""
-    target = port.targetPort
-    if isinstance(target, int) and target > 0:
-        return target
-    if not target:
-        return port.port
-    for container in pod.spec.containers:
-        for offered in container.ports:
-            if offered.name == target and (offered.protocol or "TCP") == (port.protocol or "TCP"):
-                return offered.containerPort
-    return None
-
-
-def _endpoint(service: Service, pod: PodView) -> Endpoint:
-    serving = podstatus.is_ready(pod)
-    terminating = bool(pod.metadata.deletionTimestamp)
-    is_named = bool(pod.spec.hostname) and pod.spec.subdomain == service.metadata.name
-    return Endpoint(
-        addresses=[pod.status.podIP],
-        conditions=EndpointConditions(
-            ready=bool(service.spec.publishNotReadyAddresses) or (serving and not terminating),
-            serving=serving,
-            terminating=terminating,
-        ),
-        hostname=pod.spec.hostname if is_named else "",
-        nodeName=pod.spec.nodeName,
-        targetRef=ObjectReference(
-            kind="Pod", namespace=pod.metadata.namespace, name=pod.metadata.name, uid=pod.metadata.uid
-        ),
-    )
-
-
-def _plan_group(
-    plan: SlicePlan, service: Service, group: _Group, slices: Sequence[EndpointSlice], namer: _Namer
-) -> None:
-    """Fit the group's endpoints into its slices: those in place stay, new ones fill gaps, the rest gets new slices."""
-    missing = dict(group.endpoints)
-    kept: list[tuple[EndpointSlice, list[Endpoint]]] = []
-    for held in sorted(slices, key=lambda s: s.metadata.name):
-        present = []
-        for endpoint in held.endpoints:
-            wished = missing.pop(endpoint.targetRef.uid if endpoint.targetRef else "", None)
-            if wished is not None:
-                present.append(wished)
-        kept.append((held, present))
-    new = list(missing.values())
-    # Slices that change anyway take new endpoints first; of these the fullest, to end with few slices.
-    for held, present in sorted(kept, key=lambda k: (k[1] == k[0].endpoints, -len(k[1]))):
-        room = SLICE_SIZE - len(present)
-        present.extend(new[:room])
-        new = new[room:]
-        _plan_slice(plan, service, held, present)
-    for start in range(0, len(new), SLICE_SIZE):
-        plan.create.append(_new_slice(service, group.ports, new[start : start + SLICE_SIZE], namer))
-
-
-def _plan_slice(plan: SlicePlan, service: Service, held: EndpointSlice, endpoints: list[Endpoint]) -> None:
-    if not endpoints:
-        plan.delete.append(held)
-        return
-    labels = _labels(service)
-    if held.endpoints != endpoints or held.metadata.labels != labels:
-        changed = copy.deepcopy(held)
-        changed.endpoints = endpoints
-        changed.metadata.labels = labels
-        plan.update.append(changed)
-
-
-def _keep_empty_slice(plan: SlicePlan, service: Service, spare: list[EndpointSlice], namer: _Namer) -> None:
-    """A service without endpoints keeps one empty slice, so that readers see it is known to have none."""
-    empty = next((s for s in spare if not s.ports), None)
-    if empty is None:
-        plan.create.append(_new_slice(service, [], [], namer))
-        return
-    spare.remove(empty)
-    if empty.endpoints or empty.metadata.labels != _labels(service):
-        changed = copy.deepcopy(empty)
-        changed.endpoints = []
-        changed.metadata.labels = _labels(service)
-        plan.update.append(changed)
-
-
-def _new_slice(service: Service, ports: list[EndpointPort], endpoints: list[Endpoint], namer: _Namer) -> EndpointSlice:
-    return EndpointSlice(
-        metadata=ObjectMeta(
-            name=namer.next(_ports_key(ports)),
-            generateName=f"{service.metadata.name}-",
-            namespace=service.metadata.namespace,
-            labels=_labels(service),
-            ownerReferences=[controller_reference(service)],
-        ),
-        addressType="IPv4",
-        endpoints=endpoints,
-        ports=ports,
-    )
-
-
-def _labels(service: Service) -> dict[str, str]:
-    labels = {k: v for k, v in service.metadata.labels.items() if k != HEADLESS_LABEL}
-    labels[SERVICE_NAME_LABEL] = service.metadata.name
-    labels[MANAGED_BY_LABEL] = MANAGER
-    if service.spec.clusterIP == "None":
+def plan_endpoints(
+    service: Service, pods: Iterable[PodView], held: Endpoints | None, is_serving: Callable[[PodView], bool]
+) -> Endpoints | None:
+    """The Endpoints as they should be; None where they are so already."""
+    subsets = _subsets(service, pods, is_serving)
+    is_full = sum(len(s.addresses) + len(s.notReadyAddresses) for s in subsets) > MAX_ADDRESSES
+    if is_full:
+        subsets = _truncated(subsets)
+    meta = service.metadata
+    labels = {**meta.labels, MANAGED_BY_LABEL: MANAGER}
+    labels.pop(HEADLESS_LABEL, None)
+    if service.spec.clusterIP in ("", "None"):
         labels[HEADLESS_LABEL] = ""
-    return labels
+    if held is None:
+        wanted = Endpoints(metadata=ObjectMeta(name=meta.name, namespace=meta.namespace))
+    else:
+        wanted = copy.copy(held)
+        wanted.metadata = copy.copy(held.metadata)
+    annotations = {key: value for key, value in wanted.metadata.annotations.items() if key != OVER_CAPACITY}
+    wanted.metadata.annotations = {**annotations, OVER_CAPACITY: "truncated"} if is_full else annotations
+    wanted.metadata.labels, wanted.subsets = labels, subsets
+    return None if wanted == held else wanted
 
 
-def _ports_key(ports: Sequence[EndpointPort]) -> bytes:
-    rows = [[p.name or "", p.protocol or "TCP", p.port, p.appProtocol or ""] for p in ports]
-    return msgspec.json.encode(sorted(rows, key=repr))
+class _Reach(NamedTuple):
+    """Addresses that are reached at the same ports."""
+
+    ports: list[EndpointPort]
+    ready: list[EndpointAddress]
+    unready: list[EndpointAddress]
 
 
-class _Namer:
-    """Names for new slices: the same inputs give the same names."""
+def _subsets(service: Service, pods: Iterable[PodView], is_serving: Callable[[PodView], bool]) -> list[EndpointSubset]:
+    publishes = bool(service.spec.publishNotReadyAddresses)
+    found: dict[tuple[object, ...], _Reach] = {}
+    for pod in pods:
+        # The one way of an Endpoints object to say that a pod is going is not to name it.
+        if pod.metadata.deletionTimestamp and not publishes:
+            continue
+        ports = _ports(service, pod)
+        if not ports and service.spec.ports:
+            continue
+        key = tuple((p.name, p.port, p.protocol) for p in ports)
+        reach = found.setdefault(key, _Reach(ports, [], []))
+        is_ready = publishes or is_serving(pod)
+        (reach.ready if is_ready else reach.unready).append(_address(service, pod))
+    return [
+        EndpointSubset(
+            addresses=sorted(reach.ready, key=_by_ip),
+            notReadyAddresses=sorted(reach.unready, key=_by_ip),
+            ports=reach.ports,
+        )
+        for _, reach in sorted(found.items(), key=lambda item: repr(item[0]))
+    ]
 
-    def __init__(self, service: Service, is_taken: Callable[[str], bool]) -> None:
-        self._service = service
-        self._is_taken = is_taken
-        self._given: set[str] = set()
 
-    def next(self, ports_key: bytes) -> str:
-        position = 0
-        while True:
-            seed = f"{self._service.metadata.uid} {position} ".encode() + ports_key
-            number = int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest(), "big")
-            suffix = "".join(_ALPHABET[number // len(_ALPHABET) ** i % len(_ALPHABET)] for i in range(5))
-            name = f"{self._service.metadata.name}-{suffix}"
-            if name not in self._given and not self._is_taken(name):
-                self._given.add(name)
-                return name
-            position += 1
+def _ports(service: Service, pod: PodView) -> list[EndpointPort]:
+    numbered = ((port, target_port(port, pod)) for port in service.spec.ports)
+    return [
+        EndpointPort(name=port.name, port=number, protocol=port.protocol or "TCP", appProtocol=port.appProtocol)
+        for port, number in numbered
+        if number is not None
+    ]
+
+
+def _address(service: Service, pod: PodView) -> EndpointAddress:
+    meta = pod.metadata
+    return EndpointAddress(
+        ip=pod.status.podIP,
+        hostname=pod.spec.hostname if is_named(service, pod) else "",
+        nodeName=pod.spec.nodeName,
+        targetRef=ObjectReference(kind="Pod", namespace=meta.namespace, name=meta.name, uid=meta.uid),
+    )
+
+
+def _by_ip(address: EndpointAddress) -> tuple[int, str]:
+    reference = address.targetRef
+    return int(ipaddress.ip_address(address.ip)), reference.uid if reference is not None else ""
+
+
+def _truncated(subsets: list[EndpointSubset]) -> list[EndpointSubset]:
+    """As many addresses as fit: each subset gets its share of the room, the ready ones before the others."""
+    ready = sum(len(subset.addresses) for subset in subsets)
+    cuts_ready = ready > MAX_ADDRESSES
+    room = left = MAX_ADDRESSES if cuts_ready else MAX_ADDRESSES - ready
+    total = ready if cuts_ready else sum(len(subset.notReadyAddresses) for subset in subsets)
+    kept = []
+    for subset in subsets:
+        listed = subset.addresses if cuts_ready else subset.notReadyAddresses
+        share = listed[: min(left, math.ceil(len(listed) / total * room))]
+        left -= len(share)
+        if cuts_ready:
+            kept.append(EndpointSubset(addresses=share, ports=subset.ports))
+        else:
+            kept.append(EndpointSubset(addresses=subset.addresses, notReadyAddresses=share, ports=subset.ports))
+    return [subset for subset in kept if subset.addresses or subset.notReadyAddresses]

@@ -1,8 +1,8 @@
 """`ControllerManager`: wires the controllers to shared informers and runs them on the leader.
 
-In: a client, informers that whoever made them runs, the heartbeats of nodes, a clock, settings. Out: `run()`, which
-ends only by cancellation or with `UnexpectedEndError` naming the controller that failed. Refused writes are retried by
-the work queues and logged.
+In: a client, informers that whoever made them runs, the heartbeats of nodes, a clock, settings, where the masters
+answer. Out: `run()`, which ends only by cancellation or with `UnexpectedEndError` naming the controller that failed.
+Refused writes are retried by the work queues and logged.
 """
 
 from __future__ import annotations
@@ -19,14 +19,18 @@ from barque.client.queue import WorkQueue, run_workers
 from barque.client.recorder import EventRecorder
 from barque.client.supervise import run_all
 from barque.master.controllers.deployment import DeploymentController
+from barque.master.controllers.endpoints import EndpointsController
 from barque.master.controllers.endpointslice import EndpointSliceController
+from barque.master.controllers.endpointslicemirroring import EndpointSliceMirroringController
 from barque.master.controllers.garbage import WORKERS, GarbageController
+from barque.master.controllers.kubernetesservice import Doors, KubernetesServiceController
 from barque.master.controllers.namespace import NamespaceController
 from barque.master.controllers.node import NodeController
 from barque.master.controllers.nodelease import NodeLeaseController
 from barque.master.controllers.nodetaints import NodeTaintController
 from barque.master.controllers.podgc import PodGarbageController
 from barque.master.controllers.replicaset import ReplicaSetController
+from barque.master.controllers.service_pods import ServicePods
 from barque.master.controllers.serviceaccounts import RootCaPublisher, ServiceAccountController
 from barque.master.controllers.settings import ControllerSettings
 from barque.master.controllers.shared import add_indexes
@@ -37,6 +41,8 @@ _RECORDERS = (
     "deployment",
     "replicaset",
     "endpoint-slice",
+    "endpoint",
+    "endpoint-slice-mirroring",
     "node",
     "taint-eviction",
     "pod-garbage-collector",
@@ -63,6 +69,7 @@ class ControllerManager:
         heartbeats: Callable[[str], float | None],
         clock: Clock,
         settings: ControllerSettings = ControllerSettings(),
+        doors: Doors | None = None,
     ) -> None:
         self._settings = settings
         self._informers = informers
@@ -70,14 +77,20 @@ class ControllerManager:
         host = platform.node()
         self._recorders = {name: EventRecorder(client, f"{name}-controller", host, clock) for name in _RECORDERS}
         recorders = self._recorders
+        service_pods = ServicePods(informers, clock)
+        # Without doors to lead to, nobody keeps the services of the cluster itself.
+        own_services = (KubernetesServiceController(client, informers, clock, doors),) if doors else ()
         self.keyed: tuple[Keyed, ...] = (
             DeploymentController(client, informers, recorders["deployment"], clock),
             ReplicaSetController(client, informers, recorders["replicaset"], clock),
-            EndpointSliceController(client, informers, recorders["endpoint-slice"], clock),
+            EndpointSliceController(client, informers, service_pods, recorders["endpoint-slice"], clock),
             NamespaceController(client, informers, clock),
             ServiceAccountController(client, informers, clock),
             TaintEvictionController(client, informers, recorders["taint-eviction"], clock),
             taints := NodeTaintController(client, informers, clock, lambda: self.node.disruption),
+            EndpointsController(client, informers, service_pods, recorders["endpoint"], clock),
+            EndpointSliceMirroringController(client, informers, recorders["endpoint-slice-mirroring"], clock),
+            *own_services,
         )
         self.garbage = GarbageController(client, recorders["garbage-collector"], clock)
         self.rootca = RootCaPublisher(client, informers, clock, settings.root_ca) if settings.root_ca else None

@@ -16,15 +16,21 @@ from barque.master.controllers.owners import controller_uid
 # Of pods and replica sets: the uid of the controller; "" in "orphan", by namespace, where there is none.
 BY_CONTROLLER = "controller"
 BY_ORPHANAGE = "orphan"
-# Of pods, services, deployments and replica sets.
+# Of pods, deployments and replica sets.
 BY_NAMESPACE = "namespace"
 # Of pods: the node they are bound to, `UNBOUND` for none.
 BY_NODE = "node"
 UNBOUND = ""
+# Of pods: each of their labels; of services: the first label of their selector, both as `label_key` writes them.
+BY_LABEL = "label"
 # Of endpoint slices: `namespace/service`.
 BY_SERVICE = "service"
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+
+
+def label_key(namespace: str, key: str, value: str) -> str:
+    return f"{namespace}/{key}={value}"
 
 
 def _controller(obj: Any) -> Iterable[str]:
@@ -44,6 +50,16 @@ def _node(pod: Any) -> Iterable[str]:
     return (pod.spec.nodeName or UNBOUND,)
 
 
+def _labels(pod: Any) -> Iterable[str]:
+    meta = pod.metadata
+    return [label_key(meta.namespace, key, value) for key, value in meta.labels.items()]
+
+
+def _selector(service: Any) -> Iterable[str]:
+    selector = service.spec.selector
+    return [label_key(service.metadata.namespace, *min(selector.items()))] if selector else ()
+
+
 def _service(obj: Any) -> Iterable[str]:
     service = obj.metadata.labels.get(SERVICE_NAME_LABEL)
     return (f"{obj.metadata.namespace}/{service}",) if service else ()
@@ -55,10 +71,11 @@ _INDEXES: dict[type[Object], dict[str, Callable[[Any], Iterable[str]]]] = {
         BY_ORPHANAGE: _orphanage,
         BY_NAMESPACE: _namespace,
         BY_NODE: _node,
+        BY_LABEL: _labels,
     },
     Deployment: {BY_NAMESPACE: _namespace},
     ReplicaSet: {BY_CONTROLLER: _controller, BY_ORPHANAGE: _orphanage, BY_NAMESPACE: _namespace},
-    Service: {BY_NAMESPACE: _namespace},
+    Service: {BY_LABEL: _selector},
     EndpointSlice: {BY_SERVICE: _service},
 }
 

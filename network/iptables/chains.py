@@ -54,6 +54,8 @@ MARK_MASQ = ChainId("nat", "BARQUE-MARK-MASQ")
 POSTROUTING = ChainId("nat", "BARQUE-POSTROUTING")
 REFUSED_SERVICES = ChainId("filter", "BARQUE-SERVICES")
 REFUSED_NODE_PORTS = ChainId("filter", "BARQUE-NODEPORTS")
+PROXIED = ChainId("filter", "BARQUE-PROXIED")
+LOCALNET = ChainId("filter", "BARQUE-LOCALNET")
 
 POD_CHAINS = frozenset({FORWARD, LOOPBACK, HOST_PORTS, MASQUERADE})
 _NEW = "-m conntrack --ctstate NEW"
@@ -63,9 +65,11 @@ _TO_THIS_HOST = "-m addrtype --dst-type LOCAL"
 # without endpoints are refused from within BARQUE-FORWARD, before it accepts pod traffic.
 JUMPS: tuple[Jump, ...] = (
     Jump("filter", "INPUT", LOOPBACK.name, "-d 127.0.0.0/8", "barque host ports"),
+    Jump("filter", "INPUT", LOCALNET.name, "-d 127.0.0.0/8", "barque node ports on the loopback"),
     Jump("filter", "INPUT", REFUSED_NODE_PORTS.name, _NEW, "barque node ports without endpoints"),
     Jump("filter", "INPUT", REFUSED_SERVICES.name, _NEW, "barque services without endpoints"),
     Jump("filter", "FORWARD", FORWARD.name, "", "barque pod traffic"),
+    Jump("filter", "FORWARD", PROXIED.name, "", "barque service traffic"),
     Jump("filter", "OUTPUT", REFUSED_SERVICES.name, _NEW, "barque services without endpoints"),
     Jump("nat", "PREROUTING", SERVICES.name, "", "barque services"),
     Jump("nat", "PREROUTING", HOST_PORTS.name, _TO_THIS_HOST, "barque host ports"),

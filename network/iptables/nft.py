@@ -19,9 +19,10 @@ NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 BATCH_BEGIN, BATCH_END, BATCH_GENID = 0x10, 0x11, 1
 SUBSYSTEM = 10
-GETTABLE, DELTABLE, GETCHAIN, GETGEN = (SUBSYSTEM << 8 | number for number in (1, 2, 4, 16))
+GETTABLE, DELTABLE, GETCHAIN, GETRULE, GETGEN = (SUBSYSTEM << 8 | number for number in (1, 2, 4, 7, 16))
 TABLE_NAME, TABLE_USE = 1, 3
 CHAIN_TABLE, CHAIN_NAME, CHAIN_HOOK, CHAIN_POLICY, CHAIN_USE = 1, 3, 4, 5, 6
+RULE_TABLE, RULE_CHAIN = 1, 2
 GEN_ID = 1
 ATTRIBUTE_TYPE = 0x3FFF  # The upper two bits are flags.
 NF_ACCEPT = 1
@@ -85,10 +86,14 @@ class NftSocket:
             for a in self._dump(GETCHAIN)
         ]
 
+    def count_rules(self, table: str, chain: str) -> int:
+        """How many rules one chain of an IPv4 table holds; 0 where there is no such chain."""
+        return len(self._dump(GETRULE, _text_attribute(RULE_TABLE, table) + _text_attribute(RULE_CHAIN, chain)))
+
     def delete_tables(self, names: Iterable[str], generation: int) -> None:
         """Delete IPv4 tables with all that is in them, all or none; ERESTART where `generation` is not the present."""
         begin = _message(BATCH_BEGIN, 0, _attribute(BATCH_GENID, struct.pack("!I", generation)), resource=SUBSYSTEM)
-        deletions = [_message(DELTABLE, 0, _attribute(TABLE_NAME, name.encode() + b"\0")) for name in names]
+        deletions = [_message(DELTABLE, 0, _text_attribute(TABLE_NAME, name)) for name in names]
         if not deletions:
             return
         # Only the last deletion is acknowledged, which says that the whole batch is carried out.
@@ -98,8 +103,8 @@ class NftSocket:
         kind, body = next(iter(_messages(self._socket.recv(1 << 16))))
         _raise_on_error(kind, body)
 
-    def _dump(self, kind: int) -> list[Attributes]:
-        self._socket.send(_message(kind, NLM_F_DUMP))
+    def _dump(self, kind: int, attributes: bytes = b"") -> list[Attributes]:
+        self._socket.send(_message(kind, NLM_F_DUMP, attributes))
         found: list[Attributes] = []
         while True:
             for answer, body in _messages(self._socket.recv(1 << 16)):
@@ -124,6 +129,10 @@ def _message(
 
 def _attribute(kind: int, value: bytes) -> bytes:
     return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def _text_attribute(kind: int, text: str) -> bytes:
+    return _attribute(kind, text.encode() + b"\0")
 
 
 def _messages(data: bytes) -> Iterable[tuple[int, bytes]]:

@@ -133,16 +133,33 @@ def plan_removal(table: str, saved: str, *, max_lines: int) -> list[str]:
     return texts + plan_restores({}, {ChainId(table, c) for c in chains}, max_lines=max_lines, tables=(table,))
 
 
-def count_rules(saved: bytes, counts: dict[str, int] | None = None) -> dict[str, int]:
-    """How many rules each chain of ours holds, from what `iptables-save` printed of one table.
+def measure_chains(chains: Chains, table: str, entrances: Collection[str] = ()) -> dict[str, int]:
+    """What each chain of a table measures: its rules, and the jumps to it from all of `chains`.
 
-    A long text may be counted piece by piece, each of whole lines, with the `counts` so far.
+    Of `entrances`, to which rules of others lead as well, only the rules count.
     """
-    counts = {} if counts is None else counts
-    declared, added = f":{PREFIX}".encode(), f"-A {PREFIX}".encode()
+    sizes = {chain.name: len(rules) for chain, rules in chains.items() if chain.table == table}
+    for chain, rules in chains.items():
+        if chain.table == table:
+            for target in map(target_of_rule, rules):
+                if target in sizes and target not in entrances:
+                    sizes[target] += 1
+    return sizes
+
+
+def measure_saved(saved: bytes, entrances: Collection[str] = ()) -> dict[str, int]:
+    """The same of our chains, from what `iptables-save` printed of one table: declarations first, then rules."""
+    sizes: dict[bytes, int] = {}
+    declared, added = f":{PREFIX}".encode(), b"-A "
+    unmeasured = {name.encode() for name in entrances}
     for line in saved.split(b"\n"):
-        if line.startswith(added):
-            counts[line.split(b" ", 2)[1].decode()] += 1
-        elif line.startswith(declared):
-            counts[line[1 : line.index(b" ")].decode()] = 0
-    return counts
+        if line.startswith(declared):
+            sizes[line[1 : line.index(b" ")]] = 0
+        elif line.startswith(added):
+            _, chain, rule = line.split(b" ", 2)
+            target = rule.rpartition(b"-j ")[2].partition(b" ")[0]
+            if chain in sizes:
+                sizes[chain] += 1
+            if target in sizes and target not in unmeasured:
+                sizes[target] += 1
+    return {name.decode(): size for name, size in sizes.items()}

@@ -91,6 +91,10 @@ class PodNetwork:
         self._save_if_possible()
         await self.heal(rewrite=True)
 
+    def use_mtu(self, mtu: int) -> None:
+        """Give pods that are attached from now on this MTU, in bytes; the others keep theirs."""
+        self._mtu = mtu
+
     async def attach(self, pod_uid: str, netns_path: str, ports: Sequence[PortMapping] = ()) -> str:
         """Connect the pod's network namespace and open these ports of the host to it, and no others; its address.
 

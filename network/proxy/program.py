@@ -3,28 +3,32 @@
 `set_service` takes in one service's ports; `take_changes` tells which chains differ from those told before. The cost of
 a changed endpoint is that of its service's chains alone; only a port that appears, vanishes, gets its first endpoint or
 loses its last one plans the dispatch anew.
+
+Whatever the kernel holds, `base`, `of_services` of all, and `rest` make it right. First comes what the services' chains
+jump to, then these, so many at a time, then what leads to them, then what is no longer wanted goes: every state on the
+way is complete.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from itertools import islice
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from barque.network.iptables.chains import ChainId, Rules
+from barque.network.iptables.chains import PROXY_JUMPS, ChainId, Rules
 from barque.network.proxy.render import Door, render_base, render_dispatch, render_doors, render_service_port
 from barque.network.proxy.state import ServicePort
 
 
 class Changes(NamedTuple):
     """Chains to write and to remove. `filter_first`: refusals are being added, which must stand before the way goes.
-    `udp`: UDP ports are among what changed, so flows may have become stale.
+    `udp`: UDP ports are among what changed, so flows may have become stale; `closed` are those that are no more.
     """
 
     put: dict[ChainId, Rules]
     remove: frozenset[ChainId]
     filter_first: bool = False
     udp: bool = False
+    closed: tuple[ServicePort, ...] = ()
 
     @property
     def tables(self) -> tuple[str, str]:
@@ -52,11 +56,16 @@ class Program:
         self._remove: set[ChainId] = set()
         self._more_refused = False
         self._udp_changed = False
+        self._closed: list[ServicePort] = []
 
     @property
     def size(self) -> int:
         """How many service ports there are."""
         return sum(len(service.ports) for service in self._services.values())
+
+    def keys(self) -> set[str]:
+        """The services taken in."""
+        return set(self._services)
 
     def ports(self) -> list[ServicePort]:
         return [port for service in self._services.values() for port in service.ports]
@@ -72,6 +81,7 @@ class Program:
         new = _Rendered(ports, tuple(door for port in ports for door in render_doors(port)), chains)
         self._dispatch_due |= new.doors != former.doors
         self._udp_changed |= _udp(ports) != _udp(former.ports)
+        self._closed += [port.without_endpoints() for port in _udp(former.ports) if not port.is_among(ports)]
         self._note(former.chains, chains)
         if ports:
             self._services[key] = new
@@ -87,8 +97,9 @@ class Program:
             self._note(self._dispatch, dispatch)
             self._dispatch = dispatch
             self._dispatch_due = False
-        changes = Changes(self._put, frozenset(self._remove), self._more_refused, self._udp_changed)
-        self._put, self._remove, self._more_refused, self._udp_changed = {}, set(), False, False
+        closed = tuple(self._closed)
+        changes = Changes(self._put, frozenset(self._remove), self._more_refused, self._udp_changed, closed)
+        self._put, self._remove, self._more_refused, self._udp_changed, self._closed = {}, set(), False, False, []
         return changes
 
     def chains(self) -> dict[ChainId, Rules]:
@@ -98,23 +109,25 @@ class Program:
             everything |= service.chains
         return everything
 
-    def full(self, present: Collection[ChainId], *, slice_services: int) -> Iterator[Changes]:
-        """The changes, to be made in order, that make everything right whatever the kernel holds.
+    def base(self, present: Collection[ChainId]) -> Changes:
+        """What does not depend on services, and the chains that the kernel's own jump to, as far as they lack."""
+        entrances = {ChainId(jump.table, jump.target): () for jump in PROXY_JUMPS}
+        lacking: dict[ChainId, Rules] = {chain: rules for chain, rules in entrances.items() if chain not in present}
+        return Changes(lacking | render_base(), frozenset())
 
-        `present` are our chains found there. First comes what the services' chains jump to, then these, so many at a
-        time, then what leads to them, then what is no longer wanted goes: every state on the way is complete.
-        """
-        self.take_changes()
-        dispatch, services = self._dispatch, list(self._services.values())
-        wanted = self.chains().keys()
-        yield Changes(render_base(), frozenset())
-        rest = iter(services)
-        while batch := list(islice(rest, slice_services)):
-            put: dict[ChainId, Rules] = {}
-            for service in batch:
-                put |= service.chains
-            yield Changes(put, frozenset())
-        yield Changes(dispatch, frozenset(present) - wanted, filter_first=True, udp=True)
+    def of_services(self, keys: Iterable[str]) -> Changes:
+        """The chains of these services."""
+        put: dict[ChainId, Rules] = {}
+        for key in keys:
+            if key in self._services:
+                put |= self._services[key].chains
+        return Changes(put, frozenset())
+
+    def rest(self, present: Collection[ChainId]) -> Changes:
+        """What leads to services, and the removal of those of the `present` chains that are not wanted."""
+        closed = self.take_changes().closed
+        unwanted = frozenset(present) - self.chains().keys()
+        return Changes(self._dispatch, unwanted, filter_first=True, udp=True, closed=closed)
 
     def _note(self, former: dict[ChainId, Rules], new: dict[ChainId, Rules]) -> None:
         for chain, rules in new.items():

@@ -7,6 +7,9 @@ The way of a first packet in nat (later ones follow its connection):
                          └ to an address of this host → BARQUE-NODEPORTS → [levels] → BARQUE-EXT-x → mark, BARQUE-SVC-x
     POSTROUTING → BARQUE-POSTROUTING: what is marked leaves with this host's address
 
+and in filter: BARQUE-PROXIED accepts what is forwarded to endpoints outside the pods' network, BARQUE-LOCALNET guards
+the loopback, on which node ports answer too.
+
 Marked are connections from outside the pods' network, those to a node port or external address, and those of an
 endpoint to itself: their answers must come back through this host. With the traffic policy Local, BARQUE-SVL-x chooses
 among this node's endpoints alone, and what comes from outside keeps its address. A service port without endpoints has
@@ -25,11 +28,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from barque.network.iptables.chains import (
+    LOCALNET,
     MARK_MASQ,
     MARK_MATCH,
     MASQUERADE_MARK,
     NODE_PORTS,
     POSTROUTING,
+    PROXIED,
     REFUSED_NODE_PORTS,
     REFUSED_SERVICES,
     SERVICES,
@@ -66,7 +71,7 @@ def endpoint_chain(port: ServicePort, backend: Backend) -> ChainId:
 def _hash(*parts: str) -> str:
     """Sixteen characters, so that a chain's name stays within the kernel's 28."""
     digest = hashlib.sha256("|".join(parts).encode()).digest()
-    return base64.b32encode(digest)[:16].decode()
+    return base64.urlsafe_b64encode(digest[:12]).decode()
 
 
 def render_service_port(port: ServicePort, cluster_cidr: str) -> dict[ChainId, Rules]:
@@ -136,6 +141,14 @@ def render_base() -> dict[ChainId, Rules]:
             f"-j MARK --xor-mark {MASQUERADE_MARK:#x}",
             "-j MASQUERADE --random-fully",
         ),
+        # Others' FORWARD may drop what is neither from nor to a pod: connections to endpoints on the hosts' network.
+        PROXIED: (
+            f"-m mark --mark {MARK_MATCH} -j ACCEPT",
+            "-m conntrack --ctstate RELATED,ESTABLISHED -m conntrack --ctstate DNAT -j ACCEPT",
+        ),
+        # Node ports on the loopback need `route_localnet`, with which others could reach what listens there alone
+        # (CVE-2020-8558): from elsewhere only answers come in.
+        LOCALNET: ("! -i lo -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP",),
     }
 
 
@@ -187,7 +200,7 @@ def render_dispatch(doors: Iterable[Door]) -> dict[ChainId, Rules]:
     entries: dict[tuple[str, str], list[Entry]] = {}
     for table, protocol, entry in doors:
         entries.setdefault((table, protocol), []).append(entry)
-    to_this_host = f"! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j {NODE_PORTS.name}"
+    to_this_host = f"-m addrtype --dst-type LOCAL -j {NODE_PORTS.name}"
     chains: dict[ChainId, Rules] = {}
     for services, nodes, last in ((SERVICES, NODE_PORTS, (to_this_host,)), (REFUSED_SERVICES, REFUSED_NODE_PORTS, ())):
         table = services.table

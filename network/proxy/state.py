@@ -1,8 +1,9 @@
 """Services and EndpointSlices as what the proxy needs to know. Pure.
 
-In: a Service, its slices and this node's name. Out: one `ServicePort` per port that has a cluster IP, with the
+In: a Service, its slices, this node's name and zone. Out: one `ServicePort` per port that has a cluster IP, with the
 endpoints that traffic may go to: the ready ones, or, where there are none, those that end but still serve (KEP-1669);
-and the health check that a load balancer asks for (`HealthCheck`).
+and the health check that a load balancer asks for (`HealthCheck`). Where all ready endpoints say for which nodes or
+zones they are (their hints, which a service's `trafficDistribution` makes; KEP-2433, KEP-3015), those for this one.
 """
 
 from __future__ import annotations
@@ -66,6 +67,18 @@ class ServicePort(NamedTuple):
         """Whether there is a way to it from outside."""
         return self.node_port > 0 or bool(self.external_ips)
 
+    def is_among(self, ports: Iterable[ServicePort]) -> bool:
+        """Whether one of them answers wherever this one does."""
+        return any(
+            (port.protocol, port.cluster_ip, port.port) == (self.protocol, self.cluster_ip, self.port)
+            and self.node_port in (0, port.node_port)
+            and set(self.external_ips) <= set(port.external_ips)
+            for port in ports
+        )
+
+    def without_endpoints(self) -> ServicePort:
+        return self._replace(backends=(), local=())
+
 
 class HealthCheck(NamedTuple):
     """What a node answers on a service's health check port: how many ready endpoints of it are on this node."""
@@ -77,7 +90,7 @@ class HealthCheck(NamedTuple):
 
 
 def udp_ways(ports: Iterable[ServicePort], host_addresses: Collection[str]) -> Ways:
-    """Which endpoints may answer on which address and UDP port."""
+    """Which endpoints may answer on which address and UDP port; of two ports of one address, the later tells."""
     ways: dict[tuple[str, int], set[str]] = {}
     for port in ports:
         if port.protocol != "udp":
@@ -100,7 +113,9 @@ def slice_keys(endpoints: EndpointSlice) -> list[str]:
     return [service_key(endpoints.metadata.namespace, name)] if name else []
 
 
-def service_ports(service: Service | None, slices: Iterable[EndpointSlice], node: str = "") -> tuple[ServicePort, ...]:
+def service_ports(
+    service: Service | None, slices: Iterable[EndpointSlice], node: str = "", zone: str = ""
+) -> tuple[ServicePort, ...]:
     """What the proxy of `node` serves for a service; nothing where it is gone, headless, external or not IPv4."""
     if service is None or not _is_proxied(service):
         return ()
@@ -108,11 +123,13 @@ def service_ports(service: Service | None, slices: Iterable[EndpointSlice], node
     spec, name = service.spec, service_key(service.metadata.namespace, service.metadata.name)
     internal_local = spec.internalTrafficPolicy == LOCAL
     external_local = spec.externalTrafficPolicy == LOCAL
+    external_ips, affinity_s = _external_ips(service), _affinity_s(service)
     ports = []
     for port in spec.ports:
         protocol = PROTOCOLS.get(port.protocol or "TCP")
         if protocol is None:
             continue
+        found = _endpoints(port, known)
         ports.append(
             ServicePort(
                 f"{name}:{port.name}" if port.name else name,
@@ -120,12 +137,12 @@ def service_ports(service: Service | None, slices: Iterable[EndpointSlice], node
                 spec.clusterIP,
                 port.port,
                 port.nodePort or 0,
-                _backends(port, known, node),
-                _backends(port, known, node, only_here=True) if internal_local or external_local else (),
+                _backends(found, node, zone),
+                _backends_here(found, node) if internal_local or external_local else (),
                 internal_local,
                 external_local,
-                _external_ips(service),
-                _affinity_s(service),
+                external_ips,
+                affinity_s,
             )
         )
     return tuple(ports)
@@ -169,36 +186,66 @@ def _is_proxied(service: Service) -> bool:
     return is_ipv4(service.spec.clusterIP)
 
 
-def _backends(
-    port: ApiServicePort, slices: Iterable[EndpointSlice], node: str, *, only_here: bool = False
-) -> tuple[Backend, ...]:
-    """The endpoints to use, of all nodes or of this one."""
-    ready: set[Backend] = set()
-    ending: set[Backend] = set()
+class _Found(NamedTuple):
+    """An endpoint that has a service's port, and that port's number on it."""
+
+    endpoint: Endpoint
+    port: int
+
+
+def _endpoints(port: ApiServicePort, slices: Iterable[EndpointSlice]) -> list[_Found]:
+    """The endpoints of a port, which slices name as the service does."""
+    name, protocol = port.name, port.protocol or "TCP"
+    found = []
     for endpoints in slices:
-        if endpoints.addressType not in ("", "IPv4"):
+        # The API has checked that an IPv4 slice's addresses are such.
+        if endpoints.addressType != "IPv4":
             continue
-        number = next(
-            (
-                p.port
-                for p in endpoints.ports
-                if (p.name or "") == port.name and (p.protocol or "TCP") == (port.protocol or "TCP")
-            ),
-            None,
-        )
-        if number is None:
-            continue
-        for endpoint in endpoints.endpoints:
-            if not endpoint.addresses or not is_ipv4(endpoint.addresses[0]):
-                continue
-            if only_here and endpoint.nodeName != node:
-                continue
-            backend = Backend(endpoint.addresses[0], number, endpoint.nodeName in ("", node))
-            if _is_ready(endpoint):
-                ready.add(backend)
-            elif _is_ending_but_serving(endpoint):
-                ending.add(backend)
-    return tuple(sorted(ready or ending))
+        numbers = (p.port for p in endpoints.ports if (p.name or "") == name and (p.protocol or "TCP") == protocol)
+        number = next(numbers, None)
+        if number is not None:
+            found += [_Found(e, number) for e in endpoints.endpoints if e.addresses]
+    return found
+
+
+def _backends(found: list[_Found], node: str, zone: str) -> tuple[Backend, ...]:
+    """The endpoints of all nodes that `node` is to use."""
+    ready = [one for one in found if _is_ready(one.endpoint)]
+    nearest = _meant_for(ready, node, zone)
+    return _sorted(nearest or [one for one in found if _is_ending_but_serving(one.endpoint)], node)
+
+
+def _backends_here(found: list[_Found], node: str) -> tuple[Backend, ...]:
+    """The endpoints to use of those on `node`; hints do not matter."""
+    here = [one for one in found if one.endpoint.nodeName == node]
+    ready = [one for one in here if _is_ready(one.endpoint)]
+    return _sorted(ready or [one for one in here if _is_ending_but_serving(one.endpoint)], node)
+
+
+def _sorted(chosen: list[_Found], node: str) -> tuple[Backend, ...]:
+    backends = {Backend(e.addresses[0], port, e.nodeName in ("", node)) for e, port in chosen}
+    return tuple(sorted(backends))
+
+
+def _meant_for(ready: list[_Found], node: str, zone: str) -> list[_Found]:
+    """Those whose hints name this node, or else this zone; all, where one has no hints or none is meant for here."""
+    if not any(one.endpoint.hints for one in ready):
+        return ready
+    for wanted, names in ((node, _hinted_nodes), (zone, _hinted_zones)):
+        hinted = [(one, names(one.endpoint)) for one in ready]
+        if wanted and all(hints for _, hints in hinted):
+            meant = [one for one, hints in hinted if wanted in hints]
+            if meant:
+                return meant
+    return ready
+
+
+def _hinted_nodes(endpoint: Endpoint) -> list[str]:
+    return [node.name for node in endpoint.hints.forNodes] if endpoint.hints is not None else []
+
+
+def _hinted_zones(endpoint: Endpoint) -> list[str]:
+    return [zone.name for zone in endpoint.hints.forZones] if endpoint.hints is not None else []
 
 
 def _is_ready(endpoint: Endpoint) -> bool:

@@ -316,7 +316,7 @@ def test_a_silent_node_is_lost_and_its_endpoints_leave(cluster: Host) -> None:
     expect_soon(lambda: condition(objects(cluster, "nodes")[0], "Ready") == "Unknown", 20, "the node is lost")
 
     def no_ready_endpoint() -> bool:
-        slices = objects(cluster, "endpointslices")
+        slices = objects(cluster, "endpointslices", "-l", "kubernetes.io/service-name=web")
         return not any(e["conditions"]["ready"] for s in slices for e in s.get("endpoints", ()))
 
     expect_soon(no_ready_endpoint, 10, "no endpoint is ready")

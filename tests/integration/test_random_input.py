@@ -62,6 +62,7 @@ OBJECTS: dict[str, Document] = {
     "secrets": {"data": {"k": "QUJD"}},
     "serviceaccounts": {"imagePullSecrets": [{"name": "web"}]},
     "services": {"spec": {"type": "NodePort", "selector": {"app": "web"}, "ports": [{"port": 80}]}},
+    "endpoints": {"subsets": [{"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 80}]}]},
     "events": {"involvedObject": {"kind": "Pod", "name": "web", "namespace": "default"}},
     "endpointslices.discovery.k8s.io": {"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}]},
     "replicasets.apps": {"spec": WORKLOAD},

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import ipaddress
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 
 from barque.network.iptables.chains import target_of_rule
 from barque.network.iptables.driver import Iptables, IptablesError
+from barque.network.iptables.restore import measure_saved
 
 BUILTIN = {"filter": ("INPUT", "FORWARD", "OUTPUT"), "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING")}
 PODS = "10.244.0.0/16"
@@ -79,6 +80,9 @@ class MemoryIptables(Iptables):
         if chain not in self.tables[table]:
             raise IptablesError(f"no chain {chain}")
         return [f"-N {chain}", *(f"-A {chain} {rule}" for rule in self.tables[table][chain])]
+
+    async def measure(self, table: str, entrances: Collection[str]) -> dict[str, int]:
+        return measure_saved(await self.save(table), entrances)
 
     async def save(self, table: str) -> bytes:
         lines = [f"*{table}", *(f":{name} - [0:0]" for name in self.tables[table])]

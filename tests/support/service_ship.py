@@ -14,7 +14,8 @@ from barque.client.informer import Informer
 from barque.client.supervise import run_all
 from barque.network.iptables.driver import Iptables, Mode
 from barque.network.pods.network import PodNetwork
-from barque.network.proxy.proxy import ServiceProxy
+from barque.network.proxy.proxy import PROXY_SYSCTL_FILE, ServiceProxy
+from barque.network.sysctls import SysctlRecord
 from tests.support.fake_verbs import FakeVerbs
 from tests.support.namespaces import Namespace, a_host_with_an_outside, like_docker
 
@@ -66,7 +67,7 @@ class Ship:
             await network.start(NODE_CIDR, 1450)
             for pod in (self.a, self.b):
                 self.ip[pod.name] = await network.attach(f"{pod.name * 8}-0000-4000-8000-000000000000", pod.path)
-            proxy = Proxy(self.cluster, iptables)
+            proxy = Proxy(self.cluster, iptables, SysctlRecord(self.state_dir / PROXY_SYSCTL_FILE))
             task = asyncio.create_task(proxy.run())
             try:
                 return await story(proxy)
@@ -78,14 +79,15 @@ class Ship:
 
 
 class Proxy:
-    def __init__(self, cluster: FakeVerbs, iptables: Iptables) -> None:
+    def __init__(self, cluster: FakeVerbs, iptables: Iptables, sysctls: SysctlRecord) -> None:
         self._synced = asyncio.Event()
         clock, client = SystemClock(), cluster.client
         self._services = Informer(client, core_v1.Service, clock=clock)
         self._slices = Informer(client, discovery_v1.EndpointSlice, clock=clock)
         self.proxy = ServiceProxy(
-            self._services, self._slices, iptables, clock, node=NODE, on_synced=lambda _: self._synced.set()
-        )
+            self._services, self._slices, iptables, clock, node=NODE, sysctls=sysctls,
+            on_synced=lambda _: self._synced.set(),
+        )  # fmt: skip
 
     async def run(self) -> None:
         await run_all({"s": self._services.run(), "e": self._slices.run(), "p": self.proxy.run()})

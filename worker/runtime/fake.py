@@ -331,6 +331,9 @@ class FakeNetwork:
         self.ports: dict[str, tuple[PortMapping, ...]] = {}
         self._prefix = "10.244.0."
 
+    def use_mtu(self, mtu: int) -> None:
+        pass
+
     async def start(self, pod_cidr: str, mtu: int = 1500) -> None:
         self._prefix = pod_cidr.partition("/")[0].rpartition(".")[0] + "."
 

@@ -51,12 +51,17 @@ class DiskUse(NamedTuple):
 
 
 class PodVolumes:
-    """The files of all pods of this node. `memory_bytes` is the host's, the most that a volume in memory may take."""
+    """The files of all pods of this node. `memory_bytes` is the host's, the most that a volume in memory may take;
+    `dns` is where pods resolve the cluster's names.
+    """
 
-    def __init__(self, root: Path, mounter: Mounter, memory_bytes: int = 0) -> None:
+    def __init__(
+        self, root: Path, mounter: Mounter, memory_bytes: int = 0, dns: names.ClusterDns | None = None
+    ) -> None:
         self._root = root
         self._mounter = mounter
         self._memory_bytes = memory_bytes
+        self._dns = dns
 
     def prepare(self, pod: core_v1.Pod, address: str, held: Held) -> None:
         """Make every volume and the pod's files. Raises `ConfigError` with Kubernetes' words, or OSError.
@@ -76,7 +81,7 @@ class PodVolumes:
                 raise ConfigError(f'MountVolume.SetUp failed for volume "{volume.name}" : {why}') from error
         if address or not (home / "etc" / "hosts").exists():
             self.write_hosts(pod, address)
-        _write_in_place(home / "etc" / "resolv.conf", names.resolv_conf(pod, _host_resolv_conf()))
+        _write_in_place(home / "etc" / "resolv.conf", names.resolv_conf(pod, _host_resolv_conf(), self._dns))
 
     def write_hosts(self, pod: core_v1.Pod, address: str) -> None:
         """Write /etc/hosts; in place, since containers have the file itself mounted."""

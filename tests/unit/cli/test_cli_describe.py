@@ -212,6 +212,35 @@ def test_a_service_with_its_endpoints() -> None:
     assert "  - Addresses:  10.244.0.2\n    Conditions:\n      Ready:    false\n    Hostname:   <unset>\n" in shown
 
 
+def test_a_service_says_how_it_is_reached_from_outside() -> None:
+    web = ServiceBuilder("web", "default").cluster_ip("10.96.0.7").type("LoadBalancer").port(80, 8080).build()
+    web.spec.externalTrafficPolicy, web.spec.healthCheckNodePort = "Local", 30100
+    web.spec.trafficDistribution, web.spec.loadBalancerIP = "PreferSameZone", "192.0.2.9"
+    page = run(RegistryCluster(web), "describe", "svc", "web").stdout
+    assert "Desired LoadBalancer IP:  192.0.2.9\n" in page
+    assert page.index("Traffic Distribution:     PreferSameZone\nHealthCheck NodePort:     30100\n") > 0
+
+
+def test_endpoints() -> None:
+    subset = core_v1.EndpointSubset(
+        addresses=[core_v1.EndpointAddress(ip="10.244.0.2"), core_v1.EndpointAddress(ip="10.244.0.3")],
+        ports=[core_v1.EndpointPort(name="http", port=8080, protocol="TCP")],
+    )
+    endpoints = core_v1.Endpoints(metadata=meta_v1.ObjectMeta(name="web", namespace="default"), subsets=[subset])
+    assert run(RegistryCluster(endpoints), "describe", "ep", "web").stdout == (
+        "Name:         web\nNamespace:    default\nLabels:       <none>\nAnnotations:  <none>\n"
+        "Subsets:\n"
+        "  Addresses:          10.244.0.2,10.244.0.3\n"
+        "  NotReadyAddresses:  <none>\n"
+        "  Ports:\n"
+        "    Name  Port  Protocol\n"
+        "    ----  ----  --------\n"
+        "    http  8080  TCP\n"
+        "\n"
+        "Events:  <none>\n"
+    )
+
+
 def test_a_node_with_what_runs_on_it() -> None:
     node = NodeBuilder("n1").ready().address("10.0.0.1").pod_cidr("10.244.0.0/24").build()
     done = PodBuilder("done", "default").on("n1").requesting(cpu="1").succeeded().build()

@@ -17,7 +17,7 @@ def routes(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
         return [host] if host in table else []
 
     monkeypatch.setattr(address, "source_address", table.get)
-    monkeypatch.setattr(address, "_resolve", resolve)
+    monkeypatch.setattr(address, "resolve", resolve)
     return table
 
 

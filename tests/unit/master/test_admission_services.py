@@ -43,11 +43,11 @@ async def test_a_headless_service_gets_none() -> None:
 
 async def test_a_chosen_address_is_kept_and_no_one_else_gets_it() -> None:
     bench = await a_bench()
-    await bench.create("services", service(clusterIP="10.96.0.10"))
-    refused = await refusal(bench.create("services", service("other", clusterIP="10.96.0.10")))
+    await bench.create("services", service(clusterIP="10.96.0.12"))
+    refused = await refusal(bench.create("services", service("other", clusterIP="10.96.0.12")))
     assert refused.code == 422
     assert refused.message == (
-        'Service "other" is invalid: spec.clusterIPs: Invalid value: ["10.96.0.10"]: failed to allocate IP 10.96.0.10: '
+        'Service "other" is invalid: spec.clusterIPs: Invalid value: ["10.96.0.12"]: failed to allocate IP 10.96.0.12: '
         "provided IP is already allocated"
     )
     refused = await refusal(bench.create("services", service("other", clusterIP="192.0.2.1")))
@@ -173,3 +173,62 @@ async def test_a_health_check_port_may_be_asked_for() -> None:
     )
     outside = await refusal(bench.create("services", service("other", **BALANCED, healthCheckNodePort=80)))
     assert "provided port is not in the valid range. The range of valid ports is 30000-32767" in outside.message
+
+
+async def test_the_addresses_of_the_api_and_the_cluster_dns_are_theirs_alone() -> None:
+    bench = await a_bench()
+    for address in ("10.96.0.1", "10.96.0.10"):
+        refused = await refusal(bench.create("services", service(clusterIP=address)))
+        assert refused.code == 422
+        assert refused.message.endswith(f"failed to allocate IP {address}: provided IP is already allocated")
+    await bench.create("services", service("kubernetes", clusterIP="10.96.0.1"))
+    await bench.create("services", service("kube-dns", clusterIP="10.96.0.10"), "kube-system")
+    assert held(bench) == ["clusterip/10.96.0.1", "clusterip/10.96.0.10"]
+
+
+async def test_what_nobody_asked_for_comes_from_the_upper_part_until_that_is_full() -> None:
+    # Of 62 addresses the first 16 are left to those who ask; of 512 ports as many.
+    bench = await a_bench(ApiSettings(service_cidr="10.96.0.0/26", first_node_port=30000, last_node_port=30511))
+    made = [await bench.create("services", service(f"s{n}", type="NodePort")) for n in range(46)]
+    assert {int(m["spec"]["clusterIP"].rpartition(".")[2]) for m in made} == set(range(17, 63))
+    assert min(port(m) or 0 for m in made) >= 30016
+    low = await bench.create("services", service("low"))
+    assert 1 < int(low["spec"]["clusterIP"].rpartition(".")[2]) < 17
+    await bench.create("services", service("asked", type="NodePort", ports=[{"port": 80, "nodePort": 30003}]))
+
+
+async def test_one_port_of_two_protocols_has_one_node_port() -> None:
+    bench = await a_bench()
+    both = [{"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53}]
+    made = await bench.create("services", service(type="NodePort", ports=both))
+    assert port(made) == port(made, 1)
+    assert {f"nodeport/udp/{port(made)}", f"nodeport/tcp/{port(made)}"} <= set(held(bench))
+    other = [{"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "web", "port": 80}]
+    apart = await bench.create("services", service("apart", type="NodePort", ports=other))
+    assert port(apart) != port(apart, 1)
+
+
+async def test_an_external_name_has_no_address_and_gives_back_the_one_it_had() -> None:
+    bench = await a_bench()
+    made = await bench.create("services", {"metadata": {"name": "out"}, "spec": NAMED})
+    assert ("clusterIP" in made["spec"], held(bench)) == (False, [])
+    await bench.create("services", service(type="NodePort"))
+    assert len(held(bench)) == 2
+    named = await bench.patch("services", "web", {"spec": NAMED})
+    assert (named["spec"]["type"], held(bench)) == ("ExternalName", [])
+    assert "clusterIP" not in named["spec"]
+    back = await bench.patch("services", "web", {"spec": {"type": "ClusterIP", "externalName": None}})
+    assert held(bench) == [f"clusterip/{back['spec']['clusterIP']}"]
+
+
+NAMED = {"type": "ExternalName", "externalName": "db.example.com"}
+
+
+async def test_a_balancer_nobody_provides_has_node_ports_unless_it_wants_none() -> None:
+    bench = await a_bench()
+    made = await bench.create("services", service(type="LoadBalancer", loadBalancerIP="192.0.2.9"))
+    assert port(made) is not None
+    assert "ingress" not in made["status"].get("loadBalancer", {})
+    bare = await bench.create("services", service("bare", type="LoadBalancer", allocateLoadBalancerNodePorts=False))
+    assert port(bare) is None
+    assert f"clusterip/{bare['spec']['clusterIP']}" in held(bench)

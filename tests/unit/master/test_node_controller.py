@@ -6,11 +6,12 @@ import pytest
 
 from barque.api import conditions, podstatus
 from barque.api.types.core_v1 import Node, Pod, Toleration
+from barque.api.types.discovery_v1 import EndpointSlice
 from barque.client.verbs import Update
 from barque.master.controllers.node import plan_verdict
 from barque.master.controllers.settings import ControllerSettings
 from tests.support.control_plane import ControlPlane
-from tests.support.workloads import a_node, a_pod, make_ready
+from tests.support.workloads import a_node, a_pod, a_service, make_ready
 
 
 @pytest.fixture
@@ -152,3 +153,28 @@ async def test_a_node_that_comes_back_in_time_keeps_its_pods(plane: ControlPlane
         plane.verbs.put(a_node("n1"))
         await beat(plane, 60, "n1")
         assert [p.metadata.name for p in plane.pods] == ["here"]
+
+
+async def test_endpoints_leave_within_nine_seconds_of_the_last_beat(plane: ControlPlane) -> None:
+    for name in ("n1", "n2", "n3"):
+        plane.verbs.put(a_node(name))
+    plane.verbs.put(a_service())
+    for n in range(400):
+        plane.verbs.put(a_pod(f"p{n:03}", node="n1", ready=True, ip=f"10.244.{n // 250}.{n % 250 + 1}"))
+    async with plane.running():
+        await beat(plane, 8, "n1", "n2", "n3")
+        await beat(plane, 4, "n2", "n3")
+        assert plane.clock.monotonic() - plane.beats["n1"] == pytest.approx(6)
+        for name in ("n2", "n3"):
+            plane.beats[name] = plane.clock.monotonic()
+        await plane.clock.advance(1.8)
+        assert len(ready_endpoints(plane)) == 400
+        for _ in range(11):
+            await plane.clock.advance(0.1)
+        assert plane.clock.monotonic() - plane.beats["n1"] < 9
+        assert ready_endpoints(plane) == []
+
+
+def ready_endpoints(plane: ControlPlane) -> list[str]:
+    slices = plane.verbs.all(EndpointSlice)
+    return [e.addresses[0] for held in slices for e in held.endpoints if e.conditions.ready]

@@ -4,7 +4,7 @@ import pytest
 
 from barque.network.iptables.chains import JUMPS, POD_JUMPS, PROXY_JUMPS, ChainId
 from barque.network.iptables.driver import IptablesError, choose_mode
-from barque.network.iptables.restore import count_rules, plan_jumps, plan_removal, plan_restores
+from barque.network.iptables.restore import measure_chains, measure_saved, plan_jumps, plan_removal, plan_restores
 from tests.support.packet_tracer import MemoryIptables
 
 
@@ -88,10 +88,14 @@ def test_removal_takes_what_is_ours_and_nothing_else() -> None:
     assert plan_removal("nat", ":DOCKER - [0:0]\n-A PREROUTING -j DOCKER", max_lines=9) == []
 
 
-def test_rules_are_counted_by_chain() -> None:
+def test_a_chain_measures_its_rules_and_the_jumps_to_it() -> None:
     saved = b"*nat\n:PREROUTING ACCEPT [1:2]\n:BARQUE-A - [0:0]\n:BARQUE-B - [0:0]\n-A PREROUTING -j BARQUE-A\n"
     saved += b"-A BARQUE-A -j BARQUE-B\n-A BARQUE-A -j RETURN\nCOMMIT\n"
-    assert count_rules(saved) == {"BARQUE-A": 2, "BARQUE-B": 0}
+    assert measure_saved(saved) == {"BARQUE-A": 3, "BARQUE-B": 1}
+    assert measure_saved(saved, ["BARQUE-A"]) == {"BARQUE-A": 2, "BARQUE-B": 1}
+    chains = {ChainId("nat", "BARQUE-A"): ("-j BARQUE-B", "-j RETURN"), ChainId("nat", "BARQUE-B"): ()}
+    assert measure_chains(chains, "nat", ["BARQUE-A"]) == {"BARQUE-A": 2, "BARQUE-B": 1}
+    assert measure_chains(chains, "filter") == {}
 
 
 def test_the_stand_in_refuses_what_the_kernel_refuses() -> None:

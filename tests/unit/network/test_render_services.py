@@ -8,7 +8,7 @@ PODS = "10.244.0.0/16"
 WEB = ServicePort(
     "default/web:http", "tcp", "10.96.0.10", 80, 30080, (Backend("10.244.1.5", 8080), Backend("10.244.2.6", 8080))
 )
-SVC, SVL, EXT = (f"BARQUE-{kind}-C2ZYVTWIJSLXNYMJ" for kind in ("SVC", "SVL", "EXT"))
+SVC, SVL, EXT = (f"BARQUE-{kind}-FrOKzshMl3bhiZXV" for kind in ("SVC", "SVL", "EXT"))
 FAR = WEB._replace(backends=tuple(backend._replace(near=False) for backend in WEB.backends))
 
 
@@ -57,7 +57,7 @@ def test_dispatch_leads_to_the_port_or_refuses() -> None:
     assert names(render_dispatch([*render_doors(WEB), *render_doors(idle)])) == {
         "nat BARQUE-SERVICES": (
             f'-d 10.96.0.10/32 -p tcp -m tcp --dport 80 -m comment --comment "default/web:http" -j {SVC}',
-            "! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j BARQUE-NODEPORTS",
+            "-m addrtype --dst-type LOCAL -j BARQUE-NODEPORTS",
         ),
         "nat BARQUE-NODEPORTS": (f'-p tcp -m tcp --dport 30080 -m comment --comment "default/web:http" -j {EXT}',),
         "filter BARQUE-SERVICES": (
@@ -124,7 +124,7 @@ def test_inside_a_local_policy_drops_where_none_is_here() -> None:
     assert len(away["nat BARQUE-SERVICES"]) == 1, "only the way to node ports is left"
 
 
-def test_what_is_marked_is_masqueraded_once() -> None:
+def test_what_is_marked_is_masqueraded_once_and_forwarded_and_the_loopback_is_guarded() -> None:
     assert names(render_base()) == {
         "nat BARQUE-MARK-MASQ": ("-j MARK --or-mark 0x1000",),
         "nat BARQUE-POSTROUTING": (
@@ -132,4 +132,9 @@ def test_what_is_marked_is_masqueraded_once() -> None:
             "-j MARK --xor-mark 0x1000",
             "-j MASQUERADE --random-fully",
         ),
+        "filter BARQUE-PROXIED": (
+            "-m mark --mark 0x1000/0x1000 -j ACCEPT",
+            "-m conntrack --ctstate RELATED,ESTABLISHED -m conntrack --ctstate DNAT -j ACCEPT",
+        ),
+        "filter BARQUE-LOCALNET": ("! -i lo -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP",),
     }

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from barque.network.iptables.restore import plan_restores
 from barque.network.proxy.program import Program
 from barque.network.proxy.render import service_chain
-from barque.network.proxy.state import Backend, ServicePort
+from barque.network.proxy.state import Backend, ServicePort, udp_ways
 from tests.support.packet_tracer import MemoryIptables
 
 PODS = "10.244.0.0/16"
@@ -34,7 +34,7 @@ def test_a_changed_endpoint_touches_its_own_service_alone() -> None:
     assert service_chain(new) in changes.put
     assert len(changes.remove) == 1
     assert not changes.udp
-    assert program.take_changes() == ({}, frozenset(), False, False)
+    assert program.take_changes() == ({}, frozenset(), False, False, ())
 
 
 def test_the_same_again_changes_nothing() -> None:
@@ -70,6 +70,22 @@ def test_udp_is_told() -> None:
     assert program.take_changes().udp
 
 
+def test_udp_ports_that_are_no_more_are_told_once() -> None:
+    dns = a_port("dns", "10.96.0.10", "10.244.1.2", protocol="udp")._replace(node_port=30053)
+    program = a_program(dns, a_port("web", "10.96.0.11", "10.244.1.2"))
+    # Other endpoints close nothing; another node port closes the former.
+    program.set_service(dns.name, (dns._replace(backends=()),))
+    assert program.take_changes().closed == ()
+    program.set_service(dns.name, (dns._replace(node_port=30054),))
+    assert program.take_changes().closed == (dns._replace(backends=()),)
+    program.set_service(dns.name, ())
+    program.set_service("default/web", ())
+    closed = dns._replace(node_port=30054, backends=())
+    assert program.take_changes().closed == (closed,)
+    assert program.take_changes().closed == ()
+    assert udp_ways([closed], ["192.168.77.10"]) == {("10.96.0.10", 80): set(), ("192.168.77.10", 30054): set()}
+
+
 ports = st.builds(
     lambda i, n, node, protocol: ServicePort(
         f"default/s{i}", protocol, f"10.{96 + i % 3}.{i % 7}.{i}", 80, (30000 + i) * node,
@@ -92,7 +108,9 @@ def test_step_by_step_the_kernel_comes_to_the_same_as_at_once(
         for text in plan_restores(taken.put, taken.remove, max_lines=max_lines, tables=taken.tables):
             kernel.load(text)
     fresh = MemoryIptables()
-    for step in program.full([], slice_services=3):
+    keys = sorted(program.keys())
+    slices = (program.of_services(keys[start : start + 3]) for start in range(0, len(keys), 3))
+    for step in (program.base([]), *slices, program.rest([])):
         for text in plan_restores(step.put, step.remove, max_lines=max_lines, tables=step.tables):
             fresh.load(text)
     if rounds:

@@ -9,7 +9,15 @@ from barque.api.types.core_v1 import (
     ServiceSpec,
     SessionAffinityConfig,
 )
-from barque.api.types.discovery_v1 import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
+from barque.api.types.discovery_v1 import (
+    Endpoint,
+    EndpointConditions,
+    EndpointHints,
+    EndpointPort,
+    EndpointSlice,
+    ForNode,
+    ForZone,
+)
 from barque.api.types.meta_v1 import ObjectMeta
 from barque.network.proxy import state
 from barque.network.proxy.state import Backend, health_check, service_ports, slice_keys
@@ -135,3 +143,63 @@ def test_a_balancer_is_told_how_many_ready_endpoints_are_here() -> None:
     assert health_check(service, slices, "n3") == ("shop", "web", 31000, 0)
     service.spec.externalTrafficPolicy = "Cluster"
     assert health_check(service, slices, "n1") is None
+
+
+def hinted(ip: str, node: str, zones: tuple[str, ...] = (), nodes: tuple[str, ...] = ()) -> EndpointSlice:
+    made = here(ip, node)
+    hints = EndpointHints(forZones=[ForZone(name=z) for z in zones], forNodes=[ForNode(name=n) for n in nodes])
+    made.endpoints[0].hints = hints
+    return made
+
+
+def chosen(slices: list[EndpointSlice], node: str = "n1", zone: str = "east", **spec: object) -> list[str]:
+    return [b.ip for b in service_ports(a_service(**spec), slices, node, zone)[0].backends]
+
+
+EAST, WEST = hinted("10.244.1.2", "n1", ("east",)), hinted("10.244.2.2", "n2", ("west",))
+
+
+def test_endpoints_meant_for_this_zone_are_preferred() -> None:
+    assert chosen([EAST, WEST]) == ["10.244.1.2"]
+    assert chosen([EAST, WEST], zone="west") == ["10.244.2.2"]
+    # None for this zone, or the node's zone unknown, or an endpoint that does not say: all.
+    everyone = ["10.244.1.2", "10.244.2.2"]
+    assert chosen([EAST, WEST], zone="north") == everyone
+    assert chosen([EAST, WEST], zone="") == everyone
+    assert chosen([EAST, here("10.244.2.2", "n2")]) == everyone
+    # Those that are not ready need not say.
+    assert chosen([EAST, WEST, here("10.244.3.3", "n3", NOT_READY)]) == ["10.244.1.2"]
+
+
+def test_endpoints_meant_for_this_node_come_before_those_for_its_zone() -> None:
+    near = hinted("10.244.1.2", "n1", ("east",), ("n1",))
+    same_zone = hinted("10.244.2.2", "n2", ("east",), ("n2",))
+    other_zone = hinted("10.244.3.2", "n3", ("west",), ("n3",))
+    slices = [near, same_zone, other_zone]
+    assert chosen(slices) == ["10.244.1.2"]
+    assert chosen(slices, node="n4") == ["10.244.1.2", "10.244.2.2"]
+    assert chosen(slices, node="n4", zone="north") == ["10.244.1.2", "10.244.2.2", "10.244.3.2"]
+
+
+def test_the_policy_local_and_the_last_resort_ask_for_no_hints() -> None:
+    (port, _) = service_ports(a_service(internalTrafficPolicy="Local"), [hinted("10.244.1.2", "n1", ("west",))], "n1")
+    assert [b.ip for b in port.internal] == ["10.244.1.2"]
+    ending = hinted("10.244.2.2", "n2", ("west",))
+    ending.endpoints[0].conditions = ENDING
+    assert chosen([ending]) == ["10.244.2.2"]
+
+
+def test_two_named_ports_lead_to_targets_of_their_own() -> None:
+    service = a_service()
+    service.spec.ports[1] = ServicePort(name="admin", port=81, protocol="TCP")
+    both = a_slice(("10.244.1.2", READY))
+    both.ports = [
+        EndpointPort(name="admin", port=9090, protocol="TCP"),
+        EndpointPort(name="http", port=8080, protocol="TCP"),
+    ]
+    # A pod that names its target otherwise stands in a slice of its own.
+    other = a_slice(("10.244.1.3", READY))
+    other.ports[0].port = 8081
+    http, admin = service_ports(service, [both, other])
+    assert http.backends == (Backend("10.244.1.2", 8080), Backend("10.244.1.3", 8081))
+    assert admin.backends == (Backend("10.244.1.2", 9090),)

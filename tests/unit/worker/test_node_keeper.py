@@ -76,3 +76,21 @@ async def test_who_lost_the_race_for_a_subnet_registers_again() -> None:
     verbs.put(node)
     await clock.advance(1.0)
     assert (await registering).pod_cidr == "10.244.7.0/24"
+
+
+async def test_a_new_address_is_written_at_once() -> None:
+    verbs = FakeVerbs(FakeClock())
+    node = a_node("n1").build()
+    node.spec.podCIDR = "10.244.7.0/24"
+    verbs.put(node)
+    keeper = a_keeper(verbs)
+    ready_to_run(keeper)
+    running = asyncio.gather(keeper.informer.run(), keeper.run())
+    try:
+        await verbs.clock.advance(1.0)
+        keeper.note_address("10.0.0.77")
+        await verbs.clock.advance(0.1)
+        held = await Client(verbs).get(core_v1.Node, "n1")
+        assert [a.address for a in held.status.addresses if a.type == "InternalIP"] == ["10.0.0.77"]
+    finally:
+        running.cancel()

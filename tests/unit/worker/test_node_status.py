@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from barque.api.types import core_v1
+from barque.network.overlay.overlay import State
+from barque.network.overlay.peers import Fault
 from barque.worker.host import HostFacts, Pressure, parse_meminfo, parse_os_release
 from barque.worker.node import Health, Where, labels_of, node_status
 from barque.worker.runtime.port import RuntimeInfo
@@ -46,6 +48,19 @@ def test_what_is_wrong_is_said_in_one_sentence() -> None:
     assert conditions(found)["Ready"] == ("False", "RuntimeUnavailable")
     assert conditions(found)["MemoryPressure"] == ("True", "WorkerHasInsufficientMemory")
     assert conditions(status(network_problem="no network"))["Ready"] == ("False", "NetworkNotReady")
+
+
+def test_whether_pods_of_other_nodes_can_be_reached() -> None:
+    def said(overlay: State | None) -> tuple[str, str, str] | None:
+        found = next((c for c in status(overlay=overlay).conditions if c.type == "NetworkUnavailable"), None)
+        return (found.status, found.reason, found.message) if found else None
+
+    assert said(None) is None
+    assert said(State()) == ("False", "OverlayReady", "pods of all nodes can be reached")
+    assert said(State(Fault("MTUTooSmall", "too small"), ("n2 is far",))) == ("True", "MTUTooSmall", "too small")
+    # What is wrong with others must not keep pods from this node.
+    five = State(None, ("a", "b", "c", "d", "e"))
+    assert said(five) == ("False", "PeersUnreachable", "a; b; c; and 2 more")
 
 
 def test_transition_times_are_kept_and_heartbeats_move() -> None:

@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 from barque.client.clock import SystemClock
 from barque.client.pki import ADMIN, Subject, create_authority, node_subject
 from barque.client.profile import Profile
+from barque.network.overlay.settings import OverlaySettings
 from barque.worker import daemon
 from barque.worker.command import worker
 from barque.worker.settings import Settings
@@ -44,6 +45,41 @@ def test_a_log_size_that_is_none_is_refused(data_dir: Path, size: str) -> None:
     refused = run(data_dir, "--container-log-max-size", size)
     assert refused.exit_code == 2
     assert "Invalid value for '--container-log-max-size'" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "why"),
+    [
+        ("--node-ip", "host.example", "Expected 4 octets in 'host.example'"),
+        ("--cluster-cidr", "10.244.1.0/16", "10.244.1.0/16 has host bits set"),
+        ("--service-cidr", "10.96.0.0/33", "'33' is not a valid netmask"),
+        ("--vxlan-vni", "16777216", "is not in the range"),
+        ("--overlay", "ipip", "is not one of 'vxlan', 'host-gw'"),
+        ("--mtu", "100", "is not in the range"),
+    ],
+)
+def test_what_the_network_cannot_be_is_refused(data_dir: Path, option: str, value: str, why: str) -> None:
+    refused = run(data_dir, option, value)
+    assert (refused.exit_code, f"Invalid value for '{option}'" in refused.output) == (2, True)
+    assert why in refused.output
+
+
+def test_what_was_said_of_the_overlay(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Settings] = []
+
+    async def note(settings: Settings) -> None:
+        heard.append(settings)
+
+    monkeypatch.setattr(daemon, "run", note)
+    assert run(data_dir).exit_code == 0
+    assert run(
+        data_dir, "--overlay", "host-gw", "--interface", "eth1", "--vxlan-vni", "7", "--vxlan-port", "4789",
+        "--checksum-offload", "off", "--mtu", "1400",
+    ).exit_code == 0  # fmt: skip
+    assert [(settings.overlay, settings.mtu) for settings in heard] == [
+        (OverlaySettings(), 0),
+        (OverlaySettings("host-gw", "eth1", vni=7, port=4789, checksum_offload="off"), 1400),
+    ]
 
 
 def test_without_root(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from barque.master.cycles import freeze_survivors
+from barque.client.cycles import freeze_survivors
 from tests.support.clock import FakeClock
 
 
@@ -31,8 +31,8 @@ class Recorded:
     def unfreeze(self) -> None:
         self.asked.append((self._clock.monotonic(), "unfreeze"))
 
-    def collect(self) -> int:
-        self.asked.append((self._clock.monotonic(), "collect"))
+    def collect(self, generation: int = 2, /) -> int:
+        self.asked.append((self._clock.monotonic(), "collect" if generation == 2 else "collect the young"))
         return 0
 
 
@@ -43,6 +43,15 @@ async def test_survivors_are_frozen_at_once_and_every_second() -> None:
     await clock.advance(2.5)
     task.cancel()
     assert collector.asked == [(0, "freeze"), (1, "freeze"), (2, "freeze")]
+
+
+async def test_what_came_since_is_swept_before_it_is_frozen() -> None:
+    clock = FakeClock()
+    collector = Recorded(clock)
+    task = asyncio.create_task(freeze_survivors(clock, collector, sweep=True))
+    await clock.advance(1.5)
+    task.cancel()
+    assert collector.asked == [(0, "freeze"), (1, "collect the young"), (1, "freeze")]
 
 
 async def test_once_an_hour_all_is_collected_and_frozen_again() -> None:
