@@ -6,12 +6,14 @@ ROOMS := api client network worker master cli deploy proto
 SUITES ?= tests/unit tests/integration tests/host tests/e2e
 BENCH ?= voyage
 ROUNDS ?= 20
+MASTERS ?= 1
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup generate types lint test bench soak demo clean
+.PHONY: help setup generate types lint test bench soak demo lab lab-down clean
 
 help: ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: build/.setup ## install Debian packages, the virtual environment and Barque itself
 
@@ -51,6 +53,12 @@ soak: setup ## kill, restart and check for a long while: make soak ROUNDS=200
 
 demo: setup ## bring a cluster up on this machine and sail a first voyage
 	$(BIN)/python -m barque.deploy.demo
+
+lab: setup ## a cluster of several hosts on this machine: make lab MASTERS=1 WORKERS=3
+	$(BIN)/barque lab up --masters $(MASTERS) --workers $(WORKERS)
+
+lab-down: setup ## take that lab down, without a trace
+	$(BIN)/barque lab down
 
 clean: ## remove what the other commands made in this folder
 	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

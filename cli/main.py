@@ -1,7 +1,7 @@
 """The `barque` command: its verbs, found and imported only when used, and how every failure becomes one line.
 
-The commands of the daemons (`master`, `worker`, `up`, `down`) come through the entry points `barque.commands`, so that
-nothing here imports a daemon.
+The commands of the daemons (`master`, `worker`, `up`, `down`, `lab`) come through the entry points `barque.commands`,
+so that nothing here imports a daemon.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ COMMANDS: dict[str, Entry] = {
     "options": Entry(COMMAND, "List the options that every verb understands.", "options"),
     "up": Entry(DAEMONS, "Start a cluster on this machine: one master, one worker."),
     "down": Entry(DAEMONS, "Stop it, leaving nothing behind."),
+    "lab": Entry(DAEMONS, "Run a cluster of several hosts on this machine, and hurt it."),
     "master": Entry(DAEMONS, "Found a cluster, run a master."),
     "worker": Entry(DAEMONS, "Run a worker, join it to a cluster, clean up after it."),
 }

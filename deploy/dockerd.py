@@ -64,7 +64,9 @@ def ensure(docker_host: str, run_dir: Path, data_root: Path, log: Path, sandboxe
         return False
     if shutil.which("dockerd") is None:
         raise DockerError("no Docker on this machine: apt-get install docker.io, then run this again")
-    process = processes.start(_command(docker_host, run_dir, data_root, sandboxes), run_dir / "dockerd.pid", log)
+    # Beside runtimes of a daemon.json dockerd takes none on its command line.
+    more = ["--live-restore"] if registration.names_runtimes() else for_worker(sandboxes)
+    process = processes.start([*command(docker_host, run_dir, data_root), *more], run_dir / "dockerd.pid", log)
     _wait(docker_host, log, process)
     return True
 
@@ -82,8 +84,9 @@ def stop(run_dir: Path) -> bool:
     return True
 
 
-def _command(docker_host: str, run_dir: Path, data_root: Path, sandboxes: Path) -> list[str]:
-    command = [
+def command(docker_host: str, run_dir: Path, data_root: Path) -> list[str]:
+    """A dockerd with neither bridge nor rules, whose sockets, mounts and pid file are under `run_dir`."""
+    return [
         "dockerd",
         f"--host={docker_host}",
         f"--data-root={data_root}",
@@ -94,12 +97,13 @@ def _command(docker_host: str, run_dir: Path, data_root: Path, sandboxes: Path) 
         "--ip6tables=false",
         "--ip-forward=false",
         "--ip-masq=false",
-        "--live-restore",
         "--log-level=warn",
     ]
-    if not registration.names_runtimes():
-        command.append(f"--add-runtime={RUNTIME}={script_in(sandboxes)}")
-    return command
+
+
+def for_worker(sandboxes: Path) -> list[str]:
+    """More for the dockerd of a worker: containers outlive it, and it knows the OCI runtime of the sandboxes."""
+    return ["--live-restore", f"--add-runtime={RUNTIME}={script_in(sandboxes)}"]
 
 
 def _wait(docker_host: str, log: Path, process: subprocess.Popen[bytes] | None = None) -> None:

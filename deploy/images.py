@@ -60,9 +60,23 @@ def build_busybox(docker_host: str, tag: str, extra: dict[str, str] | None = Non
         client.close()
 
 
+def has(docker_host: str, tag: str) -> bool:
+    """Whether that Docker has an image of this tag."""
+    client = docker.APIClient(base_url=docker_host, timeout=60)
+    try:
+        return bool(client.images(name=tag))
+    finally:
+        client.close()
+
+
+def web_tag(version: str) -> str:
+    """What `build_web` names the demo's web server."""
+    return f"barque-demo/web:{version}"
+
+
 def build_web(docker_host: str, version: str) -> str:
     """Build the demo's web server at `version`; returns its tag."""
-    tag = f"barque-demo/web:{version}"
+    tag = web_tag(version)
     build_busybox(docker_host, tag, {"version": f"{version}\n", "www/robots.txt": "", "start": _WEB_START}, "/start")
     return tag
 

@@ -1,4 +1,4 @@
-"""`barque up` and `barque down`: a cluster of one master and one worker on this machine.
+"""`barque up` and `barque down`: a cluster of one master and one worker on this machine, or a lab of several.
 
 `up` is idempotent: what runs already is kept, what is missing is started, and it returns when the node is Ready. `down`
 leaves no container, rule, link, mount or process behind; the cluster's state stays on disk for the next `up` unless
@@ -20,19 +20,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
-import grpc.aio
 
-from barque.api.errors import ApiError
-from barque.api.types.core_v1 import Node
-from barque.cli.output import styled
 from barque.client import profile as profiles
-from barque.client import wire
-from barque.client.joining import JoinError, join
-from barque.client.pki import Identity, PkiError, pin_of
+from barque.client.pki import Identity, PkiError
 from barque.client.profile import Profile
-from barque.client.remote import connect
-from barque.deploy import dockerd, processes
-from barque.proto import cluster_pb2
+from barque.deploy import dockerd, membership, processes
+from barque.deploy.lab.lab import Lab
+from barque.deploy.lab.plan import LabError
+from barque.deploy.progress import Report
 from barque.worker.cleanup import cleanup as clean_worker
 from barque.worker.runtime.registration import RegistrationError, register
 from barque.worker.settings import Settings as WorkerSettings
@@ -42,8 +37,6 @@ log = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 30.0
 _POLL_S = 0.05
-# What the join token that `up` makes for its own worker lives.
-_TOKEN_LIFE_S = 300
 
 
 class LocalError(Exception):
@@ -78,6 +71,11 @@ class Place(NamedTuple):
         """As the worker's own command understands it."""
         return WorkerSettings(self.data_dir / "worker", docker_host=self.docker_host)
 
+    @property
+    def lab(self) -> Path:
+        """A cluster of several nodes."""
+        return self.data_dir / "lab"
+
     def pid_file(self, daemon: str) -> Path:
         return self.run_dir / f"{daemon}.pid"
 
@@ -85,31 +83,14 @@ class Place(NamedTuple):
         return self.log_dir / f"{daemon}.log"
 
 
-class Report:
-    """Progress: on a terminal the step under way, everywhere a line for each step done."""
-
-    def __init__(self) -> None:
-        self._begin = time.monotonic()
-        self._live = sys.stdout.isatty()
-
-    def begin(self, what: str) -> None:
-        if self._live:
-            click.echo(f"\r\033[K… {what}", nl=False)
-
-    def done(self, what: str) -> None:
-        clear = "\r\033[K" if self._live else ""
-        click.echo(f"{clear}{styled('✓', sys.stdout, fg='green')} {what} ({time.monotonic() - self._begin:.1f} s)")
-
-    def close(self) -> None:
-        """Leave the line of a step that did not end."""
-        if self._live:
-            click.echo("\r\033[K", nl=False)
-
-
 def bring_up(place: Place, report: Report) -> None:
     """Start whatever of the cluster does not run; where that fails, stop what was started. Raises `LocalError`."""
     if os.geteuid() != 0:
         raise LocalError("a worker sets up networks and containers, which only root may: run `sudo barque up`")
+    if place.lab.exists():
+        raise LocalError(
+            f"a cluster of several nodes is in {place.lab}: `barque up --nodes N`, or `barque down --purge`"
+        )
     _check_ports(place)
     with contextlib.ExitStack() as undo:
         undo.callback(report.close)
@@ -135,6 +116,20 @@ def bring_up(place: Place, report: Report) -> None:
         undo.pop_all()
 
 
+def bring_up_nodes(place: Place, nodes: int, report: Report) -> None:
+    """Bring up a lab of so many workers whose master answers on this machine's loopback. Raises `LocalError`."""
+    if (place.data_dir / "master").exists():
+        raise LocalError(f"a cluster of one node is in {place.data_dir}: remove it first with `barque down --purge`")
+    made = Lab(place.lab, report)
+    try:
+        with contextlib.closing(report):
+            made.up(1, nodes, door=place.grpc_port)
+            admin = profiles.load(made.profile)
+    except LabError as error:
+        raise LocalError(str(error)) from error
+    profiles.remember(place.profile, "barque", Profile.of([f"127.0.0.1:{place.grpc_port}"], admin.identity))
+
+
 def _remove_new_worker(place: Place) -> None:
     """Take back what a worker that never came up has made of this host; an older one's pods are none of ours."""
     try:
@@ -152,6 +147,9 @@ def take_down(place: Place, report: Report, *, purge: bool) -> None:
 
 
 def _take_down(place: Place, report: Report, *, purge: bool) -> None:
+    if place.lab.exists():
+        _take_lab_down(place, report, purge=purge)
+        return
     if processes.stop(place.pid_file("worker")):
         report.done("worker stopped")
     if place.worker.data_dir.exists():
@@ -172,6 +170,18 @@ def _take_down(place: Place, report: Report, *, purge: bool) -> None:
         for part in ("master", "worker"):
             shutil.rmtree(place.data_dir / part, ignore_errors=True)
         report.done(f"state under {place.data_dir} removed")
+
+
+def _take_lab_down(place: Place, report: Report, *, purge: bool) -> None:
+    made = Lab(place.lab, report)
+    try:
+        if purge:
+            with contextlib.suppress(profiles.ProfileError):
+                profiles.forget(place.profile, profiles.load(made.profile).ca)
+        made.down(keep=not purge)
+    except LabError as error:
+        raise LocalError(str(error)) from error
+    report.done("every node stopped")
 
 
 def _forget_cluster(place: Place) -> None:
@@ -240,10 +250,8 @@ def _await_master(place: Place) -> None:
             identity = Identity.load(place.data_dir / "master" / "pki", "admin")
         except PkiError:
             return False  # The first start makes it.
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.settimeout(1.0)
-            if probe.connect_ex(("127.0.0.1", place.grpc_port)) != 0:
-                return False
+        if not processes.listens("127.0.0.1", place.grpc_port):
+            return False
         profiles.remember(place.profile, "barque", Profile.of([f"127.0.0.1:{place.grpc_port}"], identity))
         return True
 
@@ -252,26 +260,15 @@ def _await_master(place: Place) -> None:
 
 async def _join_worker(place: Place) -> None:
     """Give the worker its certificate, unless it has one of this very cluster."""
-    profile = profiles.load(place.profile)
     try:
-        if profiles.load(place.worker.profile).ca == profile.ca:
-            return
-    except profiles.ProfileError:
-        log.debug("the worker has no certificate yet")
-    connection = connect(profile)
-    try:
-        made = await connection.cluster.CreateJoinToken(cluster_pb2.CreateJoinTokenRequest(ttl_s=_TOKEN_LIFE_S))
-        joined = await join(
-            f"127.0.0.1:{place.https_port}", made.token, pin_of(profile.identity.ca_pem), place.node_name
+        await membership.enrol(
+            profiles.load(place.profile),
+            f"127.0.0.1:{place.https_port}",
+            {place.node_name: place.worker.profile},
+            masters=[f"127.0.0.1:{place.grpc_port}"],
         )
-    except grpc.aio.AioRpcError as error:
-        raise LocalError(f"no join token for the worker: {wire.api_error(error).message}") from error
-    except JoinError as error:
-        raise LocalError(f"the worker cannot join: {error}") from error
-    finally:
-        await connection.close()
-    place.worker.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    Profile.of([f"127.0.0.1:{place.grpc_port}"], joined.identity, cluster=joined.cluster).save(place.worker.profile)
+    except membership.MembershipError as error:
+        raise LocalError(str(error)) from error
 
 
 def _start_worker(place: Place) -> bool:
@@ -288,27 +285,15 @@ def _start_worker(place: Place) -> bool:
 
 
 async def _wait_ready(place: Place) -> None:
-    connection = connect(profiles.load(place.profile))
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    why = "it has not registered"
+    def fault() -> str:
+        if processes.read_pid_file(place.pid_file("worker")) is not None:
+            return ""
+        return f"the worker ended:\n{processes.last_lines(place.log('worker'))}"
+
     try:
-        while time.monotonic() < deadline:
-            if processes.read_pid_file(place.pid_file("worker")) is None:
-                raise LocalError(f"the worker ended:\n{processes.last_lines(place.log('worker'))}")
-            try:
-                node = await connection.client.get(Node, place.node_name)
-                ready = next((c for c in node.status.conditions if c.type == "Ready"), None)
-                if ready is not None and ready.status == "True":
-                    return
-                why = ready.message if ready is not None else why
-            except ApiError as error:
-                why = error.message
-            await asyncio.sleep(_POLL_S)
-    finally:
-        await connection.close()
-    raise LocalError(
-        f"node {place.node_name} is not Ready after {_START_TIMEOUT_S:.0f} s: {why}; see {place.log('worker')}"
-    )
+        await membership.wait_ready(profiles.load(place.profile), place.node_name, _START_TIMEOUT_S, fault)
+    except membership.MembershipError as error:
+        raise LocalError(f"{error}; see {place.log('worker')}") from error
 
 
 def _barque() -> list[str]:
@@ -358,8 +343,14 @@ def _place(options: dict[str, object]) -> Place:
 
 @click.command(short_help="Bring a cluster up on this machine.")
 @_placed
-def up(**options: object) -> None:
+@click.option(
+    "--nodes", default=1, type=click.IntRange(1), show_default=True, help="More than one are a lab's workers."
+)
+def up(nodes: int, **options: object) -> None:
     """Bring a cluster up on this machine: one master, one worker, on the Docker that runs here or one of its own.
+
+    With --nodes it is a lab (`barque lab --help`) of so many workers, each a host of its own as to network, Docker and
+    disk; `barque lab --dir /var/lib/barque/lab` hurts and mends them.
 
     Run it again at any time: what runs is kept, what is missing is started. It writes the profile that the other
     commands read (~/.barque/config, or where BARQUE_CONFIG says).
@@ -368,10 +359,14 @@ def up(**options: object) -> None:
     Examples:
       barque up
       barque up --node-name n1 --docker-host unix:///run/docker.sock
+      barque up --nodes 3
     """
     place = _place(options)
     try:
-        bring_up(place, Report())
+        if nodes == 1:
+            bring_up(place, Report())
+        else:
+            bring_up_nodes(place, nodes, Report())
     except (LocalError, profiles.ProfileError) as error:
         raise click.ClickException(str(error)) from error
     click.echo("The cluster is up. Try: barque get nodes")

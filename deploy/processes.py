@@ -6,8 +6,10 @@ the kernel has given to someone else since is never signalled.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +17,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 _POLL_S = 0.02
+# The shell notes itself before it becomes the daemon; waiting for the note lets whoever called read it at once.
+_START_DETACHED = """
+mkdir -p "${1%/*}" "${2%/*}" && rm -f "$1" && setsid -f /bin/sh -c '
+    note=$1 log=$2; shift 2
+    exec </dev/null >>"$log" 2>&1
+    echo "$$ $(cut -d" " -f22 /proc/$$/stat)" >"$note.new" && mv "$note.new" "$note" && exec "$@"
+' sh "$@" && while [ ! -e "$1" ]; do sleep 0.01; done
+"""
 
 
 class Daemon(NamedTuple):
@@ -66,6 +76,13 @@ def start(
     return process
 
 
+def detached(argv: Sequence[str], pid_file: str, log: str) -> list[str]:
+    """The command that starts a daemon as `start` does, where this process cannot note the pid: in another pid
+    namespace. It ends once the daemon's pid file is written.
+    """
+    return ["/bin/sh", "-c", _START_DETACHED, "sh", pid_file, log, *argv]
+
+
 def stop(pid_file: Path, timeout_s: float = 10.0) -> bool:
     """End the daemon of a pid file: SIGTERM, and SIGKILL after `timeout_s`. True if there was one to end."""
     daemon = read_pid_file(pid_file)
@@ -78,6 +95,12 @@ def stop(pid_file: Path, timeout_s: float = 10.0) -> bool:
     return daemon is not None
 
 
+def kill(daemon: Daemon) -> None:
+    """SIGKILL, unless the pid is someone else's by now."""
+    with contextlib.suppress(ProcessLookupError):
+        _signal(daemon, signal.SIGKILL)
+
+
 def wait_gone(daemon: Daemon, timeout_s: float) -> bool:
     deadline = time.monotonic() + timeout_s
     while daemon.alive():
@@ -86,6 +109,13 @@ def wait_gone(daemon: Daemon, timeout_s: float) -> bool:
         _reap(daemon.pid)
         time.sleep(_POLL_S)
     return True
+
+
+def listens(address: str, port: int, timeout_s: float = 1.0) -> bool:
+    """Whether somebody takes TCP connections there."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(timeout_s)
+        return probe.connect_ex((address, port)) == 0
 
 
 def last_lines(log: Path, count: int = 5) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from barque.deploy.dockerd import answers
+from barque.deploy.dockerd import answers, command
 from tests.support.host import dying_with_parent, expect_soon
 
 _SOCKET = Path(tempfile.gettempdir()) / f"barque-test-docker-{os.getpid()}.sock"
@@ -40,21 +40,18 @@ class Dockerd:
         folder, log = self.folder, self.folder / "log"
         with log.open("ab") as output:
             self._process = process = subprocess.Popen(
-                [
-                    *dying_with_parent("TERM"), "dockerd",
-                    f"--host={HOST}", f"--data-root={folder / 'data'}", f"--exec-root={folder / 'exec'}",
-                    f"--pidfile={folder / 'pid'}", "--bridge=none", "--iptables=false", "--ip6tables=false",
-                    "--ip-forward=false", "--ip-masq=false", "--log-level=warn", *self.options, *more,
-                ],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            )  # fmt: skip
+                [*dying_with_parent("TERM"), *command(HOST, folder, folder / "data"), *self.options, *more],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
         expect_soon(lambda: answers(HOST) or process.poll() is not None, 30, "dockerd answers")
         assert process.poll() is None, log.read_text()[-2000:]
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         if self._process is None:
             return
-        pid_file = self.folder / "exec" / "containerd" / "containerd.pid"
+        pid_file = self.folder / "docker" / "containerd" / "containerd.pid"
         containerd = pid_file.read_text() if pid_file.exists() else ""
         self._process.send_signal(number)
         self._process.wait(30)

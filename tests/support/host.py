@@ -1,18 +1,14 @@
 """A host of the test's own on this machine: its own network, mounts and processes, so that nothing of it stays behind.
 
-The host is the first process of fresh network, mount and pid namespaces. When it ends (or the test process, however
-that ends) the kernel ends every process in it and with them goes every link, rule and mount. `/run`, `/var/lib/docker`,
-`/var/lib/barque`, `/var/log/barque`, `/etc/docker` and `$HOME` are the host's own, so commands run there with their
-defaults.
+It is a host as the lab makes them (`barque.deploy.lab.host`), with one interface that leads to nobody, and ends at the
+latest with the test process, however that ends. Its folders are its own, so commands run there with their defaults.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,45 +16,27 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from barque.deploy.lab import host as hosts
+from barque.deploy.processes import Daemon
+
+NAME = "barque-host"
 ADDRESS = "192.168.77.1"
-_BIN = Path(sys.executable).parent
 
 T = TypeVar("T")
 
-# Runs as the host's first process: lays the mounts and the one interface, says so, and waits.
-_SETUP = f"""
-set -e
-mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -p /run/lock /run/netns /etc/docker
-mount -t tmpfs -o mode=755 tmpfs /etc/docker
-for folder in docker barque; do
-    mkdir -p /var/lib/$folder "$1/$folder"
-    mount --bind "$1/$folder" /var/lib/$folder
-done
-mkdir -p /var/log/barque "$1/log" "$1/home"
-mount --bind "$1/log" /var/log/barque
-# As on a fresh host, whatever the machine around it does.
-echo 0 > /proc/sys/net/ipv4/ip_forward
-ip link set lo up
-ip link add uplink type veth peer name far
-ip link set far up
-ip address add {ADDRESS}/24 dev uplink
-ip link set uplink up
-ip route add default dev uplink
-touch "$1/ready"
-trap 'exit 0' TERM
-while :; do sleep 3600 & wait $!; done
+# For `ip -batch`: the one interface, which leads to nobody.
+_UPLINK = f"""
+link add uplink type veth peer name far
+link set far up
+address add {ADDRESS}/24 dev uplink
+link set uplink up
+route add default dev uplink
 """
 
 
 def missing() -> str:
     """Why a host cannot be made here; "" where it can."""
-    if os.geteuid() != 0:
-        return "needs root"
-    for tool in ("unshare", "nsenter", "ip", "dockerd", "iptables-restore"):
-        if shutil.which(tool) is None:
-            return f"needs {tool}"
-    return ""
+    return hosts.missing()
 
 
 class Host:
@@ -69,11 +47,10 @@ class Host:
         self.folder = folder
 
     def argv(self, command: Sequence[str]) -> list[str]:
-        return ["nsenter", "-t", str(self.pid), "-m", "-n", "-p", "--", *command]
+        return hosts.inside(self.pid, command)
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        path = f"{_BIN}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-        return {**os.environ, "HOME": str(self.folder / "home"), "PATH": path, "COLUMNS": "200", **(extra or {})}
+        return hosts.environment({"COLUMNS": "200", **(extra or {})})
 
     def run(
         self, *command: str, check: bool = True, timeout_s: float = 60, stdin: str | None = None
@@ -116,21 +93,16 @@ class Host:
 def a_host() -> Iterator[Host]:
     """Make a host, and leave nothing of it."""
     folder = Path(tempfile.mkdtemp(prefix="barque-host-"))
-    holder = subprocess.Popen(
-        # --kill-child: the host's first process dies with this one, which dies with the test (the death signal below).
-        [*dying_with_parent("KILL"),
-         "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "/bin/bash", "-c", _SETUP,
-         "host", str(folder)],
-        stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    hosts.lay_disk(folder, NAME, f"127.0.0.1 localhost {NAME}\n")
+    started: list[Daemon] = []
     try:
-        expect_soon(lambda: (folder / "ready").exists() or holder.poll() is not None, 10, "the host is set up")
-        assert holder.poll() is None, "the host could not be set up; its error is printed above"
-        pid = int(Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()[0])
-        yield Host(pid, folder)
+        # It dies with the process that holds its namespaces, and that one with the test.
+        first = hosts.boot(folder, started.append, prefix=dying_with_parent("KILL"))
+        hosts.run_ip(first.pid, _UPLINK)
+        yield Host(first.pid, folder)
     finally:
-        holder.kill()
-        holder.wait(10)
+        for process in started:
+            hosts.cut_power(process)
         _remove(folder)
 
 

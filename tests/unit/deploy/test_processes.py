@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -40,3 +41,15 @@ def test_nonsense_in_a_pid_file_is_no_daemon(tmp_path: Path) -> None:
     pid_file = tmp_path / "d.pid"
     pid_file.write_text("one two three\n")
     assert processes.read_pid_file(pid_file) is None
+
+
+def test_a_detached_daemon_has_noted_itself_when_its_command_ends(tmp_path: Path) -> None:
+    pid_file, log = tmp_path / "run" / "d.pid", tmp_path / "log" / "d.log"
+    script = ["sh", "-c", 'echo "words: $0"; exec sleep 1000', "with spaces"]
+    subprocess.run(processes.detached(script, str(pid_file), str(log)), check=True, timeout=10)
+    daemon = processes.read_pid_file(pid_file)
+    assert daemon is not None
+    assert os.getsid(daemon.pid) == daemon.pid
+    processes.kill(daemon)
+    assert processes.wait_gone(daemon, 5)
+    assert processes.last_lines(log) == "words: with spaces"
