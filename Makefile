@@ -48,7 +48,7 @@ bench: setup ## measure, into build/bench/$(BENCH).json: make bench BENCH=voyage
 	@mkdir -p build/bench
 	$(BIN)/python -m tests.bench.$(BENCH)
 
-soak: setup ## kill, restart and check for a long while: make soak ROUNDS=200
+soak: setup ## kill, cut, pause, mend and check for a long while: make soak ROUNDS=200
 	BARQUE_SOAK_ROUNDS=$(ROUNDS) $(BIN)/pytest -x --timeout 0 tests/chaos
 
 demo: setup ## bring a cluster up on this machine and sail a first voyage
