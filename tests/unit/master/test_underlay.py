@@ -43,7 +43,7 @@ def test_ranges_beside_it_are_accepted_though_pods_are_on_this_host() -> None:
 
 
 @pytest.mark.parametrize("name", ["service_cidr", "cluster_cidr"])
-@pytest.mark.parametrize("range_", ["192.168.0.0/16", "192.168.56.128/25"])
+@pytest.mark.parametrize("range_", ["192.168.0.0/16", "192.168.56.0/25"])
 def test_a_range_that_overlaps_the_underlay_is_refused_in_one_line(name: str, range_: str) -> None:
     settings = ApiSettings(**{name: range_}, node_cidr_prefix=25)
     with pytest.raises(ValueError, match="overlaps") as refused:
@@ -51,6 +51,15 @@ def test_a_range_that_overlaps_the_underlay_is_refused_in_one_line(name: str, ra
     assert str(refused.value) == (
         f"{name}: {range_} overlaps 192.168.56.0/24, the network of this master's address 192.168.56.10; "
         "choose a range that no host uses"
+    )
+
+
+def test_a_range_that_takes_a_part_of_a_wide_network_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    wide = routes(("eth0", "10.0.0.0", "0.0.0.0", "255.0.0.0"))
+    check_ranges(ApiSettings(service_cidr="10.96.0.0/12"), "10.1.2.3", wide)
+    assert caplog.messages[0] == (
+        "service_cidr: 10.96.0.0/12 overlaps 10.0.0.0/8, the network of this master's address 10.1.2.3; "
+        "hosts within the range cannot be reached from others"
     )
 
 
