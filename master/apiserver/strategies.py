@@ -13,6 +13,7 @@ from barque.api.types.apps_v1 import Deployment
 from barque.api.types.base import Object
 from barque.api.types.core_v1 import (
     EphemeralContainer,
+    LoadBalancerStatus,
     Namespace,
     NamespaceStatus,
     Node,
@@ -20,6 +21,7 @@ from barque.api.types.core_v1 import (
     PodStatus,
     Service,
     ServiceAccount,
+    ServiceStatus,
 )
 from barque.api.types.discovery_v1 import EndpointSlice
 from barque.master.admission import accounts, namespaces, nodes, pods, services
@@ -52,6 +54,9 @@ def begin_status(obj: Any) -> None:
         obj.status = PodStatus(phase="Pending")
     elif isinstance(obj, Namespace):
         obj.status = NamespaceStatus(phase=namespaces.ACTIVE)
+    elif isinstance(obj, Service):
+        # As Kubernetes shows it, also while no provider has said anything.
+        obj.status = ServiceStatus(loadBalancer=LoadBalancerStatus())
     elif not isinstance(obj, Node) and hasattr(obj, "status"):
         obj.status = type(obj.status)()
 

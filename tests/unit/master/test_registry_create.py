@@ -49,6 +49,13 @@ async def test_a_worker_s_node_keeps_the_status_it_registers_with() -> None:
     assert made["status"]["capacity"] == {"cpu": "2"}
 
 
+async def test_a_new_service_says_that_no_balancer_serves_it() -> None:
+    bench = await a_bench()
+    sent = {"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}}
+    sent["status"] = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}
+    assert (await bench.create("services", sent))["status"] == {"loadBalancer": {}}
+
+
 async def test_a_taken_name_is_refused() -> None:
     bench = await a_bench()
     await bench.create("configmaps", config())
