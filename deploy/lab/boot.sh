@@ -8,7 +8,7 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/lock /run/netns /run/host
 mount --bind "$1" /run/host
 for tree in etc var; do
-    mount -t overlay -o "lowerdir=/$tree,upperdir=/run/host/$tree,workdir=/run/host/work/$tree" overlay "/$tree"
+    mount -t overlay -o "lowerdir=/$tree,upperdir=/run/host/$tree,workdir=/run/host/overlay/$tree" overlay "/$tree"
 done
 for pair in docker:lib/docker barque:lib/barque log:log/barque; do
     mkdir -p "/var/${pair#*:}"

@@ -31,7 +31,7 @@ _COMMAND_TIMEOUT_S = 20.0
 _END_TIMEOUT_S = 10.0
 _POLL_S = 0.02
 # Made beforehand: overlayfs wants its folders to be there.
-_FOLDERS = ("etc", "var", "work/etc", "work/var", "docker", "barque", "log", "home")
+_FOLDERS = ("etc", "var", "overlay/etc", "overlay/var", "docker", "barque", "log", "home")
 # The machine's ways to other networks are none of the host's.
 _MACHINE_ONLY = ("BARQUE_CONFIG", "BARQUE_LAB", "DOCKER_HOST", "http_proxy", "https_proxy", "no_proxy")
 
