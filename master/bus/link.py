@@ -190,7 +190,7 @@ class Session:
             raise BusAwayError("the connection was closed") from error
 
     async def publish(self, subject: str, payload: bytes, headers: dict[str, Any]) -> api.PubAck:
-        """Append to the subject's stream; the answer comes after the fsync."""
+        """Append to the subject's stream; the answer comes after the fsync, unless the stream does without."""
         return await self.ask(self.jetstream.publish(subject, payload, headers=headers, timeout=REQUEST_TIMEOUT_S))
 
     async def publish_chain(self, messages: Sequence[Outgoing]) -> api.PubAck:

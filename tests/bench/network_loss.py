@@ -15,43 +15,21 @@ from barque.deploy.progress import Report
 from tests.bench.report import Figure, median, spread
 from tests.support.cluster import objects
 from tests.support.host import expect_soon
-from tests.support.lab import IMAGE, ALab, LabHost, a_lab
+from tests.support.lab import REPLICAS, WEB, ALab, LabHost, a_lab
 
 VICTIMS = ("w1", "w2", "w3")
-PODS = 6
 LOST_S = 60.0
 _POLL_S = 0.05
 _TARGET = re.compile(r"--to-destination (\d+\.\d+\.\d+\.\d+):")
-
-_MANIFEST = f"""
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: web}}
-spec:
-  replicas: {PODS}
-  selector: {{matchLabels: {{app: web}}}}
-  template:
-    metadata: {{labels: {{app: web}}}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      containers: [{{name: web, image: "{IMAGE}", imagePullPolicy: Never}}]
----
-apiVersion: v1
-kind: Service
-metadata: {{name: web}}
-spec:
-  selector: {{app: web}}
-  ports: [{{port: 80, targetPort: 8080}}]
-"""
 
 
 def measure() -> list[Figure]:
     kernels: list[float] = []
     slices: list[float] = []
     with a_lab(workers=3) as lab:
-        lab.apply(_MANIFEST)
+        lab.apply(WEB)
         for victim in VICTIMS:
-            lab.wait_ready_pods("app=web", PODS, 60)
+            lab.wait_ready_pods("app=web", REPLICAS, 60)
             in_slices, in_kernels = _lose(lab, victim)
             slices.append(in_slices)
             kernels.append(in_kernels)

@@ -16,39 +16,13 @@ import pytest
 
 from tests.support.cluster import objects, one, write_maps
 from tests.support.host import expect_soon
-from tests.support.lab import IMAGE, ALab, LabHost, a_lab, missing
+from tests.support.lab import REPLICAS, WEB, ALab, LabHost, a_lab, missing
 
 ROUNDS = int(os.environ.get("BARQUE_SOAK_ROUNDS", "20"))
 SEED = int(os.environ.get("BARQUE_SOAK_SEED", "1"))
-REPLICAS = 6
 # A node is lost after 8 s and its pods replaced 5 s later: some blows are mended before, some after.
 LONGEST_BLOW_S = 20.0
 MENDED_S = 120.0
-
-WEB = f"""
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: web}}
-spec:
-  replicas: {REPLICAS}
-  selector: {{matchLabels: {{app: web}}}}
-  template:
-    metadata: {{labels: {{app: web}}}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-        - name: web
-          image: {IMAGE}
-          imagePullPolicy: Never
-          readinessProbe: {{httpGet: {{path: /, port: 8080}}, periodSeconds: 1}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: web}}
-spec:
-  selector: {{app: web}}
-  ports: [{{port: 80, targetPort: 8080}}]
-"""
 
 
 @pytest.mark.root

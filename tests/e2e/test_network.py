@@ -17,37 +17,10 @@ import pytest
 
 from tests.support.cluster import one
 from tests.support.host import expect_soon
-from tests.support.lab import IMAGE, ALab, LabHost, a_lab, missing
+from tests.support.lab import REPLICAS, WEB, ALab, LabHost, a_lab, missing
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
-REPLICAS = 6
-WEB = f"""
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: web}}
-spec:
-  replicas: {REPLICAS}
-  selector: {{matchLabels: {{app: web}}}}
-  template:
-    metadata: {{labels: {{app: web}}}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-        - name: web
-          image: {IMAGE}
-          imagePullPolicy: Never
-          ports: [{{containerPort: 8080}}]
-          env: [{{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}]
-          readinessProbe: {{httpGet: {{path: /, port: 8080}}, periodSeconds: 1}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: web}}
-spec:
-  selector: {{app: web}}
-  ports: [{{name: http, port: 80, targetPort: 8080}}]
-"""
 REQUESTING = Path(__file__).with_name("requesting.py")
 # So many answers of six pods at random leave one out less than once in ten million times.
 ROUNDS = 100

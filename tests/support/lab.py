@@ -24,6 +24,34 @@ from tests.support.host import Host, expect_soon
 LOGS = Path(__file__).resolve().parents[2] / "build" / "e2e-logs"
 # On every worker of a lab: busybox with a web server on port 8080 as its command.
 IMAGE = "barque-demo/web:1"
+# A Deployment of six pods that say their names, and its Service; both are called web.
+REPLICAS = 6
+WEB = f"""
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: web}}
+spec:
+  replicas: {REPLICAS}
+  selector: {{matchLabels: {{app: web}}}}
+  template:
+    metadata: {{labels: {{app: web}}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+        - name: web
+          image: {IMAGE}
+          imagePullPolicy: Never
+          ports: [{{containerPort: 8080}}]
+          env: [{{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}]
+          readinessProbe: {{httpGet: {{path: /, port: 8080}}, periodSeconds: 1}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: web}}
+spec:
+  selector: {{app: web}}
+  ports: [{{name: http, port: 80, targetPort: 8080}}]
+"""
 
 
 def missing() -> str:
