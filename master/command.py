@@ -134,7 +134,7 @@ def run(
     from barque.client.supervise import UnexpectedEndError
     from barque.master.apiserver.settings import ApiSettings
     from barque.master.daemon import Master, MasterSettings, run_until_stopped
-    from barque.master.store.errors import StoreStartError
+    from barque.master.raft.errors import StoreStartError
 
     logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:

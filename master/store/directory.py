@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from barque.master.store.disk import Disk
-from barque.master.store.errors import CorruptFileError, DirectoryInUseError, NewerFormatError
+from barque.master.raft.disk import Disk
+from barque.master.raft.errors import CorruptFileError, DirectoryInUseError, NewerFormatError
 
 FORMAT = 1
 

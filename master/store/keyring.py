@@ -22,8 +22,8 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from barque.master.store.disk import Disk
-from barque.master.store.errors import CorruptFileError, NewerFormatError
+from barque.master.raft.disk import Disk
+from barque.master.raft.errors import CorruptFileError, NewerFormatError
 from barque.master.store.port import Key
 
 log = logging.getLogger(__name__)

@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from barque.client.clock import Clock, timestamp
+from barque.master.raft.disk import Disk
+from barque.master.raft.wal import SEGMENT_BYTES, LogWriteError
 from barque.master.store.directory import Directory, open_directory
-from barque.master.store.disk import Disk
 from barque.master.store.fsm import StateMachine
 from barque.master.store.hub import Hub, HubSettings
 from barque.master.store.keyring import KeyRing, open_ring
@@ -49,7 +50,6 @@ from barque.master.store.port import (
 from barque.master.store.records import encode_entry, holds_secrets
 from barque.master.store.recovery import Recovered, recover
 from barque.master.store.upkeep import Kept, Upkeep
-from barque.master.store.wal import SEGMENT_BYTES, LogWriteError
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +154,14 @@ class LogSingle:
     @property
     def cluster_id(self) -> str:
         return self._directory.cluster_id
+
+    @property
+    def leads(self) -> bool:
+        return True
+
+    async def led(self, *, leads: bool) -> None:
+        if not leads:
+            await asyncio.shield(self._ended)
 
     async def commit(self, ops: Sequence[Op]) -> Sequence[Result]:
         """As `Store.commit`. Raises `ValueError` for an op that breaks the port's contract."""

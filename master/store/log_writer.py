@@ -15,10 +15,10 @@ from queue import SimpleQueue
 from typing import NamedTuple, TypeVar
 
 from barque.client.clock import Clock
+from barque.master.raft.wal import Wal
 from barque.master.store.keyring import KeyRing
 from barque.master.store.port import Op
 from barque.master.store.records import seal_entry
-from barque.master.store.wal import Wal
 
 T = TypeVar("T")
 

@@ -252,6 +252,15 @@ class Store(Protocol):
     @property
     def cluster_id(self) -> str: ...
 
+    @property
+    def leads(self) -> bool:
+        """Whether this member leads: the work that only one master may do is done here."""
+        ...
+
+    async def led(self, *, leads: bool) -> None:
+        """Wait until `leads` is that. Raises `StoreUnavailableError` once the store is closed."""
+        ...
+
     async def commit(self, ops: Sequence[Op]) -> Sequence[Result]:
         """Apply each op durably, in order; the answer comes after the fsync. Raises `StoreUnavailableError`."""
         ...

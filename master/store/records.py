@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from barque.master.store.errors import NewerFormatError
+from barque.master.raft.errors import NewerFormatError
 from barque.master.store.keyring import KeyRing, SealError, log_context
 from barque.master.store.port import Key, Op
 

@@ -18,17 +18,17 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
+from barque.master.raft.disk import Disk
+from barque.master.raft.errors import CorruptFileError, KeyMissingError, StoreStartError
+from barque.master.raft.segment import Record
+from barque.master.raft.wal import Wal, open_wal
 from barque.master.store.directory import Directory
-from barque.master.store.disk import Disk
-from barque.master.store.errors import CorruptFileError, KeyMissingError, StoreStartError
 from barque.master.store.fsm import StateMachine
 from barque.master.store.hub import Hub
 from barque.master.store.keyring import KeyRing, UnknownKeyError
 from barque.master.store.port import Op
 from barque.master.store.records import SealedOpError, open_entry
-from barque.master.store.segment import Record
 from barque.master.store.snapshot import Head, SnapshotFile, find_snapshots, load_section, read_head, read_sections
-from barque.master.store.wal import Wal, open_wal
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from pathlib import Path
 import google_crc32c
 import msgspec
 
-from barque.master.store.disk import TEMPORARY, Disk
-from barque.master.store.errors import CorruptFileError, KeyMissingError, NewerFormatError
+from barque.master.raft.disk import TEMPORARY, Disk
+from barque.master.raft.errors import CorruptFileError, KeyMissingError, NewerFormatError
 from barque.master.store.fsm import StateMachine, View
 from barque.master.store.keyring import KeyRing, SealError, UnknownKeyError, state_context
 from barque.master.store.port import Key, Refused, Stored

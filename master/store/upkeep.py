@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from barque.client.clock import Clock, timestamp
-from barque.master.store.disk import Disk
-from barque.master.store.errors import CorruptFileError, KeyMissingError, NewerFormatError
+from barque.master.raft.disk import Disk
+from barque.master.raft.errors import CorruptFileError, KeyMissingError, NewerFormatError
+from barque.master.raft.wal import Wal
 from barque.master.store.fsm import StateMachine, View
 from barque.master.store.keyring import KeyRing
 from barque.master.store.port import KeyRotated, Restored, SnapshotRefusedError, StoreUnavailableError
@@ -41,7 +42,6 @@ from barque.master.store.snapshot import (
     snapshot_path,
     spool_path,
 )
-from barque.master.store.wal import Wal
 
 log = logging.getLogger(__name__)
 

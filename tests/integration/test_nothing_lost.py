@@ -18,7 +18,7 @@ import pytest
 from barque.api.errors import ApiError
 from barque.client.remote import Connection
 from barque.client.verbs import Selection
-from barque.master.store.segment import pack_records, read_records
+from barque.master.raft.segment import pack_records, read_records
 from tests.support.store_process import Crew, MasterProcess, of
 
 KILLS = 50

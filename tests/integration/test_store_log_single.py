@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from barque.client.clock import SystemClock
-from barque.master.store.errors import CorruptFileError, DirectoryInUseError
+from barque.master.raft.errors import CorruptFileError, DirectoryInUseError
 from barque.master.store.log_single import LogSingle, open_store
 from barque.master.store.port import Committed
 from tests.support.store import a_pod

@@ -7,7 +7,7 @@ import itertools
 import os
 from pathlib import Path
 
-from barque.master.store.disk import Disk
+from barque.master.raft.disk import Disk
 
 
 class FaultyDisk(Disk):

@@ -6,6 +6,7 @@ place; `Bench` is what tests of the registry's verbs talk to.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from barque.master.apiserver.bootstrap import ensure_namespaces
 from barque.master.apiserver.registry import Registry, UserVerbs
 from barque.master.apiserver.settings import ApiSettings
 from barque.master.auth.identity import User
-from barque.master.store.errors import StoreStartError
+from barque.master.raft.errors import StoreStartError
 from barque.master.store.fsm import StateMachine
 from barque.master.store.hub import Hub, HubSettings
 from barque.master.store.port import (
@@ -75,6 +76,14 @@ class MemoryStore:
     @property
     def revision(self) -> int:
         return self._machine.revision
+
+    @property
+    def leads(self) -> bool:
+        return True
+
+    async def led(self, *, leads: bool) -> None:
+        if not leads:
+            await asyncio.get_running_loop().create_future()
 
     async def commit(self, ops: Sequence[Op]) -> Sequence[Result]:
         hook, self.before_commit = self.before_commit, None

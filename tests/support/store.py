@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from barque.master.store.disk import Disk
+from barque.master.raft.disk import Disk
 from barque.master.store.keyring import KeyRing, open_ring
 from barque.master.store.port import Compare, Key, Op, Watched
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from barque.master.store.disk import Disk
+from barque.master.raft.disk import Disk
 from barque.master.store.log_single import LogSingle, Settings, open_store
 from barque.master.store.port import Committed, Op, StoreUnavailableError, Unknown
 from tests.support.clock import FakeClock

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
-from barque.master.store.disk import Disk
+from barque.master.raft.disk import Disk
 from barque.master.store.log_single import LogSingle, Settings, open_store
 from barque.master.store.port import Result
 from tests.support.clock import FakeClock

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from hypothesis import given
 
+from barque.master.raft.disk import Disk
+from barque.master.raft.errors import CorruptFileError, NewerFormatError
 from barque.master.store import keyring
-from barque.master.store.disk import Disk
-from barque.master.store.errors import CorruptFileError, NewerFormatError
 from barque.master.store.keyring import (
     BrokenSealError,
     SealError,

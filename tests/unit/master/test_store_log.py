@@ -8,10 +8,10 @@ from pathlib import Path
 import google_crc32c
 import pytest
 
-from barque.master.store.disk import Disk
-from barque.master.store.errors import CorruptFileError, NewerFormatError, StoreStartError
-from barque.master.store.segment import HEADER_BYTES, RECORD_HEADER_BYTES, pack_header, pack_records, read_records
-from barque.master.store.wal import LogWriteError, Wal, open_wal
+from barque.master.raft.disk import Disk
+from barque.master.raft.errors import CorruptFileError, NewerFormatError, StoreStartError
+from barque.master.raft.segment import HEADER_BYTES, RECORD_HEADER_BYTES, pack_header, pack_records, read_records
+from barque.master.raft.wal import LogWriteError, Wal, open_wal
 from tests.support.faulty_disk import FaultyDisk
 
 

@@ -10,9 +10,10 @@ import google_crc32c
 import msgspec
 import pytest
 
+from barque.master.raft.disk import Disk
+from barque.master.raft.errors import CorruptFileError, DirectoryInUseError, NewerFormatError, StoreStartError
+from barque.master.raft.segment import HEADER_BYTES
 from barque.master.store.directory import open_directory
-from barque.master.store.disk import Disk
-from barque.master.store.errors import CorruptFileError, DirectoryInUseError, NewerFormatError, StoreStartError
 from barque.master.store.fsm import StateMachine
 from barque.master.store.hub import Hub
 from barque.master.store.log_single import LogSingle, Settings, open_store
@@ -29,7 +30,6 @@ from barque.master.store.port import (
 )
 from barque.master.store.records import decode_entry, encode_entry
 from barque.master.store.recovery import recover
-from barque.master.store.segment import HEADER_BYTES
 from barque.master.store.snapshot import (
     End,
     Head,

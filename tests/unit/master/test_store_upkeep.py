@@ -14,9 +14,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from barque.master.raft.disk import Disk
+from barque.master.raft.errors import CorruptFileError, KeyMissingError, StoreStartError
+from barque.master.raft.segment import HEADER_BYTES, pack_records, read_records
 from barque.master.store import keyring
-from barque.master.store.disk import Disk
-from barque.master.store.errors import CorruptFileError, KeyMissingError, StoreStartError
 from barque.master.store.log_single import LogSingle, Settings, open_store
 from barque.master.store.port import (
     Absent,
@@ -27,7 +28,6 @@ from barque.master.store.port import (
     StoreUnavailableError,
 )
 from barque.master.store.records import encode_entry
-from barque.master.store.segment import HEADER_BYTES, pack_records, read_records
 from tests.support.clock import FakeClock
 from tests.support.faulty_disk import Crash, CrashingDisk, FaultyDisk
 from tests.support.store import Reading, a_pod, a_secret, a_service, entropy

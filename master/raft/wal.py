@@ -22,9 +22,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from barque.master.store.disk import TEMPORARY, Disk
-from barque.master.store.errors import CorruptFileError, NewerFormatError, StoreStartError
-from barque.master.store.segment import (
+from barque.master.raft.disk import TEMPORARY, Disk
+from barque.master.raft.errors import CorruptFileError, NewerFormatError, StoreStartError
+from barque.master.raft.segment import (
     FORMAT,
     HEADER_BYTES,
     BadHeaderError,
