@@ -3,14 +3,15 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 ROOMS := api client network worker master cli deploy proto
-SUITES ?= tests/unit tests/integration tests/host tests/e2e
+SUITES ?= tests/unit tests/simulation tests/integration tests/host tests/e2e
 BENCH ?= voyage
 ROUNDS ?= 20
+SEEDS ?= 300
 MASTERS ?= 1
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup generate types lint test bench soak demo lab lab-down clean
+.PHONY: help setup generate types lint test sim bench soak demo lab lab-down clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +45,9 @@ lint: setup ## formatting, lint, types, the arrows between rooms, fresh generate
 test: setup lint ## every test but the long ones; needs root, starts what it needs
 	$(BIN)/pytest $(SUITES)
 
+sim: setup ## masters in simulated time under seeded faults: make sim SEEDS=10000, SEED=1234 (its trace), PLANTED=1
+	$(BIN)/python -m tests.simulation.harness.run $(if $(SEED),--seed $(SEED),$(if $(PLANTED),--planted,--seeds $(SEEDS)))
+
 bench: setup ## measure, into build/bench/$(BENCH).json: make bench BENCH=voyage
 	@mkdir -p build/bench
 	$(BIN)/python -m tests.bench.$(BENCH)
@@ -54,7 +58,7 @@ soak: setup ## kill, cut, pause, mend and check for a long while: make soak ROUN
 demo: setup ## bring a cluster up on this machine and sail a first voyage
 	$(BIN)/python -m barque.deploy.demo
 
-lab: setup ## a cluster of several hosts on this machine: make lab MASTERS=1 WORKERS=3
+lab: setup ## a cluster of several hosts on this machine: make lab MASTERS=3 WORKERS=2
 	$(BIN)/barque lab up --masters $(MASTERS) --workers $(WORKERS)
 
 lab-down: setup ## take that lab down, without a trace

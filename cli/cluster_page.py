@@ -1,4 +1,4 @@
-"""The page of `cluster status`. Pure: a master's answer and the profile in, text out."""
+"""The page of `cluster status`. Pure: masters' answers and the profile in, text out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from barque.api import timestamps
 from barque.api.columns.age import human_duration
 from barque.cli.description import Page
+from barque.cli.masters import Seen
+from barque.cli.members_page import role
 from barque.cli.snapshots import size_text
 from barque.cli.tables import render as table
 from barque.client.pki import PkiError
@@ -22,21 +24,39 @@ STALL_MS = 100.0
 ENDING = datetime.timedelta(days=30)
 
 
-def render(reply: Any, profile: Profile, now: datetime.datetime) -> str:
-    """`reply` is a StatusReply."""
-    page = Page()
+def render(near: Seen, far: Seen, profile: Profile, now: datetime.datetime) -> str:
+    """`near` is what the connected master says of itself; `far`, of the members, the leader where it answers."""
+    reply, page = near.reply, Page()
     page.field(0, "Cluster", reply.cluster_id)
     page.field(0, "Version", reply.version)
     page.field(0, "Revision", reply.revision)
     if reply.HasField("store"):
         _store(page, reply.store, now)
     _certificates(page, profile, now)
-    members = [[m.name, m.address, "leader" if m.leader else "follower"] for m in reply.members]
-    text = page.render() + "\n" + table(["Master", "Address", "Role"], members)
+    if reply.HasField("group"):
+        _group(page, near)
+        members = [[m.name, m.address, role(m), m.state or "-"] for m in far.reply.members]
+        text = page.render() + "\n" + table(["Master", "Address", "Role", "State"], members)
+    else:
+        members = [[m.name, m.address, role(m)] for m in reply.members]
+        text = page.render() + "\n" + table(["Master", "Address", "Role"], members)
     if reply.components:
         rows = [[c.name, "ok" if c.healthy else "failing", c.message] for c in reply.components]
         text += "\n" + table(["Part", "State", "Message"], rows)
-    return text
+    advice = reply.group.advice or far.reply.group.advice
+    return text + (f"\nWarning: {advice}\n" if advice else "")
+
+
+def _group(page: Page, near: Seen) -> None:
+    group = near.reply.group
+    leader = next((member.name for member in near.reply.members if member.leader), "none")
+    page.field(0, "Answered by", near.by or group.member)
+    page.field(0, "Leader", f"{leader}, term {group.term}")
+    page.field(0, "Log", f"entry {group.last_index}, committed {group.commit}, applied {group.applied}")
+    follows = f"stalls {_ms(group.stall_ms)}, syncs {_ms(group.fsync_ms)}"
+    page.field(0, "Election after", f"{group.election_timeout_ms:.0f} ms ({follows})")
+    for fault in group.faults:
+        page.field(0, "Fault", fault)
 
 
 def _store(page: Page, store: Any, now: datetime.datetime) -> None:

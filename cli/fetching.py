@@ -35,6 +35,13 @@ class Asked(NamedTuple):
     subresource: str = ""
     chunk: int = CHUNK
     ignore_not_found: bool = False
+    # What one master knows will do, also where it cannot ask the others.
+    stale: bool = False
+
+    @property
+    def resource_version(self) -> str:
+        """For a read: "" asks for the current state."""
+        return "0" if self.stale else ""
 
     @property
     def target(self) -> Target:
@@ -59,14 +66,15 @@ def asked_for(
     session: Session, what: Sequence[str], given: Mapping[str, Any], *, verb: str, example: str = "pods"
 ) -> list[Asked]:
     """What a verb's words and options mean; `given` has files, recursive, selector, field_selector, all_namespaces, and
-    may have subresource, chunk_size and ignore_not_found. `example` is a type the verb is for. Raises `CliError` on
-    what makes no sense.
+    may have subresource, chunk_size, ignore_not_found and stale. `example` is a type the verb is for. Raises `CliError`
+    on what makes no sense.
     """
     selection = Selection(given["selector"], given.get("field_selector", ""))
     more = {
         "subresource": given.get("subresource", ""),
         "chunk": given.get("chunk_size", CHUNK),
         "ignore_not_found": given.get("ignore_not_found", False),
+        "stale": given.get("stale", False),
     }
     if given.get("files"):
         if what or selection != Selection():
@@ -133,11 +141,13 @@ async def fetch(
 async def _one(session: Session, connection: Connection, asked: Asked, name: str, rows: IncludeObject | None) -> Answer:
     target = Target(asked.resource, asked.namespace, name, asked.subresource)
     if rows is None:
-        return Answer(asked.resource, [msgspec.json.decode(await session.call(connection.verbs.get(target)))])
+        found = await session.call(connection.verbs.get(target, asked.resource_version))
+        return Answer(asked.resource, [msgspec.json.decode(found)])
     if asked.subresource == "scale":
-        scale = msgspec.json.decode(await session.call(connection.verbs.get(target)))
+        scale = msgspec.json.decode(await session.call(connection.verbs.get(target, asked.resource_version)))
         return Answer(asked.resource, [_scale_row(scale, session)], columns=_SCALE_COLUMNS)
-    table = await session.call(connection.verbs.table(target, include=rows))
+    page = Page(resource_version=asked.resource_version)
+    table = await session.call(connection.verbs.table(target, page=page, include=rows))
     return Answer(asked.resource, [msgspec.json.decode(row) for row in table.rows], columns=_columns(table.columns))
 
 
@@ -159,7 +169,7 @@ async def listed(
     """
     items: list[dict[str, Any]] = []
     columns: tuple[dict[str, Any], ...] = ()
-    page = Page(asked.chunk if wanted else 1)
+    page = Page(asked.chunk if wanted else 1, resource_version=asked.resource_version)
     while True:
         part, more, definitions = await _page(session, connection, asked, page, rows)
         columns = columns or definitions

@@ -64,7 +64,7 @@ COMMANDS: dict[str, Entry] = {
     "rollout": Entry(PODS, "Follow, restart, pause or undo a rollout.", "rollout"),
     "api-resources": Entry(CLUSTER, "List the resource types that are served.", "api_resources"),
     "api-versions": Entry(CLUSTER, "List the API versions that are served.", "api_versions"),
-    "cluster": Entry(CLUSTER, "Show the masters, save and restore the state, rotate its key.", "cluster"),
+    "cluster": Entry(CLUSTER, "Show the masters, add and remove them, save and restore their state.", "cluster"),
     "cordon": Entry(CLUSTER, "Let no new pods come to a node.", "cordon"),
     "uncordon": Entry(CLUSTER, "Let new pods come to a node again.", "uncordon"),
     "drain": Entry(CLUSTER, "Make a node free of pods before work on it.", "drain"),
@@ -79,7 +79,7 @@ COMMANDS: dict[str, Entry] = {
     "up": Entry(DAEMONS, "Start a cluster on this machine: one master, one worker."),
     "down": Entry(DAEMONS, "Stop it, leaving nothing behind."),
     "lab": Entry(DAEMONS, "Run a cluster of several hosts on this machine, and hurt it."),
-    "master": Entry(DAEMONS, "Found a cluster, run a master."),
+    "master": Entry(DAEMONS, "Found a cluster or join one, run a master."),
     "worker": Entry(DAEMONS, "Run a worker, join it to a cluster, clean up after it."),
 }
 ENTRY_POINTS = "barque.commands"

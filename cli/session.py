@@ -2,6 +2,9 @@
 
 `Session.run` connects, runs one coroutine and closes. Errors become one line each and an exit code in `explain`:
 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted, 143 terminated, 141 the reader of a pipe went away.
+
+Of several masters another is tried where one does not serve, with a line on standard error that says so. A profile that
+has not been written for a while learns of masters that came or went.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,12 +27,18 @@ from barque.client.clock import Clock, SystemClock
 if TYPE_CHECKING:
     from barque.client.client import Client
     from barque.client.profile import Profile
+    from barque.client.remote import Connection as Remote
     from barque.client.verbs import Verbs
 
 T = TypeVar("T")
 
 # One answer of a healthy master takes milliseconds; a master that is electing or starting answers within this.
 REQUEST_TIMEOUT_S = 30.0
+# Where no master can serve, as while they elect a leader (1 to 3 s), they are asked again for so long.
+PATIENCE_S = 8.0
+# How old a profile may be before the masters are asked who they are, and how long a command that is done waits for it.
+PROFILE_AGE_S = 300.0
+_KEEP_GRACE_S = 0.2
 # How `client.channels` begins when none of the profile's masters can be connected to.
 _UNREACHABLE = "no master is reachable"
 # What a shell makes of an end by SIGTERM.
@@ -59,7 +69,7 @@ Warn = Callable[[str], None]
 def _connect(profile: Profile, warn: Warn) -> Connection:
     from barque.client.remote import connect
 
-    return connect(profile, on_warning=warn)
+    return connect(profile, on_warning=warn, patience_s=PATIENCE_S)
 
 
 def _load(path: Path | None, context: str) -> Profile:
@@ -109,8 +119,13 @@ class Session:
         if task is not None:
             loop.add_signal_handler(signal.SIGTERM, task.cancel)
             loop.add_signal_handler(signal.SIGHUP, task.cancel)
+        return await self.connected(body)
+
+    async def connected(self, body: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+        """As `run`, inside an event loop that others handle the signals of."""
         connection = self.connect(self.profile, lambda warning: self.screen.note(f"Warning: {warning}"))
         self.screen.waiting(f"waiting for an answer of {self._masters()}")
+        keeping = self._begin_keeping(connection)
         try:
             return await body(connection)
         except asyncio.CancelledError:
@@ -124,7 +139,47 @@ class Session:
             raise told from error
         finally:
             self.screen.quiet()
+            if keeping is not None:
+                await asyncio.wait({keeping}, timeout=_KEEP_GRACE_S)
+                keeping.cancel()
             await connection.close()
+
+    def _begin_keeping(self, connection: Connection) -> asyncio.Task[None] | None:
+        """Have what is done about the masters said, once each, and an old profile learn who they are."""
+        remote = _remote(connection)
+        if remote is None:
+            return None
+        said: set[str] = set()
+
+        def say(line: str) -> None:
+            if line not in said:
+                said.add(line)
+                self.screen.note(line)
+
+        remote.channels.say = say
+        return asyncio.create_task(self._keep_masters(remote), name="the profile's masters")
+
+    async def _keep_masters(self, remote: Remote) -> None:
+        import grpc.aio
+
+        from barque.client.masters import learn_masters
+        from barque.client.profile import ProfileError, note_masters
+
+        path = self._profile_path()
+        # A convenience: where it fails, the command's own calls say what is wrong.
+        with suppress(OSError, ProfileError, ApiError, grpc.aio.AioRpcError):
+            if self.clock.wall().timestamp() - os.stat(path).st_mtime < PROFILE_AGE_S:
+                return
+            found = await learn_masters(remote)
+            if found is None:
+                os.utime(path)
+            else:
+                note_masters(path, self.profile.ca, found)
+
+    def _profile_path(self) -> Path:
+        from barque.client.profile import default_path
+
+        return Path(self.config).expanduser() if self.config else default_path()
 
     def _masters(self) -> str:
         return " or ".join(self.profile.masters)
@@ -141,6 +196,15 @@ class Session:
             ) from None
 
 
+def _remote(connection: Connection) -> Remote | None:
+    """The connection where it leads out of this process."""
+    if "barque.client.remote" not in sys.modules:
+        return None
+    from barque.client.remote import Connection as Remote
+
+    return connection if isinstance(connection, Remote) else None
+
+
 def explain(error: ApiError, doing: str = "") -> str:
     """A refusal as kubectl words it; `doing` says during what, as in `error when creating "web.yaml": `."""
     if error.reason == "Invalid":
@@ -151,7 +215,14 @@ def explain(error: ApiError, doing: str = "") -> str:
     if error.reason == "Unauthorized":
         return f"error: you are not known to the cluster: {error.message}"
     reason = f" ({error.reason})" if error.reason else ""
-    return f"Error from server{reason}: {doing}{error.message}"
+    return f"Error from server{reason}: {doing}{error.message}{_what_to_do(error)}"
+
+
+def _what_to_do(error: ApiError) -> str:
+    """Where the masters cannot agree: who tells more, and what can still be read."""
+    if error.code != 503 or error.details is None or error.details.retryAfterSeconds is None:
+        return ""
+    return "; `barque cluster status` shows why, `barque get --stale` what one master still knows"
 
 
 def _invalid(error: ApiError) -> str:

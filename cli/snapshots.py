@@ -19,10 +19,10 @@ from barque.cli.output import CliError
 CHUNK_BYTES = 1024 * 1024
 
 RESTORING = """\
-This replaces the whole state of cluster {cluster} by that of {file}:
+This replaces the whole state of cluster {cluster}, on all of its masters, by that of {file}:
   * objects made or changed since it was saved are lost; pods that it does not know are stopped by their workers
   * every resource version moves ahead by a thousand million, and every watch begins anew with a list
-  * where it holds Secrets and the key was rotated since, it is refused and nothing changes
+  * where it holds Secrets and no master has their key any more, it is refused and nothing changes
   * Events are kept as they are"""
 
 

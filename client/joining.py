@@ -1,12 +1,13 @@
-"""What a worker does to join: fetch the CA, check it against the pin, then ask for a certificate over verified TLS.
+"""What a machine does to join: fetch the CA, check it against the pin, then ask for a certificate over verified TLS.
 
-Nothing secret is sent before the pin is checked: the token goes only to a master of the pinned CA.
+Nothing secret is sent before the pin is checked: the token goes only to a master of the pinned CA. A worker's joining
+is here whole (`join`); a master's adds its own request and reply to the same way in (`ask`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import aiohttp
 import msgspec
@@ -22,8 +23,27 @@ _CONNECT_TIMEOUT_S = 5.0
 _MAX_ANSWER_BYTES = 64 * 1024
 
 
+T = TypeVar("T")
+
+JOIN_PATH = "/barque/v1/join"
+# What OpenSSL says where one of the two clocks is off.
+_CLOCK_SIGNS = ("certificate is not yet valid", "certificate has expired")
+
+
 class JoinError(Exception):
-    """Why the join failed, in one sentence."""
+    """Why the join failed, in one sentence. `undecided`: the master may have let this machine in nevertheless."""
+
+    def __init__(self, why: str, *, undecided: bool = False) -> None:
+        super().__init__(why)
+        self.undecided = undecided
+
+
+class Answer(NamedTuple):
+    """What a master said: the decoded reply, the CA that was checked, and the master's address `host:port`."""
+
+    reply: Any
+    ca_pem: bytes
+    master: str
 
 
 class Joined(NamedTuple):
@@ -43,31 +63,51 @@ class _Reply(msgspec.Struct):
 async def join(address: str, token: str, ca_pin: str, node: str) -> Joined:
     """Join as `node` at the HTTPS door `host[:port]` of any master. Raises `JoinError`."""
     try:
-        master = normal_address(address, DEFAULT_HTTPS_PORT)
         request = pki.create_request(pki.node_subject(node))
-    except (ValueError, PkiError) as error:
+    except PkiError as error:
         raise JoinError(str(error)) from error
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S)
-    try:
-        async with aiohttp.ClientSession(f"https://{master}", timeout=timeout) as session:
-            ca_pem = await _fetch_ca(session, master, ca_pin)
-            body = msgspec.json.encode({"token": token.strip(), "csr": request.csr_pem.decode(), "node": node})
-            reply = await _ask(session, ca_pem, body)
-    except aiohttp.ClientSSLError as error:
-        raise JoinError(f"the master at {master} does not speak TLS as a master of this cluster: {error}") from error
-    except aiohttp.ClientConnectorError as error:
-        raise JoinError(f"cannot reach the master at {master}: {error.strerror or error}") from error
-    except (TimeoutError, asyncio.IncompleteReadError) as error:
-        raise JoinError(f"the master at {master} did not answer within {TIMEOUT_S:.0f} s") from error
-    except aiohttp.ClientError as error:
-        raise JoinError(f"the connection to the master at {master} broke: {error}") from error
-    identity = Identity(reply.certificate.encode(), request.key_pem, ca_pem)
+    body = {"token": token.strip(), "csr": request.csr_pem.decode(), "node": node}
+    answer = await ask(address, ca_pin, JOIN_PATH, msgspec.json.encode(body), _Reply)
+    reply: _Reply = answer.reply
+    identity = Identity(reply.certificate.encode(), request.key_pem, answer.ca_pem)
     try:
         identity.check("the certificate from the master")
     except PkiError as error:
         raise JoinError(str(error)) from error
-    host = master.rpartition(":")[0]
+    host = answer.master.rpartition(":")[0]
     return Joined(identity, reply.masters or [f"{host}:{DEFAULT_GRPC_PORT}"], reply.cluster)
+
+
+async def ask(address: str, ca_pin: str, path: str, body: bytes, reply: type[Any]) -> Answer:
+    """Post `body` (JSON) to the HTTPS door `host[:port]` of a master of the pinned CA; the answer is a `reply`. Raises
+    `JoinError`.
+    """
+    try:
+        master = normal_address(address, DEFAULT_HTTPS_PORT)
+    except ValueError as error:
+        raise JoinError(str(error)) from error
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S)
+    sent = False
+    try:
+        async with aiohttp.ClientSession(f"https://{master}", timeout=timeout) as session:
+            ca_pem = await _fetch_ca(session, master, ca_pin)
+            sent = True
+            return Answer(await _post(session, ca_pem, path, body, reply), ca_pem, master)
+    except aiohttp.ClientSSLError as error:
+        raise JoinError(_tls_failure(master, str(error))) from error
+    except aiohttp.ClientConnectorError as error:
+        raise JoinError(f"cannot reach the master at {master}: {error.strerror or error}") from error
+    except (TimeoutError, asyncio.IncompleteReadError) as error:
+        raise JoinError(f"the master at {master} did not answer within {TIMEOUT_S:.0f} s", undecided=sent) from error
+    except aiohttp.ClientError as error:
+        raise JoinError(f"the connection to the master at {master} broke: {error}", undecided=sent) from error
+
+
+def _tls_failure(master: str, error: str) -> str:
+    sign = next((sign for sign in _CLOCK_SIGNS if sign in error), "")
+    if sign:
+        return f"the master at {master}: its {sign} by this machine's clock: set the clock of the one that is wrong"
+    return f"the master at {master} does not speak TLS as a master of this cluster: {error}"
 
 
 async def _fetch_ca(session: aiohttp.ClientSession, master: str, ca_pin: str) -> bytes:
@@ -88,19 +128,19 @@ async def _fetch_ca(session: aiohttp.ClientSession, master: str, ca_pin: str) ->
     return ca_pem
 
 
-async def _ask(session: aiohttp.ClientSession, ca_pem: bytes, body: bytes) -> _Reply:
+async def _post(session: aiohttp.ClientSession, ca_pem: bytes, path: str, body: bytes, reply: type[T]) -> T:
     trusted = pki.trust(ca_pem)
     headers = {"content-type": "application/json"}
-    async with session.post(
-        "/barque/v1/join", data=body, headers=headers, ssl=trusted, server_hostname=MASTER_HOST
-    ) as answer:
+    async with session.post(path, data=body, headers=headers, ssl=trusted, server_hostname=MASTER_HOST) as answer:
         text = await _bounded(answer)
     try:
         if answer.status == 200:
-            return msgspec.json.decode(text, type=_Reply)
-        raise JoinError(f"the master refuses: {msgspec.json.decode(text, type=Status).message}")
+            return msgspec.json.decode(text, type=reply)
+        why = msgspec.json.decode(text, type=Status).message
     except msgspec.DecodeError as error:
-        raise JoinError(f"the master's answer cannot be understood (HTTP {answer.status})") from error
+        why = f"the master's answer cannot be understood (HTTP {answer.status})"
+        raise JoinError(why, undecided=True) from error
+    raise JoinError(f"the master refuses: {why}", undecided=answer.status >= 500)
 
 
 async def _bounded(answer: aiohttp.ClientResponse) -> bytes:

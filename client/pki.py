@@ -41,10 +41,13 @@ NODE_PREFIX = "system:node:"
 ADMIN_NAME = "barque-admin"
 # What a client expects of any master's certificate, wherever that master runs.
 MASTER_HOST = "barque-master"
-# X.509 allows a common name 64 characters, and `system:node:` takes 12.
+# X.509 allows a common name 64 characters; `system:node:` takes 12 of them, `barque:master:` 14.
 MAX_NODE_NAME = 64 - len(NODE_PREFIX)
-_NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+MAX_MASTER_NAME = 64 - len(MASTER_PREFIX)
+_DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL_MAX = 63
+# What the CA's own common name has behind the cluster's.
+_CA_SUFFIX = "-ca"
 _PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z ]+)-----\n.*?-----END \1-----\n?", re.DOTALL)
 
 
@@ -72,6 +75,11 @@ def master_subject(name: str) -> Subject:
     return Subject(MASTER_PREFIX + name, (MASTERS_GROUP,))
 
 
+def check_master_name(name: str) -> None:
+    """Raise `PkiError` unless `name` is a DNS-1123 subdomain short enough for a certificate's common name."""
+    _check_name("master", name, MAX_MASTER_NAME)
+
+
 def node_subject(name: str) -> Subject:
     """The subject of a worker's certificate. Raises `PkiError` where the node's name cannot stand in one."""
     check_node_name(name)
@@ -85,10 +93,14 @@ def node_host(name: str) -> str:
 
 def check_node_name(name: str) -> None:
     """Raise `PkiError` unless `name` is a DNS-1123 subdomain short enough for a certificate's common name."""
-    if len(name) > MAX_NODE_NAME:
-        raise PkiError(f"node name {name[:80]!r} is longer than {MAX_NODE_NAME} characters")
-    if not _NODE_NAME.fullmatch(name) or any(len(label) > _LABEL_MAX for label in name.split(".")):
-        raise PkiError(f"node name {name!r} is not a lower-case DNS name (letters, digits, '-' and '.')")
+    _check_name("node", name, MAX_NODE_NAME)
+
+
+def _check_name(sort: str, name: str, longest: int) -> None:
+    if len(name) > longest:
+        raise PkiError(f"{sort} name {name[:80]!r} is longer than {longest} characters")
+    if not _DNS_NAME.fullmatch(name) or any(len(label) > _LABEL_MAX for label in name.split(".")):
+        raise PkiError(f"{sort} name {name!r} is not a lower-case DNS name (letters, digits, '-' and '.')")
 
 
 @dataclass(frozen=True)
@@ -124,7 +136,7 @@ class Identity:
         """Raise `PkiError` naming `where` unless certificate, key and CA can be read and belong together."""
         try:
             key = serialization.load_pem_private_key(self.key_pem, None)
-            matches = _spki(key.public_key()) == _spki(self.certificate.public_key())
+            matches = spki(key.public_key()) == spki(self.certificate.public_key())
             self.certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(self.ca_pem))
         except InvalidSignature:
             raise PkiError(f"{where}: the certificate was not issued by this cluster's CA") from None
@@ -204,6 +216,18 @@ class Authority(NamedTuple):
     cert_pem: bytes
     key_pem: bytes
 
+    @property
+    def cluster(self) -> str:
+        """The name that the cluster was founded under."""
+        names = _attributes(x509.load_pem_x509_certificate(self.cert_pem).subject, NameOID.COMMON_NAME)
+        return names[0].removesuffix(_CA_SUFFIX) if names else ""
+
+    @property
+    def valid(self) -> tuple[datetime.datetime, datetime.datetime]:
+        """From when until when it is."""
+        certificate = x509.load_pem_x509_certificate(self.cert_pem)
+        return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
     def sign(self, key: PublicKey, subject: Subject, now: datetime.datetime, hosts: Sequence[str] = ()) -> bytes:
         """Issue a certificate (PEM) for a year. `hosts` are the DNS names and IP addresses a server is met under; with
         none, the certificate is good for clients only.
@@ -246,7 +270,7 @@ def create_authority(now: datetime.datetime, cluster: str = "barque") -> Authori
     name = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "barque"),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"{cluster}-ca"),
+            x509.NameAttribute(NameOID.COMMON_NAME, cluster + _CA_SUFFIX),
         ]
     )
     key_id = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
@@ -333,7 +357,7 @@ def hosts_of(certificate: x509.Certificate) -> set[str]:
 def pin_of(ca_pem: bytes) -> str:
     """`sha256:<hex>` of the CA's public key (SubjectPublicKeyInfo), as in RFC 7469 and kubeadm. Raises `PkiError`."""
     try:
-        return "sha256:" + hashlib.sha256(_spki(x509.load_pem_x509_certificate(ca_pem).public_key())).hexdigest()
+        return "sha256:" + hashlib.sha256(spki(x509.load_pem_x509_certificate(ca_pem).public_key())).hexdigest()
     except ValueError as error:
         raise PkiError(f"not a CA certificate ({error})") from error
 
@@ -405,6 +429,7 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def _spki(key: object) -> bytes:
+def spki(key: object) -> bytes:
+    """The public key as SubjectPublicKeyInfo, DER."""
     encoded: bytes = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
     return encoded

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,27 @@ def remember(path: Path, name: str, profile: Profile) -> None:
     contexts.add(name, profile)
     contexts.current = name
     contexts.save(path)
+
+
+def note_masters(path: Path, ca: str, masters: Sequence[str]) -> None:
+    """Have every profile of the cluster with this CA in the file name these masters; what else it holds, and whether it
+    is one profile or several, stays. It is replaced as a whole, and only where that changes it. Raises `ProfileError`.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError(f"cannot read the profile {path}: {error}") from error
+    contexts = parse(text, str(path))
+    outdated = [each for each in contexts.contexts.values() if each.ca == ca and each.masters != list(masters)]
+    if not outdated:
+        return
+    for profile in outdated:
+        profile.masters = list(masters)
+    single = not any(line.startswith("contexts:") for line in text.splitlines())
+    try:
+        _write(path, render(outdated[0] if single else contexts))
+    except OSError as error:
+        raise ProfileError(f"cannot write the profile {path}: {error}") from error
 
 
 def forget(path: Path, ca: str) -> None:

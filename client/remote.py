@@ -1,13 +1,21 @@
 """The verbs over gRPC, to any of several masters: `connect(profile)` gives a `Connection`.
 
-Every unary call has a deadline. A read is repeated on the next master when a connection breaks. A write is repeated
-only while it has provably not been sent; after that a broken connection is 504 "outcome unknown" and the caller
-decides. A watch is never resumed here: it ends with 503, and the informer resumes it from its last revision.
+Every unary call has a deadline. What fails is repeated on another master where that does no harm:
+
+* whatever was provably not done: it was not sent, or a master says so (503 with `retryAfterSeconds`, as without a
+  leader). Every other master is tried once at once; then, with `patience_s`, all of them again and again for so long;
+* what may have been done (the connection broke, 504 "outcome unknown") only where twice is as good as once: reads, dry
+  runs, server-side apply without a resourceVersion, and a delete of one very object (with its uid), whose repetition
+  may then say 404 or 409. Any other write ends with 504, and the caller decides.
+
+A watch is never resumed here: it ends with 503, and the informer resumes it from its last revision, on another master
+where this one is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -16,14 +24,16 @@ import grpc.aio
 import msgspec
 
 from barque.api.errors import ApiError, outcome_unknown, unavailable
-from barque.api.types.meta_v1 import Status
+from barque.api.types.meta_v1 import DeleteOptions, Status
 from barque.client import verbs as port
 from barque.client import wire
-from barque.client.channels import Channels
+from barque.client.channels import Channels, Say
 from barque.client.client import Client
+from barque.client.clock import Clock, SystemClock
 from barque.client.pki import Identity
 from barque.client.profile import Profile
 from barque.client.verbs import (
+    APPLY_PATCH,
     EventType,
     IncludeObject,
     Page,
@@ -48,6 +58,8 @@ from barque.proto import (
 DEADLINE_S = 30.0
 # A list of everything in a large cluster is many chunks.
 LIST_DEADLINE_S = 120.0
+# Between two rounds of asking masters none of which can serve.
+PAUSE_S = 0.25
 
 T = TypeVar("T")
 Warn = Callable[[str], None]
@@ -66,9 +78,9 @@ class Connection:
     dead master.
     """
 
-    def __init__(self, channels: Channels, on_warning: Warn | None = None) -> None:
+    def __init__(self, channels: Channels, on_warning: Warn | None = None, *, patience_s: float = 0.0) -> None:
         self.channels = channels
-        self.verbs: Verbs = RemoteVerbs(channels, on_warning)
+        self.verbs: Verbs = RemoteVerbs(channels, on_warning, patience_s=patience_s)
         self.client = Client(self.verbs)
 
     @property
@@ -110,26 +122,45 @@ class Connection:
 
 
 def connect(
-    profile: Profile, *, identity: Callable[[], Identity] | None = None, on_warning: Warn | None = None
+    profile: Profile,
+    *,
+    identity: Callable[[], Identity] | None = None,
+    on_warning: Warn | None = None,
+    say: Say | None = None,
+    patience_s: float = 0.0,
 ) -> Connection:
     """A connection as the profile says; nothing is sent yet. `identity` overrides who one is (a renewing identity's
-    `lambda: renewing.current`); `on_warning` hears what the master remarks about an accepted object.
+    `lambda: renewing.current`); `on_warning` hears what the master remarks about an accepted object, `say` what is done
+    about masters that do not serve, for at most `patience_s` where none does.
     """
     own = profile.identity
-    return Connection(Channels(profile.masters, identity or (lambda: own)), on_warning)
+    channels = Channels(profile.masters, identity or (lambda: own))
+    if say is not None:
+        channels.say = say
+    return Connection(channels, on_warning, patience_s=patience_s)
 
 
 class RemoteVerbs:
     """`client.verbs.Verbs` over the Resources service."""
 
-    def __init__(self, channels: Channels, on_warning: Warn | None = None, *, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(
+        self,
+        channels: Channels,
+        on_warning: Warn | None = None,
+        *,
+        deadline_s: float = DEADLINE_S,
+        patience_s: float = 0.0,
+        clock: Clock | None = None,
+    ) -> None:
         self._channels = channels
         self._on_warning = on_warning
         self._deadline_s = deadline_s
+        self._patience_s = patience_s
+        self._clock = clock or SystemClock()
 
     async def get(self, target: Target, resource_version: str = "") -> bytes:
         request = resources_pb2.GetRequest(target=_target(target), resource_version=resource_version)
-        return self._object(await self._read(lambda stub: stub.Get(request, timeout=self._deadline_s)))
+        return self._object(await self._call(lambda stub: stub.Get(request, timeout=self._deadline_s), Twice.READS))
 
     async def watch(
         self,
@@ -154,7 +185,10 @@ class RemoteVerbs:
                 yield [RawEvent(_EVENT_TYPES[event.type], event.json, event.revision) for event in batch.events]
             raise unavailable(f"the master {master} ended the watch")
         except grpc.aio.AioRpcError as error:
-            raise wire.api_error(error) from error
+            ended = wire.api_error(error)
+            if _is_broken(error) or wire.is_undone(ended):
+                self._channels.move_on(master)
+            raise ended from error
         except asyncio.CancelledError:
             if _cancelled_here():
                 raise
@@ -163,33 +197,44 @@ class RemoteVerbs:
             call.cancel()
 
     async def create(self, target: Target, body: bytes, options: WriteOptions = WriteOptions()) -> bytes:
-        request = _create(target, body, options)
-        return self._object(await self._write(lambda stub: stub.Create(request, timeout=self._deadline_s)))
+        request, dry = _create(target, body, options), options.dry_run
+        return self._object(
+            await self._call(lambda stub: stub.Create(request, timeout=self._deadline_s), Twice.of(dry))
+        )
 
     async def update(self, target: Target, body: bytes, options: WriteOptions = WriteOptions()) -> bytes:
-        request = _update(target, body, options)
-        return self._object(await self._write(lambda stub: stub.Update(request, timeout=self._deadline_s)))
+        request, dry = _update(target, body, options), options.dry_run
+        return self._object(
+            await self._call(lambda stub: stub.Update(request, timeout=self._deadline_s), Twice.of(dry))
+        )
 
     async def patch(
         self, target: Target, content_type: str, patch: bytes, options: WriteOptions = WriteOptions()
     ) -> bytes:
         request = _patch(target, content_type, patch, options)
-        return self._object(await self._write(lambda stub: stub.Patch(request, timeout=self._deadline_s)))
+        applies = content_type == APPLY_PATCH and b"resourceVersion" not in patch
+        call = self._call(
+            lambda stub: stub.Patch(request, timeout=self._deadline_s), Twice.of(options.dry_run or applies)
+        )
+        return self._object(await call)
 
     async def delete(self, target: Target, options: bytes = b"") -> bytes:
         request = resources_pb2.DeleteRequest(target=_target(target), options=options)
-        return self._object(await self._write(lambda stub: stub.Delete(request, timeout=self._deadline_s)))
+        call = self._call(
+            lambda stub: stub.Delete(request, timeout=self._deadline_s), Twice.of(_names_one_object(options))
+        )
+        return self._object(await call)
 
     async def batch(self, writes: Sequence[port.Write]) -> list[bytes | ApiError]:
         if not writes:
             return []
         request = resources_pb2.BatchRequest(writes=[_write(write) for write in writes])
-        reply = await self._write(lambda stub: stub.Batch(request, timeout=self._deadline_s))
+        reply = await self._call(lambda stub: stub.Batch(request, timeout=self._deadline_s), Twice.HARMS)
         return [_outcome(result) for result in reply.results]
 
     async def list(self, target: Target, selection: Selection = Selection(), page: Page = Page()) -> RawList:
         request = _list(target, selection, page)
-        return (await self._read(lambda stub: _gather(stub.List(request, timeout=LIST_DEADLINE_S))))[0]
+        return (await self._listed(request))[0]
 
     async def table(
         self,
@@ -199,7 +244,7 @@ class RemoteVerbs:
         include: IncludeObject = "Metadata",
     ) -> RawTable:
         request = _list(target, selection, page, rows=include)
-        listed, columns = await self._read(lambda stub: _gather(stub.List(request, timeout=LIST_DEADLINE_S)))
+        listed, columns = await self._listed(request)
         return RawTable(columns, *listed)
 
     async def delete_collection(
@@ -208,50 +253,61 @@ class RemoteVerbs:
         request = resources_pb2.DeleteCollectionRequest(
             target=_target(target), label_selector=selection.labels, field_selector=selection.fields, options=options
         )
-        return (await self._write(lambda stub: _gather(stub.DeleteCollection(request, timeout=LIST_DEADLINE_S))))[0]
+        deleted = await self._call(
+            lambda stub: _gather(stub.DeleteCollection(request, timeout=LIST_DEADLINE_S)), Twice.HARMS
+        )
+        return deleted[0]
 
-    async def _read(self, call: Callable[[Any], Awaitable[T]]) -> T:
-        """Make the call; where its connection breaks, once more on each master."""
-        attempts = len(self._channels.masters) + 1
+    async def _listed(self, request: resources_pb2.ListRequest) -> tuple[RawList, bytes]:
+        return await self._call(lambda stub: _gather(stub.List(request, timeout=LIST_DEADLINE_S)), Twice.READS)
+
+    async def _call(self, call: Callable[[Any], Awaitable[T]], twice: Twice) -> T:
+        """Make the call on a connected master, and again as the module's text says."""
+        channels, give_up_at = self._channels, self._clock.monotonic() + self._patience_s
+        others, repeats = len(channels.masters) - 1, len(channels.masters)
+        # Why an earlier attempt at a write may have succeeded: no later one may be told as if nothing had been done.
+        doubt: ApiError | None = None
         while True:
-            attempts -= 1
-            channel = await self._channels.ready()
-            master = self._channels.master
             try:
-                return await self._attempt(call, channel)
-            except grpc.aio.AioRpcError as error:
-                failure = wire.api_error(error)
-                broken = (
-                    error.code() is grpc.StatusCode.UNAVAILABLE
-                    and wire.carried_status(error.trailing_metadata() or ()) is None
-                )
-                if not broken or not attempts:
-                    raise failure from error
-            except _EndedError:
-                if not attempts:
-                    raise unavailable(f"the master {master} broke off its answer") from None
-            self._channels.move_on(master)
+                channel = await channels.ready()
+            except ApiError as unreachable:
+                raise doubt or unreachable from None
+            master = channels.master
+            answer, broken = await self._attempt(call, channel, master, twice)
+            if not isinstance(answer, ApiError):
+                return answer
+            undone, unknown = wire.is_undone(answer), wire.is_unknown(answer)
+            doubt = answer if unknown else doubt
+            if broken or undone:
+                channels.move_on(master)
+            if undone and others:
+                others -= 1
+                channels.say(f"master {master} cannot serve ({answer.message}), trying {channels.master}")
+            elif undone and self._clock.monotonic() < give_up_at:
+                channels.say(f"no master can serve ({answer.message}), trying again")
+                await self._clock.sleep(PAUSE_S)
+            elif twice is not Twice.HARMS and repeats and (broken or unknown):
+                repeats -= 1
+                if channels.master != master:
+                    channels.say(f"master {master} broke off, trying {channels.master}")
+            else:
+                raise (doubt or answer) if undone or broken else answer
 
-    async def _write(self, call: Callable[[Any], Awaitable[T]]) -> T:
-        """Make the call once, on a master that is connected."""
-        channel = await self._channels.ready()
-        master = self._channels.master
+    async def _attempt(
+        self, call: Callable[[Any], Awaitable[T]], channel: grpc.aio.Channel, master: str, twice: Twice
+    ) -> tuple[T | ApiError, bool]:
+        """The answer or the failure, and whether its connection broke."""
         try:
-            return await self._attempt(call, channel)
+            return await call(resources_pb2_grpc.ResourcesStub(channel)), False
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNAVAILABLE:
-                self._channels.move_on(master)
-            raise wire.api_error(error, unsent=False) from error
-        except _EndedError:
-            raise outcome_unknown(f"the master {master} broke off its answer") from None
-
-    async def _attempt(self, call: Callable[[Any], Awaitable[T]], channel: grpc.aio.Channel) -> T:
-        try:
-            return await call(resources_pb2_grpc.ResourcesStub(channel))
+            return wire.api_error(error, unsent=twice is Twice.READS), _is_broken(error)
         except asyncio.CancelledError:
             if _cancelled_here():
                 raise
-            raise _EndedError from None
+        except _EndedError:
+            pass
+        ended = f"the master {master} broke off its answer"
+        return (unavailable if twice is Twice.READS else outcome_unknown)(ended), True
 
     def _object(self, answer: Any) -> bytes:
         if self._on_warning is not None:
@@ -261,8 +317,35 @@ class RemoteVerbs:
         return json
 
 
+class Twice(enum.Enum):
+    """What it means that a call is made a second time."""
+
+    READS = enum.auto()
+    CHANGES_NOTHING = enum.auto()
+    HARMS = enum.auto()
+
+    @classmethod
+    def of(cls, harmless: object) -> Twice:
+        """Of a write."""
+        return cls.CHANGES_NOTHING if harmless else cls.HARMS
+
+
 class _EndedError(Exception):
     """The master cancelled the call: it is stopping."""
+
+
+def _is_broken(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the connection is gone, and not a master's refusal."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE and wire.carried_status(error.trailing_metadata() or ()) is None
+
+
+def _names_one_object(options: bytes) -> bool:
+    """Whether a delete is of one very object, or of nothing at all."""
+    try:
+        told = msgspec.json.decode(options, type=DeleteOptions) if options else DeleteOptions()
+    except msgspec.DecodeError:
+        return False
+    return bool(told.dryRun) or (told.preconditions is not None and bool(told.preconditions.uid))
 
 
 def _cancelled_here() -> bool:

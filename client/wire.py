@@ -19,24 +19,29 @@ from barque.api.types.meta_v1 import Status
 STATUS_KEY = "barque-status-bin"
 # The largest message: a batch of writes; a single object is bounded far below by the registry.
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
-# A silent peer is dropped after KEEPALIVE + TIMEOUT: within the time a worker would need to be judged lost.
-KEEPALIVE_MS = 4_000
-KEEPALIVE_TIMEOUT_MS = 3_000
+# A silent peer is dropped after KEEPALIVE + TIMEOUT. Clients leave a silent master within 3 s, the time within which
+# another one leads; a master is in no hurry to drop a client.
+KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 1_500, 1_500
+SERVER_KEEPALIVE_MS, SERVER_KEEPALIVE_TIMEOUT_MS = 4_000, 3_000
 CONNECT_TIMEOUT_MS = 3_000
 MAX_BACKOFF_MS = 1_000
 
-_SHARED_OPTIONS: list[tuple[str, Any]] = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    # Otherwise a ping that measures bandwidth may be under way when the peer stops; it would be waited for a minute.
-    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
-]
+
+def _shared_options(keepalive_ms: int, timeout_ms: int) -> list[tuple[str, Any]]:
+    return [
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.keepalive_time_ms", keepalive_ms),
+        ("grpc.keepalive_timeout_ms", timeout_ms),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        # Otherwise a ping that measures bandwidth may be under way when the peer stops, and be waited for a minute.
+        ("grpc.http2.ping_timeout_ms", timeout_ms),
+    ]
+
+
 SERVER_OPTIONS: list[tuple[str, Any]] = [
-    *_SHARED_OPTIONS,
+    *_shared_options(SERVER_KEEPALIVE_MS, SERVER_KEEPALIVE_TIMEOUT_MS),
     # A client that was paused catches up on its pings; those of authenticated peers are no attack.
     ("grpc.http2.max_ping_strikes", 0),
     # Two servers on one port would share its connections silently; a taken port must be an error.
@@ -47,7 +52,7 @@ SERVER_OPTIONS: list[tuple[str, Any]] = [
 def channel_options(host: str) -> list[tuple[str, Any]]:
     """Options of a client channel whose server must show a certificate for `host`."""
     return [
-        *_SHARED_OPTIONS,
+        *_shared_options(KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS),
         ("grpc.ssl_target_name_override", host),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
@@ -96,6 +101,16 @@ def carried_status(metadata: Iterable[Any]) -> Status | None:
     return None
 
 
+def is_undone(error: ApiError) -> bool:
+    """Whether a master says that nothing was done and it may be tried elsewhere or again."""
+    return error.code == 503 and error.details is not None and error.details.retryAfterSeconds is not None
+
+
+def is_unknown(error: ApiError) -> bool:
+    """Whether it may have been done, or may be yet."""
+    return error.code == 504 and error.message.startswith(_UNKNOWN)
+
+
 def plain_reason(details: str) -> str:
     """gRPC's account of a broken connection in a few words."""
     for sign, words in _SIGNS:
@@ -104,11 +119,15 @@ def plain_reason(details: str) -> str:
     return details.strip().splitlines()[0][:200] if details.strip() else "the connection broke"
 
 
+# How `api.errors.outcome_unknown` begins.
+_UNKNOWN = "outcome unknown"
 # How gRPC's core words a message beyond the limit, at whichever end it was noticed.
 _TOO_LARGE = "message larger than max"
 
 _SIGNS = (
     ("Connection refused", "connection refused"),
+    ("certificate is not yet valid", "its certificate is not valid yet by this machine's clock: set the clock"),
+    ("certificate has expired", "its certificate has expired by this machine's clock: is the clock right?"),
     ("CERTIFICATE_VERIFY_FAILED", "its certificate is not of this cluster's CA"),
     ("Hostname Verification Check failed", "its certificate is not a master's"),
     ("Peer name", "its certificate is not a master's"),

@@ -19,6 +19,8 @@ need ps procps
 need systemd-analyze systemd
 need docker-registry docker-registry
 need dnsperf dnsperf
+need etcd etcd-server
+need etcdctl etcd-client
 
 suitable() { "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 # The distribution's own interpreter comes first: it is built with profiles, which one built by hand mostly is not.
@@ -44,10 +46,12 @@ if [ ${#missing[@]} -gt 0 ]; then
     if ! command -v docker >/dev/null && apt-cache show docker-cli >/dev/null 2>&1; then missing+=(docker-cli); fi
     apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$log" 2>&1 ||
         { cat "$log" >&2; exit 1; }
-    # Only the tests use it, on a port of their own; Debian has it serve on port 5000.
-    if [[ " ${missing[*]} " == *" docker-registry "* ]] && [ -d /run/systemd/system ]; then
-        systemctl --quiet disable --now docker-registry
-    fi
+    # Only the tests use these, on ports of their own; Debian has them serve on ports 5000, 2379 and 2380.
+    for service in docker-registry:docker-registry etcd-server:etcd; do
+        if [[ " ${missing[*]} " == *" ${service%:*} "* ]] && [ -d /run/systemd/system ]; then
+            systemctl --quiet disable --now "${service#*:}"
+        fi
+    done
 fi
 
 if [ ! -x "$venv/bin/pip" ]; then

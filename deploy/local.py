@@ -54,6 +54,7 @@ class Place(NamedTuple):
     node_name: str
     https_port: int
     grpc_port: int
+    peer_port: int
     bus_port: int
     node_port: int
 
@@ -62,6 +63,7 @@ class Place(NamedTuple):
         return {
             "--https-port": self.https_port,
             "--grpc-port": self.grpc_port,
+            "--peer-port": self.peer_port,
             "--bus-port": self.bus_port,
             "--node-port": self.node_port,
         }
@@ -195,6 +197,7 @@ def _check_ports(place: Place) -> None:
     running = {
         "--https-port": "master",
         "--grpc-port": "master",
+        "--peer-port": "master",
         "--bus-port": "master",
         "--node-port": "worker",
     }
@@ -237,6 +240,7 @@ def _start_master(place: Place) -> bool:
         f"--data-dir={place.data_dir / 'master'}",
         f"--https-port={place.https_port}",
         f"--grpc-port={place.grpc_port}",
+        f"--peer-port={place.peer_port}",
         f"--bus-port={place.bus_port}",
     ]
     return _start("master", argv, place)
@@ -329,6 +333,7 @@ def _placed(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--node-name", default=lambda: socket.gethostname().lower(), help="The worker's name [hostname]."),
         click.option("--https-port", default=6443, show_default=True, help="Master: health and joining."),
         click.option("--grpc-port", default=7443, show_default=True, help="Master: the API."),
+        click.option("--peer-port", default=7444, show_default=True, help="Master: other masters."),
         click.option("--bus-port", default=4222, show_default=True, help="Master: NATS."),
         click.option("--node-port", default=7450, show_default=True, help="Worker: logs and exec."),
     )

@@ -1,10 +1,10 @@
-"""Workers made members of a cluster by its administrator, and waited for until they are Ready."""
+"""Workers and masters made members of a cluster by its administrator, and waited for until they serve."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import grpc.aio
@@ -14,18 +14,21 @@ from barque.api.types.core_v1 import Node
 from barque.client import profile as profiles
 from barque.client import wire
 from barque.client.joining import JoinError, join
+from barque.client.masters import voters_of
 from barque.client.pki import pin_of
 from barque.client.profile import Profile
 from barque.client.remote import connect
+from barque.client.verbs import Page
 from barque.proto import cluster_pb2
 
 # What the join token that is made for one's own workers lives.
 _TOKEN_LIFE_S = 300
 _POLL_S = 0.05
+_ANSWER_TIMEOUT_S = 3.0
 
 
 class MembershipError(Exception):
-    """A worker does not become a member, or not Ready; the message says why."""
+    """A host does not become a member, or does not serve; the message says why."""
 
 
 async def enrol(admin: Profile, https: str, workers: Mapping[str, Path], masters: list[str] | None = None) -> None:
@@ -38,11 +41,14 @@ async def enrol(admin: Profile, https: str, workers: Mapping[str, Path], masters
         return
     connection = connect(admin)
     try:
+        await connection.ready()
         made = await connection.cluster.CreateJoinToken(cluster_pb2.CreateJoinTokenRequest(ttl_s=_TOKEN_LIFE_S))
         pin = pin_of(admin.identity.ca_pem)
         joined = await asyncio.gather(*(join(https, made.token, pin, name) for name in missing))
     except grpc.aio.AioRpcError as error:
         raise MembershipError(f"no join token for the worker: {wire.api_error(error).message}") from error
+    except ApiError as error:
+        raise MembershipError(f"no join token for the worker: {error.message}") from error
     except JoinError as error:
         raise MembershipError(f"the worker cannot join: {error}") from error
     finally:
@@ -89,14 +95,69 @@ def ready_condition(node: Node) -> tuple[str, str]:
     return (found.status, found.message) if found is not None else ("Unknown", "")
 
 
-async def node_words(admin: Profile, timeout_s: float) -> dict[str, str]:
-    """Whether each node is Ready, as `get nodes` shows it; empty where no master answers in time."""
+async def token_for_master(admin: Profile) -> str:
+    """A token with which one master joins. Raises `MembershipError`."""
     connection = connect(admin)
     try:
-        async with asyncio.timeout(timeout_s):
-            found = (await connection.client.list(Node)).items
-    except (ApiError, TimeoutError):
-        return {}
+        await connection.ready()
+        request = cluster_pb2.CreateJoinTokenRequest(ttl_s=_TOKEN_LIFE_S, for_master=True)
+        token: str = (await connection.cluster.CreateJoinToken(request)).token
+    except grpc.aio.AioRpcError as error:
+        raise MembershipError(f"no join token for a master: {wire.api_error(error).message}") from error
+    except ApiError as error:
+        raise MembershipError(f"no join token for a master: {error.message}") from error
     finally:
         await connection.close()
-    return {node.metadata.name: "Ready" if ready_condition(node)[0] == "True" else "NotReady" for node in found}
+    return token
+
+
+async def wait_masters(admin: Profile, names: Sequence[str], timeout_s: float, fault: Callable[[], str]) -> str:
+    """Wait until one leads and all of these vote, as long as `fault` has nothing to say; the leader's name. Raises
+    `MembershipError` with its words, or what is missing.
+    """
+    connection = connect(admin)
+    deadline, why = time.monotonic() + timeout_s, "no master answers"
+    try:
+        while time.monotonic() < deadline:
+            if said := fault():
+                raise MembershipError(said)
+            try:
+                await connection.ready()
+                reply = await connection.cluster.Status(cluster_pb2.StatusRequest(), timeout=_ANSWER_TIMEOUT_S)
+                leader = next((member.name for member in reply.members if member.leader), "")
+                absent = sorted(set(names) - {member.name for member in voters_of(reply)})
+                if leader and not absent:
+                    return leader
+                why = f"no vote yet: {', '.join(absent)}" if leader else "no master leads"
+            except grpc.aio.AioRpcError as error:
+                why = wire.api_error(error).message
+            except ApiError as error:
+                why = error.message
+            await asyncio.sleep(_POLL_S)
+    finally:
+        await connection.close()
+    raise MembershipError(f"the masters do not serve after {timeout_s:.0f} s: {why}")
+
+
+async def words(admin: Profile, timeout_s: float) -> dict[str, str]:
+    """Of each node whether it is Ready, as `get nodes` shows it, and of each master whether it leads, as the first that
+    answers knows it, with a quorum or without; empty where none answers in time.
+    """
+    connection = connect(admin)
+    said: dict[str, str] = {}
+    try:
+        async with asyncio.timeout(timeout_s):
+            await connection.ready()
+            reply = await connection.cluster.Status(cluster_pb2.StatusRequest())
+            voting = [member.name for member in voters_of(reply)]
+            said |= {m.name: _role(m, m.name in voting) for m in reply.members}
+            found = (await connection.client.list(Node, page=Page(resource_version="0"))).items
+    except (ApiError, TimeoutError, grpc.aio.AioRpcError):
+        return said
+    finally:
+        await connection.close()
+    return said | {n.metadata.name: "Ready" if ready_condition(n)[0] == "True" else "NotReady" for n in found}
+
+
+def _role(member: cluster_pb2.Member, votes: bool) -> str:
+    return "leader" if member.leader else "follower" if votes else "learner"

@@ -1,4 +1,4 @@
-"""`barque master init` and `barque master run`: a cluster founded, and the master daemon in the foreground."""
+"""`barque master init`, `join` and `run`: a cluster founded, one more master for it, the daemon in the foreground."""
 
 from __future__ import annotations
 
@@ -8,22 +8,27 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
+
+if TYPE_CHECKING:
+    from barque.master.enrolment import Enrolled, Membership
+    from barque.master.store.engine_etcd import EtcdSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DATA_DIR = Path("/var/lib/barque/master")
 
 
-@click.group(short_help="Found a cluster and run a master.")
+@click.group(short_help="Found a cluster, or join one, and run a master.")
 def master() -> None:
-    """Found a cluster and run a master: the cluster's API, store, controllers and scheduler."""
+    """Found a cluster, or join one, and run a master: the cluster's API, store, controllers and scheduler."""
 
 
 def _site_options(function: F) -> F:
-    """What `init` and `run` must agree on."""
+    """What `init`, `join` and `run` must agree on."""
     options = [
         click.option("--data-dir", default=DATA_DIR, type=click.Path(path_type=Path), show_default=True),
         click.option("--name", default=lambda: socket.gethostname().lower(), help="This master's name [hostname]."),
@@ -31,6 +36,8 @@ def _site_options(function: F) -> F:
             "--address", default="", help="The address others reach this master at [the one with the default route]."
         ),
         click.option("--grpc-port", default=7443, show_default=True, help="Clients and workers."),
+        click.option("--peer-port", default=7444, show_default=True, help="The other masters."),
+        click.option("--https-port", default=6443, show_default=True, help="Health, the CA's certificate, joining."),
         click.option(
             "--profile",
             type=click.Path(path_type=Path),
@@ -45,7 +52,16 @@ def _site_options(function: F) -> F:
 @master.command(short_help="Found a cluster: its CA, certificates and profile.")
 @_site_options
 @click.option("--cluster", default="barque", show_default=True, help="The cluster's name, and its context's.")
-def init(data_dir: Path, name: str, address: str, grpc_port: int, profile: Path | None, cluster: str) -> None:
+def init(
+    data_dir: Path,
+    name: str,
+    address: str,
+    grpc_port: int,
+    peer_port: int,
+    https_port: int,
+    profile: Path | None,
+    cluster: str,
+) -> None:
     """Found a cluster: make its CA, the certificates of its master and its administrator, the store's directory, and
     the profile that the other commands read. What is there already is kept, so it can be run again.
 
@@ -55,43 +71,131 @@ def init(data_dir: Path, name: str, address: str, grpc_port: int, profile: Path 
       barque master init --cluster lab --address 192.168.56.10
     """
     from barque.client.clock import SystemClock
+    from barque.client.joining import JoinError
     from barque.client.pki import PkiError
     from barque.client.profile import ProfileError, default_path
-    from barque.master import foundation
+    from barque.master import enrolment, foundation
 
     path = profile or default_path()
     try:
+        enrolment.membership(data_dir)
         address = address or _own_address()
         founded = foundation.is_laid(data_dir)
         site = foundation.Site(data_dir, name, [address], cluster)
         foundation.check_profile(path, site, [f"{address}:{grpc_port}"])
         pki = foundation.lay(site, SystemClock().wall())
         foundation.write_profile(path, site, pki, [f"{address}:{grpc_port}"])
-    except (ValueError, OSError, PkiError, ProfileError) as error:
+    except (ValueError, OSError, JoinError, PkiError, ProfileError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"Cluster {cluster} {'was founded before' if founded else 'is founded'}.")
     click.echo(f"  CA            {data_dir / 'pki' / 'ca.pem'} ({pki.pin})")
     click.echo(f"  certificates  {data_dir / 'pki'}: the master's until {pki.master.expires:%Y-%m-%d}")
     click.echo(f"  profile       {path}, context {cluster}")
     click.echo("Next:")
-    click.echo(f"  {_run_command(data_dir, name, address, grpc_port)}")
-    click.echo("  barque token create      once it runs: prints the command that joins a worker")
+    click.echo(f"  {_run_command(data_dir, name, address, [grpc_port, peer_port, https_port])}")
+    click.echo("  barque token create         once it runs: prints the command that joins a worker")
+    click.echo("  barque cluster add-member   prints the command that joins another master; three bear the loss of one")
 
 
-def _run_command(data_dir: Path, name: str, address: str, grpc_port: int) -> str:
+def _run_command(data_dir: Path, name: str, address: str, ports: list[int]) -> str:
     """The `run` that goes on from this `init`; whatever it would find out by itself is left out."""
     words = ["barque master run"]
     words += [f"--data-dir {data_dir}"] * (data_dir != DATA_DIR)
     words += [f"--name {name}"] * (name != socket.gethostname().lower())
     words += [f"--address {address}"] * (address != _own_address())
-    words += [f"--grpc-port {grpc_port}"] * (grpc_port != 7443)
+    defaults = {"--grpc-port": 7443, "--peer-port": 7444, "--https-port": 6443}
+    words += [f"{o} {port}" for (o, default), port in zip(defaults.items(), ports, strict=True) if port != default]
     return " ".join(words)
+
+
+@master.command(short_help="Make this machine another master of a cluster.")
+@click.argument("master_address", metavar="ADDRESS")
+@click.option("--token", required=True, envvar="BARQUE_TOKEN", help="From `barque cluster add-member`, for one use.")
+@click.option("--ca-pin", required=True, metavar="sha256:…", help="The cluster's CA, as printed with the token.")
+@_site_options
+def join(
+    master_address: str,
+    token: str,
+    ca_pin: str,
+    data_dir: Path,
+    name: str,
+    address: str,
+    grpc_port: int,
+    peer_port: int,
+    https_port: int,
+    profile: Path | None,
+) -> None:
+    """Make this machine another master of the cluster whose master answers at ADDRESS (host or host:6443).
+
+    It gets a certificate and the cluster's keys, and a place among the members: as a learner first, which votes by
+    itself once it has caught up. `barque master run` then starts it, with the same name, address and ports. Where the
+    joining was cut off, the same command goes on. It needs a majority of the masters; where that is gone, see `barque
+    cluster recover-quorum`.
+
+    \b
+    Examples:
+      barque master join 10.0.0.1 --token abcdef.0123456789abcdef --ca-pin sha256:…
+      barque master join 10.0.0.1:6443 --token … --ca-pin sha256:… --name m2 --address 10.0.0.2
+    """
+    import asyncio
+
+    from barque.client.clock import SystemClock
+    from barque.client.joining import JoinError
+    from barque.master.enrolment import enrol
+    from barque.master.raft.messages import MemberInfo
+
+    try:
+        host = address or asyncio.run(_address_towards(master_address))
+        info = MemberInfo("", name, host, peer_port, grpc_port, https_port)
+        click.echo(f"joining as {name} ({host}) through the master at {master_address}", err=True)
+        now = SystemClock().wall()
+        enrolled = asyncio.run(enrol(data_dir, info, master_address, token, ca_pin.strip(), now, os.urandom))
+    except (ValueError, OSError, JoinError) as error:
+        raise click.ClickException(str(error)) from error
+    _tell(data_dir, enrolled, _write_profile(data_dir, profile, enrolled))
+
+
+def _tell(data_dir: Path, enrolled: Enrolled, profile: Path | None) -> None:
+    joined = enrolled.membership
+    click.echo(f"Joined cluster {joined.cluster} as master {joined.info.name} (member {joined.info.id}).")
+    click.echo(f"  certificates  {data_dir / 'pki'}")
+    click.echo(f"  masters       {', '.join(enrolled.profile.masters)}")
+    if profile is not None:
+        click.echo(f"  profile       {profile}, context {joined.cluster}")
+    if enrolled.clock:
+        click.echo(f"Warning: {enrolled.clock}", err=True)
+    click.echo("Next:")
+    click.echo(f"  barque master run{f' --data-dir {data_dir}' if data_dir != DATA_DIR else ''}")
+    click.echo("  barque cluster members   shows it: a learner until it has caught up, then a voter")
+
+
+def _write_profile(data_dir: Path, profile: Path | None, enrolled: Enrolled) -> Path | None:
+    """Where the administrator's way in was written, None where nowhere; that it cannot be is only a warning."""
+    from barque.client import profile as profiles
+
+    path = profile or (profiles.default_path() if data_dir == DATA_DIR else None)
+    if path is None:
+        return None
+    try:
+        profiles.remember(path, enrolled.membership.cluster, enrolled.profile)
+    except (profiles.ProfileError, OSError) as error:
+        click.echo(f"Warning: no profile is written: {error}", err=True)
+        return None
+    return path
+
+
+async def _address_towards(master_address: str) -> str:
+    from barque.client.address import NoAddressError, default_address
+
+    try:
+        return await default_address([master_address])
+    except NoAddressError:
+        return "127.0.0.1"
 
 
 @master.command(short_help="Run the master in the foreground.")
 @_site_options
 @click.option("--listen", default="0.0.0.0", show_default=True, help="The address to listen on.")
-@click.option("--https-port", default=6443, show_default=True, help="Health, the CA's certificate, joining.")
 @click.option("--bus-port", default=4222, show_default=True, help="NATS.")
 @click.option("--cluster-cidr", default="10.244.0.0/16", show_default=True, help="Addresses of pods.")
 @click.option("--node-cidr-prefix", default=24, show_default=True, help="How much of it each node gets.")
@@ -102,55 +206,86 @@ def _run_command(data_dir: Path, name: str, address: str, grpc_port: int) -> str
 @click.option(
     "--unreachable-toleration", default=5, show_default=True, help="Seconds that pods stay on a node found silent."
 )
+@click.option(
+    "--store",
+    "kept_in",
+    type=click.Choice(["raft", "etcd"]),
+    default="raft",
+    show_default=True,
+    help="Where the state is: with the masters themselves, or in an etcd that you run.",
+)
+@click.option("--etcd-endpoints", default="", metavar="URL,…", help="etcd: https://host:2379 of each of its members.")
+@click.option("--etcd-ca", type=click.Path(path_type=Path), help="etcd: whom its certificates are issued by (PEM).")
+@click.option("--etcd-cert", type=click.Path(path_type=Path), help="etcd: this master's certificate for it (PEM).")
+@click.option("--etcd-key", type=click.Path(path_type=Path), help="etcd: that certificate's key (PEM).")
+@click.option("--etcd-prefix", default="/barque", show_default=True, help="etcd: what the cluster's keys begin with.")
 @click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING"]), show_default=True)
-def run(
-    log_level: str,
-    cluster_cidr: str,
-    node_cidr_prefix: int,
-    service_cidr: str,
-    not_ready_toleration: int,
-    unreachable_toleration: int,
-    profile: Path | None,
-    data_dir: Path,
-    name: str,
-    address: str,
-    grpc_port: int,
-    **options: object,
-) -> None:
+def run(log_level: str, profile: Path | None, data_dir: Path, **options: Any) -> None:
     """Run the master in the foreground until SIGTERM.
 
-    The first start founds the cluster as `barque master init` does. It writes the profile where --profile says, and by
-    itself only for the default DATA-DIR.
+    The first start founds the cluster as `barque master init` does, unless `barque master join` has made this machine a
+    member of another: then its name, address and ports, and the ranges of addresses, are by default those it joined
+    with. It writes the profile where --profile says, and by itself only for the default DATA-DIR.
 
     \b
     Examples:
       barque master run
       barque master run --address 192.168.56.10 --data-dir /srv/barque
+      barque master run --store etcd --etcd-endpoints https://10.0.0.5:2379,https://10.0.0.6:2379
     """
     # gRPC's fork handlers are of no use here: the one child, nats-server, is started by exec at once.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     # Imported here, so that help and other commands do not pay for the daemon.
+    from barque.client.joining import JoinError
     from barque.client.pki import PkiError
     from barque.client.supervise import UnexpectedEndError
+    from barque.master import enrolment
     from barque.master.apiserver.settings import ApiSettings
     from barque.master.daemon import Master, MasterSettings, run_until_stopped
     from barque.master.raft.errors import StoreStartError
 
     logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
-        address = address or _own_address()
-        api = ApiSettings(
-            cluster_cidr=cluster_cidr,
-            node_cidr_prefix=node_cidr_prefix,
-            service_cidr=service_cidr,
-            not_ready_toleration_s=not_ready_toleration,
-            unreachable_toleration_s=unreachable_toleration,
-        )
-        settings = MasterSettings(data_dir, name, address, grpc_port=grpc_port, api=api, **options)  # type: ignore[arg-type]  # names as in MasterSettings
-        _found(data_dir, name, address, grpc_port, profile)
+        joined = enrolment.membership(data_dir)
+        if joined is not None:
+            options = _as_joined(joined, options)
+        options["address"] = options["address"] or _own_address()
+        options["etcd"] = _etcd_settings(options)
+        api = ApiSettings(**{field: options.pop(option) for option, field in enrolment.SHARED_OPTIONS.items()})
+        settings = MasterSettings(data_dir, api=api, **options)
+        _found(settings.data_dir, settings.name, settings.address, settings.grpc_port, profile)
         run_until_stopped(Master(settings))
-    except (ValueError, OSError, PkiError, StoreStartError, UnexpectedEndError) as error:
+    except (ValueError, OSError, JoinError, PkiError, StoreStartError, UnexpectedEndError) as error:
         raise click.ClickException(f"the master stops: {error}") from error
+
+
+def _etcd_settings(options: dict[str, Any]) -> EtcdSettings | None:
+    """Take the options of etcd out of `options`; None where the state is not there. Raises ValueError."""
+    from barque.master.store.engine_etcd import EtcdSettings
+    from barque.master.store.etcd.client import Endpoints
+
+    endpoints = tuple(filter(None, options.pop("etcd_endpoints").split(",")))
+    files = [options.pop(f"etcd_{name}") for name in ("ca", "cert", "key")]
+    prefix, wanted = options.pop("etcd_prefix"), options.pop("kept_in") == "etcd"
+    if wanted != bool(endpoints):
+        raise ValueError("--store etcd and --etcd-endpoints go together: say where etcd is, or leave both out")
+    return EtcdSettings(Endpoints(endpoints, *files), prefix) if wanted else None
+
+
+def _as_joined(joined: Membership, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of `run`, where the user gave none, as they were when this master joined. Raises ValueError."""
+    import msgspec
+
+    context = click.get_current_context()
+    kept: dict[str, Any] = {**joined.settings, **msgspec.structs.asdict(joined.info), "address": joined.info.host}
+    given = {name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    if "name" in given and options["name"] != joined.info.name:
+        raise ValueError(f"this directory is the master {joined.info.name}'s, which cannot become {options['name']}")
+    typed = {parameter.name: parameter.type for parameter in context.command.params}
+    return {
+        name: value if name in given or name not in kept else typed[name].convert(kept[name], None, context)
+        for name, value in options.items()
+    }
 
 
 def _found(data_dir: Path, name: str, address: str, grpc_port: int, profile: Path | None) -> None:

@@ -3,6 +3,8 @@
 Order matters: the store opens before anything reads it, the doors open before controllers write (their writes go in
 process, but the workers that answer them come through the doors), and on the way out the doors close first, so that no
 call is answered by a store that is going away.
+
+Every master serves; what only one may do is `_lead`, made anew for each term of leadership.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
+import secrets
 import signal
 import sys
 from collections.abc import Coroutine
@@ -19,8 +23,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import uvloop
 
+from barque.api.errors import ApiError
 from barque.client.address import own_address
 from barque.client.client import Client
 from barque.client.clock import Clock, SystemClock
@@ -28,11 +34,14 @@ from barque.client.cycles import freeze_survivors
 from barque.client.informers import Informers
 from barque.client.pki import MASTERS_GROUP
 from barque.client.recorder import EventRecorder
+from barque.client.renewal import RenewingIdentity
 from barque.client.supervise import run_all
 from barque.master.allocator import give_back_freed
 from barque.master.apiserver import grpc_server
 from barque.master.apiserver.bootstrap import ensure_namespaces
 from barque.master.apiserver.cluster_service import ClusterService, ClusterState
+from barque.master.apiserver.heartbeat_relay import HeartbeatRelay
+from barque.master.apiserver.heartbeat_relay import dialer as relay_dialer
 from barque.master.apiserver.https import HttpsDoor
 from barque.master.apiserver.node_channels import dialer
 from barque.master.apiserver.registry import Registry
@@ -42,15 +51,23 @@ from barque.master.apiserver.settings import ApiSettings
 from barque.master.auth.ca import MasterPki
 from barque.master.auth.identity import User
 from barque.master.auth.joining import Joining
+from barque.master.auth.member_joining import MemberJoining
 from barque.master.auth.tokens import JoinTokens
 from barque.master.bus.bus import Bus
 from barque.master.bus.server import BusSettings
 from barque.master.controllers.kubernetesservice import Doors, certificate_names
 from barque.master.controllers.manager import ControllerManager
 from barque.master.controllers.settings import ControllerSettings
+from barque.master.enrolment import shared_settings
+from barque.master.leadership import Leadership
+from barque.master.masters import Masters
+from barque.master.raft.messages import MemberInfo
 from barque.master.scheduler.scheduler import Scheduler
 from barque.master.stalls import StallMonitor
-from barque.master.store.log_single import LogSingle, open_store
+from barque.master.storage import Engine, Site, open_storage
+from barque.master.store.engine_etcd import EtcdSettings
+from barque.master.store.engine_raft import EngineRaft
+from barque.master.store.epoch import Epoch
 from barque.master.underlay import check_ranges, read_routes
 from barque.proto.cluster_pb2 import Component, Member
 
@@ -61,6 +78,7 @@ _STOP_GRACE_S = 1.0
 # A waiting thread gets the GIL within this time, so that fsync's completion is noticed soon; a shorter one has threads
 # take it from one another all the time.
 _SWITCH_INTERVAL_S = 0.002
+_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -72,8 +90,10 @@ class MasterSettings:
     address: str = ""
     listen: str = "0.0.0.0"
     grpc_port: int = 7443
+    peer_port: int = 7444
     https_port: int = 6443
     bus_port: int = 4222
+    etcd: EtcdSettings | None = None
     api: ApiSettings = field(default_factory=ApiSettings)
 
 
@@ -91,64 +111,78 @@ class Master:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         hosts = [address, *certificate_names(settings.api.service_network)]
         pki = MasterPki.open(settings.data_dir / "pki", settings.name, hosts, self.clock.wall())
-        store = await open_store(settings.data_dir / "store", self.clock)
-        try:
-            await self._serve(address, pki, store)
-        finally:
-            await store.close()
+        identity = pki.renewing(self.clock, random.Random())
+        own = MemberInfo("", settings.name, address, settings.peer_port, settings.grpc_port, settings.https_port)
+        site = Site(settings.data_dir, own, settings.listen, settings.etcd)
+        async with self._storage(site, pki, identity) as store:
+            own = msgspec.structs.replace(own, id=store.member_id)
+            await self._serve(own, pki, identity, store)
 
-    async def _serve(self, address: str, pki: MasterPki, store: LogSingle) -> None:
+    def _storage(
+        self, site: Site, pki: MasterPki, identity: RenewingIdentity
+    ) -> contextlib.AbstractAsyncContextManager[Engine]:
+        return open_storage(site, pki, identity, self.clock)
+
+    async def _serve(self, own: MemberInfo, pki: MasterPki, identity: RenewingIdentity, store: Engine) -> None:
         settings, clock = self.settings, self.clock
-        identity = pki.renewing(clock, random.Random())
         bus_settings = BusSettings(
             settings.data_dir / "bus", f"{settings.listen}:{settings.bus_port}", name=settings.name
         )
         bus = Bus(bus_settings, lambda: identity.current, store, clock)
         identity.on_change(bus.renewed)
         registry = Registry(store, bus.events, settings.api, clock, account_key=pki.account_key)
-
-        def acting_as(part: str) -> Client:
-            return Client(registry.as_user(User(f"barque:{part}", (MASTERS_GROUP,))))
-
-        own = acting_as("master")
-        await ensure_namespaces(own)
-        sessions = Sessions(clock)
-        tokens = JoinTokens(own, clock)
-        doors = [f"{address}:{settings.grpc_port}"]
-        joining = Joining(pki, tokens, sessions.connected, clock, masters=doors)
+        masters = Masters(own, store, store)
+        sessions = Sessions(clock, leads=lambda: store.leads)
+        tokens = JoinTokens(_acting_as(registry, "master"), clock)
+        joining = Joining(pki, tokens, sessions.connected, clock, masters=masters.doors)
 
         def store_health() -> Component:
             return Component(name="store", healthy=not store.fault, message=store.fault or f"revision {store.revision}")
 
-        stalls = StallMonitor(clock)
+        stalls = StallMonitor(clock, store.note_stall if isinstance(store, EngineRaft) else None)
         # Without the bus all but Events and the feed goes on, so readiness is the store's alone.
-        https = HttpsDoor(pki.ca_pem, joining.join, lambda: [store_health()])
+        joining_masters = MemberJoining(
+            pki, tokens, store, store.cluster_id, clock,
+            names=certificate_names(settings.api.service_network), settings=shared_settings(settings.api),
+            entropy=os.urandom,
+        )  # fmt: skip
+        https = HttpsDoor(pki.ca_pem, joining.join, lambda: [store_health()], joining_masters.join)
         state = ClusterState(
             version=version("barque"),
-            members=lambda: [Member(name=settings.name, address=doors[0], leader=True)],
+            members=lambda: _members(masters),
             components=lambda: [store_health(), bus.health()],
             https_port=lambda: https.port,
             stalls=stalls.figures,
         )
+        relay = HeartbeatRelay(
+            sessions, lambda: store.leads, masters.door_of_leader, relay_dialer(lambda: identity.current), clock
+        )
+
+        async def lead(epoch: Epoch) -> None:
+            as_leader = Registry(store, bus.events, settings.api, clock, account_key=pki.account_key, epoch=epoch)
+            # What was heard in an earlier term is not the newest: every node gets its whole time again.
+            sessions.forget_all()
+            own_doors = Doors(masters.addresses, lambda: https.port, settings.grpc_port, settings.api.service_network)
+            controlling = ControllerSettings(root_ca=pki.ca_pem.decode())
+            await self._lead(as_leader, sessions, controlling, own_doors)
+
+        leadership = Leadership(store, settings.name, lead, lambda: secrets.token_hex(8), clock)
         async with contextlib.AsyncExitStack() as doors_open:
+            if store.leads:
+                # So that whoever comes through the doors of a new cluster finds them there.
+                await _ensure_namespaces(_acting_as(registry, "master"), clock)
             server = await grpc_server.serve(
                 registry,
                 address=f"{settings.listen}:{settings.grpc_port}",
                 credentials=identity.server_credentials(),
                 sessions=sessions,
-                cluster=ClusterService(state, store, tokens, pki, clock),
+                cluster=ClusterService(state, store, tokens, pki, clock, group=None if settings.etcd else store),
                 dial=dialer(lambda: identity.current),
             )
             doors_open.push_async_callback(server.stop, _STOP_GRACE_S)
             await https.start(f"{settings.listen}:{settings.https_port}", identity.server_context())
             doors_open.push_async_callback(https.stop)
-            log.info("cluster %s: serving on %s", store.cluster_id, doors[0])
-            informers = Informers(acting_as("controller-manager"), clock)
-            controlling = ControllerSettings(root_ca=pki.ca_pem.decode())
-            own_doors = Doors(lambda: [address], lambda: https.port, settings.grpc_port, settings.api.service_network)
-            manager = ControllerManager(
-                acting_as("controller-manager"), informers, sessions.last_seen, clock, controlling, own_doors
-            )
+            log.info("cluster %s: serving on %s", store.cluster_id, masters.own.grpc_address)
             parts: dict[str, Coroutine[Any, Any, object]] = {
                 "store": store.run(),
                 "stalls": stalls.run(),
@@ -156,10 +190,8 @@ class Master:
                 "cycles": freeze_survivors(clock),
                 "certificate": identity.run(),
                 "bus": bus.run(),
-                "controllers": manager.run(),
-                **_reservation_repair(registry, own, settings.name, clock),
-                "scheduler": Scheduler(acting_as("scheduler"), informers, clock).run(),
-                "informers": informers.run(),
+                "heartbeats": relay.run(),
+                "leadership": leadership.run(),
             }
             try:
                 await run_all(parts)
@@ -167,13 +199,51 @@ class Master:
                 held = "event loop: held for p99.9 %.1f ms, longest %.1f ms; delays (ms:count) %s"
                 log.info(held, *stalls.figures(), stalls.classes())
 
+    async def _lead(
+        self, registry: Registry, sessions: Sessions, controlling: ControllerSettings, doors: Doors
+    ) -> None:
+        """One term: whatever only one master may do, on caches of its own. `registry` writes for this term alone."""
+        clock = self.clock
+        own = _acting_as(registry, "master")
+        await _ensure_namespaces(own, clock)
+        client = _acting_as(registry, "controller-manager")
+        informers = Informers(client, clock)
+        manager = ControllerManager(client, informers, sessions.last_seen, clock, controlling, doors)
+        scheduler = Scheduler(_acting_as(registry, "scheduler"), informers, clock)
+        recorder = EventRecorder(own, "reservation-repair-controller", self.settings.name, clock)
+        await run_all(
+            {
+                "controllers": manager.run(),
+                "scheduler": scheduler.run(),
+                "reservations": ReservationRepair(registry.environment, recorder).run(),
+                "events of reservations": recorder.run(),
+                "informers": informers.run(),
+            }
+        )
 
-def _reservation_repair(
-    registry: Registry, client: Client, member: str, clock: Clock
-) -> dict[str, Coroutine[Any, Any, object]]:
-    recorder = EventRecorder(client, "reservation-repair-controller", member, clock)
-    repair = ReservationRepair(registry.environment, recorder)
-    return {"reservations": repair.run(), "events of reservations": recorder.run()}
+
+def _acting_as(registry: Registry, part: str) -> Client:
+    """The cluster as a part of this master sees it: through its own registry, never another master's."""
+    return Client(registry.as_user(User(f"barque:{part}", (MASTERS_GROUP,))))
+
+
+async def _ensure_namespaces(client: Client, clock: Clock) -> None:
+    """Until it has worked: a leader may lose the quorum at any moment."""
+    while True:
+        try:
+            await ensure_namespaces(client)
+            return
+        except ApiError as error:
+            log.info("the first namespaces are not there yet: %s", error.message)
+        await clock.sleep(_PAUSE_S)
+
+
+def _members(masters: Masters) -> list[Member]:
+    leader = masters.leader()
+    return [
+        Member(name=info.name, address=info.grpc_address, leader=leader is not None and info.id == leader.id)
+        for info in masters.all()
+    ]
 
 
 def run_until_stopped(master: Master) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Callable
 from typing import NamedTuple
 
 from barque.client.clock import Clock
@@ -26,9 +27,10 @@ class Stalls(NamedTuple):
 
 
 class StallMonitor:
-    """Counts from its first `run` on."""
+    """Counts from its first `run` on. `heard`, where given, is told each delay in seconds."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, heard: Callable[[float], None] | None = None) -> None:
+        self._heard = heard
         self._clock = clock
         self._counts = [0] * (len(_BOUNDS_MS) + 1)
         self._total = 0
@@ -39,7 +41,10 @@ class StallMonitor:
         while True:
             asked = self._clock.monotonic()
             await self._clock.sleep(INTERVAL_S)
-            self.note((self._clock.monotonic() - asked - INTERVAL_S) * 1000)
+            late_s = self._clock.monotonic() - asked - INTERVAL_S
+            self.note(late_s * 1000)
+            if self._heard is not None:
+                self._heard(max(0.0, late_s))
 
     def note(self, late_ms: float) -> None:
         """Count one delay."""

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62\x61rque/proto/cluster.proto\x12\tbarque.v1\"\x0f\n\rStatusRequest\"\xce\x01\n\x0bStatusReply\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\"\n\x07members\x18\x03 \x03(\x0b\x32\x11.barque.v1.Member\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12(\n\ncomponents\x18\x05 \x03(\x0b\x32\x14.barque.v1.Component\x12\x12\n\nhttps_port\x18\x06 \x01(\x05\x12&\n\x05store\x18\x07 \x01(\x0b\x32\x17.barque.v1.StoreFigures\"\xb6\x01\n\x0cStoreFigures\x12\x0f\n\x07objects\x18\x01 \x01(\x03\x12\x11\n\tlog_bytes\x18\x02 \x01(\x03\x12\x16\n\x0esnapshot_bytes\x18\x03 \x01(\x03\x12\x14\n\x0c\x66sync_p50_ms\x18\x04 \x01(\x01\x12\x14\n\x0c\x66sync_p99_ms\x18\x05 \x01(\x01\x12\x19\n\x11loop_stall_max_ms\x18\x06 \x01(\x01\x12\x0e\n\x06key_id\x18\x07 \x01(\t\x12\x13\n\x0bkey_created\x18\x08 \x01(\t\"\x15\n\x13SaveSnapshotRequest\"2\n\rSnapshotChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x03\"9\n\x14RestoreSnapshotReply\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0f\n\x07objects\x18\x02 \x01(\x03\"\x12\n\x10RotateKeyRequest\"1\n\x0eRotateKeyReply\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0f\n\x07secrets\x18\x02 \x01(\x03\"7\n\x06Member\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0e\n\x06leader\x18\x03 \x01(\x08\";\n\tComponent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07healthy\x18\x02 \x01(\x08\x12\x0f\n\x07message\x18\x03 \x01(\t\"\'\n\x16\x43reateJoinTokenRequest\x12\r\n\x05ttl_s\x18\x01 \x01(\x03\"F\n\x14\x43reateJoinTokenReply\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61_pin\x18\x02 \x01(\t\x12\x0f\n\x07\x65xpires\x18\x03 \x01(\t\"*\n\x17RenewCertificateRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\x0c\"0\n\x15RenewCertificateReply\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x32\xd7\x03\n\x07\x43luster\x12:\n\x06Status\x12\x18.barque.v1.StatusRequest\x1a\x16.barque.v1.StatusReply\x12U\n\x0f\x43reateJoinToken\x12!.barque.v1.CreateJoinTokenRequest\x1a\x1f.barque.v1.CreateJoinTokenReply\x12X\n\x10RenewCertificate\x12\".barque.v1.RenewCertificateRequest\x1a .barque.v1.RenewCertificateReply\x12J\n\x0cSaveSnapshot\x12\x1e.barque.v1.SaveSnapshotRequest\x1a\x18.barque.v1.SnapshotChunk0\x01\x12N\n\x0fRestoreSnapshot\x12\x18.barque.v1.SnapshotChunk\x1a\x1f.barque.v1.RestoreSnapshotReply(\x01\x12\x43\n\tRotateKey\x12\x1b.barque.v1.RotateKeyRequest\x1a\x19.barque.v1.RotateKeyReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62\x61rque/proto/cluster.proto\x12\tbarque.v1\"\x0f\n\rStatusRequest\"\xef\x01\n\x0bStatusReply\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\"\n\x07members\x18\x03 \x03(\x0b\x32\x11.barque.v1.Member\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12(\n\ncomponents\x18\x05 \x03(\x0b\x32\x14.barque.v1.Component\x12\x12\n\nhttps_port\x18\x06 \x01(\x05\x12&\n\x05store\x18\x07 \x01(\x0b\x32\x17.barque.v1.StoreFigures\x12\x1f\n\x05group\x18\x08 \x01(\x0b\x32\x10.barque.v1.Group\"\xe0\x01\n\x05Group\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x0e\n\x06leader\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x03\x12\x12\n\nlast_index\x18\x04 \x01(\x03\x12\x0e\n\x06\x63ommit\x18\x05 \x01(\x03\x12\x0f\n\x07\x61pplied\x18\x06 \x01(\x03\x12\x1b\n\x13\x65lection_timeout_ms\x18\x07 \x01(\x01\x12\x10\n\x08stall_ms\x18\x08 \x01(\x01\x12\x10\n\x08\x66sync_ms\x18\t \x01(\x01\x12\x0e\n\x06\x66\x61ults\x18\n \x03(\t\x12\x13\n\x0bquorum_lost\x18\x0b \x01(\x08\x12\x0e\n\x06\x61\x64vice\x18\x0c \x01(\t\"\xb6\x01\n\x0cStoreFigures\x12\x0f\n\x07objects\x18\x01 \x01(\x03\x12\x11\n\tlog_bytes\x18\x02 \x01(\x03\x12\x16\n\x0esnapshot_bytes\x18\x03 \x01(\x03\x12\x14\n\x0c\x66sync_p50_ms\x18\x04 \x01(\x01\x12\x14\n\x0c\x66sync_p99_ms\x18\x05 \x01(\x01\x12\x19\n\x11loop_stall_max_ms\x18\x06 \x01(\x01\x12\x0e\n\x06key_id\x18\x07 \x01(\t\x12\x13\n\x0bkey_created\x18\x08 \x01(\t\"\x15\n\x13SaveSnapshotRequest\"2\n\rSnapshotChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x03\"9\n\x14RestoreSnapshotReply\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0f\n\x07objects\x18\x02 \x01(\x03\"\x12\n\x10RotateKeyRequest\"1\n\x0eRotateKeyReply\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0f\n\x07secrets\x18\x02 \x01(\x03\"\xaa\x01\n\x06Member\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0e\n\x06leader\x18\x03 \x01(\x08\x12\n\n\x02id\x18\x04 \x01(\t\x12\x14\n\x0cpeer_address\x18\x05 \x01(\t\x12\r\n\x05voter\x18\x06 \x01(\x08\x12\r\n\x05match\x18\x07 \x01(\x03\x12\x15\n\x08silent_s\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05state\x18\t \x01(\tB\x0b\n\t_silent_s\";\n\tComponent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07healthy\x18\x02 \x01(\x08\x12\x0f\n\x07message\x18\x03 \x01(\t\";\n\x16\x43reateJoinTokenRequest\x12\r\n\x05ttl_s\x18\x01 \x01(\x03\x12\x12\n\nfor_master\x18\x02 \x01(\x08\"F\n\x14\x43reateJoinTokenReply\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61_pin\x18\x02 \x01(\t\x12\x0f\n\x07\x65xpires\x18\x03 \x01(\t\"*\n\x17RenewCertificateRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\x0c\"0\n\x15RenewCertificateReply\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\"4\n\x13RemoveMemberRequest\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"=\n\x11RemoveMemberReply\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0e\n\x06voters\x18\x03 \x03(\t\"\'\n\x19TransferLeadershipRequest\x12\n\n\x02to\x18\x01 \x01(\t\":\n\x17TransferLeadershipReply\x12\x0e\n\x06leader\x18\x01 \x01(\t\x12\x0f\n\x07took_ms\x18\x02 \x01(\x01\"&\n\x14RecoverQuorumRequest\x12\x0e\n\x06member\x18\x01 \x01(\t\"7\n\x12RecoverQuorumReply\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0f\n\x07objects\x18\x02 \x01(\x03\x32\xd6\x05\n\x07\x43luster\x12:\n\x06Status\x12\x18.barque.v1.StatusRequest\x1a\x16.barque.v1.StatusReply\x12U\n\x0f\x43reateJoinToken\x12!.barque.v1.CreateJoinTokenRequest\x1a\x1f.barque.v1.CreateJoinTokenReply\x12X\n\x10RenewCertificate\x12\".barque.v1.RenewCertificateRequest\x1a .barque.v1.RenewCertificateReply\x12J\n\x0cSaveSnapshot\x12\x1e.barque.v1.SaveSnapshotRequest\x1a\x18.barque.v1.SnapshotChunk0\x01\x12N\n\x0fRestoreSnapshot\x12\x18.barque.v1.SnapshotChunk\x1a\x1f.barque.v1.RestoreSnapshotReply(\x01\x12\x43\n\tRotateKey\x12\x1b.barque.v1.RotateKeyRequest\x1a\x19.barque.v1.RotateKeyReply\x12L\n\x0cRemoveMember\x12\x1e.barque.v1.RemoveMemberRequest\x1a\x1c.barque.v1.RemoveMemberReply\x12^\n\x12TransferLeadership\x12$.barque.v1.TransferLeadershipRequest\x1a\".barque.v1.TransferLeadershipReply\x12O\n\rRecoverQuorum\x12\x1f.barque.v1.RecoverQuorumRequest\x1a\x1d.barque.v1.RecoverQuorumReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,31 +34,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STATUSREQUEST']._serialized_start=41
   _globals['_STATUSREQUEST']._serialized_end=56
   _globals['_STATUSREPLY']._serialized_start=59
-  _globals['_STATUSREPLY']._serialized_end=265
-  _globals['_STOREFIGURES']._serialized_start=268
-  _globals['_STOREFIGURES']._serialized_end=450
-  _globals['_SAVESNAPSHOTREQUEST']._serialized_start=452
-  _globals['_SAVESNAPSHOTREQUEST']._serialized_end=473
-  _globals['_SNAPSHOTCHUNK']._serialized_start=475
-  _globals['_SNAPSHOTCHUNK']._serialized_end=525
-  _globals['_RESTORESNAPSHOTREPLY']._serialized_start=527
-  _globals['_RESTORESNAPSHOTREPLY']._serialized_end=584
-  _globals['_ROTATEKEYREQUEST']._serialized_start=586
-  _globals['_ROTATEKEYREQUEST']._serialized_end=604
-  _globals['_ROTATEKEYREPLY']._serialized_start=606
-  _globals['_ROTATEKEYREPLY']._serialized_end=655
-  _globals['_MEMBER']._serialized_start=657
-  _globals['_MEMBER']._serialized_end=712
-  _globals['_COMPONENT']._serialized_start=714
-  _globals['_COMPONENT']._serialized_end=773
-  _globals['_CREATEJOINTOKENREQUEST']._serialized_start=775
-  _globals['_CREATEJOINTOKENREQUEST']._serialized_end=814
-  _globals['_CREATEJOINTOKENREPLY']._serialized_start=816
-  _globals['_CREATEJOINTOKENREPLY']._serialized_end=886
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=888
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=930
-  _globals['_RENEWCERTIFICATEREPLY']._serialized_start=932
-  _globals['_RENEWCERTIFICATEREPLY']._serialized_end=980
-  _globals['_CLUSTER']._serialized_start=983
-  _globals['_CLUSTER']._serialized_end=1454
+  _globals['_STATUSREPLY']._serialized_end=298
+  _globals['_GROUP']._serialized_start=301
+  _globals['_GROUP']._serialized_end=525
+  _globals['_STOREFIGURES']._serialized_start=528
+  _globals['_STOREFIGURES']._serialized_end=710
+  _globals['_SAVESNAPSHOTREQUEST']._serialized_start=712
+  _globals['_SAVESNAPSHOTREQUEST']._serialized_end=733
+  _globals['_SNAPSHOTCHUNK']._serialized_start=735
+  _globals['_SNAPSHOTCHUNK']._serialized_end=785
+  _globals['_RESTORESNAPSHOTREPLY']._serialized_start=787
+  _globals['_RESTORESNAPSHOTREPLY']._serialized_end=844
+  _globals['_ROTATEKEYREQUEST']._serialized_start=846
+  _globals['_ROTATEKEYREQUEST']._serialized_end=864
+  _globals['_ROTATEKEYREPLY']._serialized_start=866
+  _globals['_ROTATEKEYREPLY']._serialized_end=915
+  _globals['_MEMBER']._serialized_start=918
+  _globals['_MEMBER']._serialized_end=1088
+  _globals['_COMPONENT']._serialized_start=1090
+  _globals['_COMPONENT']._serialized_end=1149
+  _globals['_CREATEJOINTOKENREQUEST']._serialized_start=1151
+  _globals['_CREATEJOINTOKENREQUEST']._serialized_end=1210
+  _globals['_CREATEJOINTOKENREPLY']._serialized_start=1212
+  _globals['_CREATEJOINTOKENREPLY']._serialized_end=1282
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=1284
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=1326
+  _globals['_RENEWCERTIFICATEREPLY']._serialized_start=1328
+  _globals['_RENEWCERTIFICATEREPLY']._serialized_end=1376
+  _globals['_REMOVEMEMBERREQUEST']._serialized_start=1378
+  _globals['_REMOVEMEMBERREQUEST']._serialized_end=1430
+  _globals['_REMOVEMEMBERREPLY']._serialized_start=1432
+  _globals['_REMOVEMEMBERREPLY']._serialized_end=1493
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_start=1495
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_end=1534
+  _globals['_TRANSFERLEADERSHIPREPLY']._serialized_start=1536
+  _globals['_TRANSFERLEADERSHIPREPLY']._serialized_end=1594
+  _globals['_RECOVERQUORUMREQUEST']._serialized_start=1596
+  _globals['_RECOVERQUORUMREQUEST']._serialized_end=1634
+  _globals['_RECOVERQUORUMREPLY']._serialized_start=1636
+  _globals['_RECOVERQUORUMREPLY']._serialized_end=1691
+  _globals['_CLUSTER']._serialized_start=1694
+  _globals['_CLUSTER']._serialized_end=2420
 # @@protoc_insertion_point(module_scope)

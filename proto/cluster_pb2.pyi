@@ -11,7 +11,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("cluster_id", "version", "members", "revision", "components", "https_port", "store")
+    __slots__ = ("cluster_id", "version", "members", "revision", "components", "https_port", "store", "group")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +19,7 @@ class StatusReply(_message.Message):
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     HTTPS_PORT_FIELD_NUMBER: _ClassVar[int]
     STORE_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     version: str
     members: _containers.RepeatedCompositeFieldContainer[Member]
@@ -26,7 +27,36 @@ class StatusReply(_message.Message):
     components: _containers.RepeatedCompositeFieldContainer[Component]
     https_port: int
     store: StoreFigures
-    def __init__(self, cluster_id: _Optional[str] = ..., version: _Optional[str] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., revision: _Optional[int] = ..., components: _Optional[_Iterable[_Union[Component, _Mapping]]] = ..., https_port: _Optional[int] = ..., store: _Optional[_Union[StoreFigures, _Mapping]] = ...) -> None: ...
+    group: Group
+    def __init__(self, cluster_id: _Optional[str] = ..., version: _Optional[str] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., revision: _Optional[int] = ..., components: _Optional[_Iterable[_Union[Component, _Mapping]]] = ..., https_port: _Optional[int] = ..., store: _Optional[_Union[StoreFigures, _Mapping]] = ..., group: _Optional[_Union[Group, _Mapping]] = ...) -> None: ...
+
+class Group(_message.Message):
+    __slots__ = ("member", "leader", "term", "last_index", "commit", "applied", "election_timeout_ms", "stall_ms", "fsync_ms", "faults", "quorum_lost", "advice")
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    LAST_INDEX_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    ELECTION_TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    STALL_MS_FIELD_NUMBER: _ClassVar[int]
+    FSYNC_MS_FIELD_NUMBER: _ClassVar[int]
+    FAULTS_FIELD_NUMBER: _ClassVar[int]
+    QUORUM_LOST_FIELD_NUMBER: _ClassVar[int]
+    ADVICE_FIELD_NUMBER: _ClassVar[int]
+    member: str
+    leader: str
+    term: int
+    last_index: int
+    commit: int
+    applied: int
+    election_timeout_ms: float
+    stall_ms: float
+    fsync_ms: float
+    faults: _containers.RepeatedScalarFieldContainer[str]
+    quorum_lost: bool
+    advice: str
+    def __init__(self, member: _Optional[str] = ..., leader: _Optional[str] = ..., term: _Optional[int] = ..., last_index: _Optional[int] = ..., commit: _Optional[int] = ..., applied: _Optional[int] = ..., election_timeout_ms: _Optional[float] = ..., stall_ms: _Optional[float] = ..., fsync_ms: _Optional[float] = ..., faults: _Optional[_Iterable[str]] = ..., quorum_lost: _Optional[bool] = ..., advice: _Optional[str] = ...) -> None: ...
 
 class StoreFigures(_message.Message):
     __slots__ = ("objects", "log_bytes", "snapshot_bytes", "fsync_p50_ms", "fsync_p99_ms", "loop_stall_max_ms", "key_id", "key_created")
@@ -81,14 +111,26 @@ class RotateKeyReply(_message.Message):
     def __init__(self, key_id: _Optional[str] = ..., secrets: _Optional[int] = ...) -> None: ...
 
 class Member(_message.Message):
-    __slots__ = ("name", "address", "leader")
+    __slots__ = ("name", "address", "leader", "id", "peer_address", "voter", "match", "silent_s", "state")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    VOTER_FIELD_NUMBER: _ClassVar[int]
+    MATCH_FIELD_NUMBER: _ClassVar[int]
+    SILENT_S_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
     name: str
     address: str
     leader: bool
-    def __init__(self, name: _Optional[str] = ..., address: _Optional[str] = ..., leader: _Optional[bool] = ...) -> None: ...
+    id: str
+    peer_address: str
+    voter: bool
+    match: int
+    silent_s: float
+    state: str
+    def __init__(self, name: _Optional[str] = ..., address: _Optional[str] = ..., leader: _Optional[bool] = ..., id: _Optional[str] = ..., peer_address: _Optional[str] = ..., voter: _Optional[bool] = ..., match: _Optional[int] = ..., silent_s: _Optional[float] = ..., state: _Optional[str] = ...) -> None: ...
 
 class Component(_message.Message):
     __slots__ = ("name", "healthy", "message")
@@ -101,10 +143,12 @@ class Component(_message.Message):
     def __init__(self, name: _Optional[str] = ..., healthy: _Optional[bool] = ..., message: _Optional[str] = ...) -> None: ...
 
 class CreateJoinTokenRequest(_message.Message):
-    __slots__ = ("ttl_s",)
+    __slots__ = ("ttl_s", "for_master")
     TTL_S_FIELD_NUMBER: _ClassVar[int]
+    FOR_MASTER_FIELD_NUMBER: _ClassVar[int]
     ttl_s: int
-    def __init__(self, ttl_s: _Optional[int] = ...) -> None: ...
+    for_master: bool
+    def __init__(self, ttl_s: _Optional[int] = ..., for_master: _Optional[bool] = ...) -> None: ...
 
 class CreateJoinTokenReply(_message.Message):
     __slots__ = ("token", "ca_pin", "expires")
@@ -127,3 +171,49 @@ class RenewCertificateReply(_message.Message):
     CERTIFICATE_PEM_FIELD_NUMBER: _ClassVar[int]
     certificate_pem: bytes
     def __init__(self, certificate_pem: _Optional[bytes] = ...) -> None: ...
+
+class RemoveMemberRequest(_message.Message):
+    __slots__ = ("member", "force")
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    member: str
+    force: bool
+    def __init__(self, member: _Optional[str] = ..., force: _Optional[bool] = ...) -> None: ...
+
+class RemoveMemberReply(_message.Message):
+    __slots__ = ("name", "id", "voters")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    VOTERS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    id: str
+    voters: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., id: _Optional[str] = ..., voters: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class TransferLeadershipRequest(_message.Message):
+    __slots__ = ("to",)
+    TO_FIELD_NUMBER: _ClassVar[int]
+    to: str
+    def __init__(self, to: _Optional[str] = ...) -> None: ...
+
+class TransferLeadershipReply(_message.Message):
+    __slots__ = ("leader", "took_ms")
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    TOOK_MS_FIELD_NUMBER: _ClassVar[int]
+    leader: str
+    took_ms: float
+    def __init__(self, leader: _Optional[str] = ..., took_ms: _Optional[float] = ...) -> None: ...
+
+class RecoverQuorumRequest(_message.Message):
+    __slots__ = ("member",)
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    member: str
+    def __init__(self, member: _Optional[str] = ...) -> None: ...
+
+class RecoverQuorumReply(_message.Message):
+    __slots__ = ("revision", "objects")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    objects: int
+    def __init__(self, revision: _Optional[int] = ..., objects: _Optional[int] = ...) -> None: ...

@@ -64,13 +64,29 @@ class ClusterStub:
                 request_serializer=barque_dot_proto_dot_cluster__pb2.RotateKeyRequest.SerializeToString,
                 response_deserializer=barque_dot_proto_dot_cluster__pb2.RotateKeyReply.FromString,
                 _registered_method=True)
+        self.RemoveMember = channel.unary_unary(
+                '/barque.v1.Cluster/RemoveMember',
+                request_serializer=barque_dot_proto_dot_cluster__pb2.RemoveMemberRequest.SerializeToString,
+                response_deserializer=barque_dot_proto_dot_cluster__pb2.RemoveMemberReply.FromString,
+                _registered_method=True)
+        self.TransferLeadership = channel.unary_unary(
+                '/barque.v1.Cluster/TransferLeadership',
+                request_serializer=barque_dot_proto_dot_cluster__pb2.TransferLeadershipRequest.SerializeToString,
+                response_deserializer=barque_dot_proto_dot_cluster__pb2.TransferLeadershipReply.FromString,
+                _registered_method=True)
+        self.RecoverQuorum = channel.unary_unary(
+                '/barque.v1.Cluster/RecoverQuorum',
+                request_serializer=barque_dot_proto_dot_cluster__pb2.RecoverQuorumRequest.SerializeToString,
+                response_deserializer=barque_dot_proto_dot_cluster__pb2.RecoverQuorumReply.FromString,
+                _registered_method=True)
 
 
 class ClusterServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Status(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """What the answering master knows by itself; needs no majority of them.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -104,6 +120,27 @@ class ClusterServicer:
 
     def RotateKey(self, request, context):
         """A new key for Secrets at rest: everything on disk is sealed anew, then the old key is forgotten.
+        Each master has keys of its own: this is the answering one's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveMember(self, request, context):
+        """Takes a master out of the group; one that leads hands over first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TransferLeadership(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecoverQuorum(self, request, context):
+        """The answering master goes on alone: for when a majority is lost for good.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,6 +178,21 @@ def add_ClusterServicer_to_server(servicer, server):
                     servicer.RotateKey,
                     request_deserializer=barque_dot_proto_dot_cluster__pb2.RotateKeyRequest.FromString,
                     response_serializer=barque_dot_proto_dot_cluster__pb2.RotateKeyReply.SerializeToString,
+            ),
+            'RemoveMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveMember,
+                    request_deserializer=barque_dot_proto_dot_cluster__pb2.RemoveMemberRequest.FromString,
+                    response_serializer=barque_dot_proto_dot_cluster__pb2.RemoveMemberReply.SerializeToString,
+            ),
+            'TransferLeadership': grpc.unary_unary_rpc_method_handler(
+                    servicer.TransferLeadership,
+                    request_deserializer=barque_dot_proto_dot_cluster__pb2.TransferLeadershipRequest.FromString,
+                    response_serializer=barque_dot_proto_dot_cluster__pb2.TransferLeadershipReply.SerializeToString,
+            ),
+            'RecoverQuorum': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecoverQuorum,
+                    request_deserializer=barque_dot_proto_dot_cluster__pb2.RecoverQuorumRequest.FromString,
+                    response_serializer=barque_dot_proto_dot_cluster__pb2.RecoverQuorumReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -305,6 +357,87 @@ class Cluster:
             '/barque.v1.Cluster/RotateKey',
             barque_dot_proto_dot_cluster__pb2.RotateKeyRequest.SerializeToString,
             barque_dot_proto_dot_cluster__pb2.RotateKeyReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/barque.v1.Cluster/RemoveMember',
+            barque_dot_proto_dot_cluster__pb2.RemoveMemberRequest.SerializeToString,
+            barque_dot_proto_dot_cluster__pb2.RemoveMemberReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TransferLeadership(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/barque.v1.Cluster/TransferLeadership',
+            barque_dot_proto_dot_cluster__pb2.TransferLeadershipRequest.SerializeToString,
+            barque_dot_proto_dot_cluster__pb2.TransferLeadershipReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecoverQuorum(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/barque.v1.Cluster/RecoverQuorum',
+            barque_dot_proto_dot_cluster__pb2.RecoverQuorumRequest.SerializeToString,
+            barque_dot_proto_dot_cluster__pb2.RecoverQuorumReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,11 @@ class SessionsStub:
                 request_serializer=barque_dot_proto_dot_sessions__pb2.Beat.SerializeToString,
                 response_deserializer=barque_dot_proto_dot_sessions__pb2.BeatReply.FromString,
                 _registered_method=True)
+        self.Relay = channel.unary_unary(
+                '/barque.v1.Sessions/Relay',
+                request_serializer=barque_dot_proto_dot_sessions__pb2.Heard.SerializeToString,
+                response_deserializer=barque_dot_proto_dot_sessions__pb2.Relayed.FromString,
+                _registered_method=True)
 
 
 class SessionsServicer:
@@ -50,6 +55,13 @@ class SessionsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Relay(self, request, context):
+        """What one master has heard, told to the one that leads and judges the nodes. For masters alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -57,6 +69,11 @@ def add_SessionsServicer_to_server(servicer, server):
                     servicer.Heartbeat,
                     request_deserializer=barque_dot_proto_dot_sessions__pb2.Beat.FromString,
                     response_serializer=barque_dot_proto_dot_sessions__pb2.BeatReply.SerializeToString,
+            ),
+            'Relay': grpc.unary_unary_rpc_method_handler(
+                    servicer.Relay,
+                    request_deserializer=barque_dot_proto_dot_sessions__pb2.Heard.FromString,
+                    response_serializer=barque_dot_proto_dot_sessions__pb2.Relayed.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -86,6 +103,33 @@ class Sessions:
             '/barque.v1.Sessions/Heartbeat',
             barque_dot_proto_dot_sessions__pb2.Beat.SerializeToString,
             barque_dot_proto_dot_sessions__pb2.BeatReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Relay(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/barque.v1.Sessions/Relay',
+            barque_dot_proto_dot_sessions__pb2.Heard.SerializeToString,
+            barque_dot_proto_dot_sessions__pb2.Relayed.FromString,
             options,
             channel_credentials,
             insecure,

@@ -11,7 +11,7 @@ import importlib.metadata
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -26,6 +26,7 @@ from barque.client.client import Client
 from barque.client.clock import Clock, SystemClock
 from barque.client.cycles import freeze_survivors
 from barque.client.informer import Informer
+from barque.client.masters import learn_masters
 from barque.client.pki import Identity, pin_of
 from barque.client.profile import Profile, ProfileError
 from barque.client.recorder import EventRecorder
@@ -52,6 +53,7 @@ from barque.worker.images.collector import Disk, ImageCollector
 from barque.worker.images.images import Images
 from barque.worker.images.pull_secrets import PullSecrets
 from barque.worker.lock import only_one
+from barque.worker.masters import MastersKeeper
 from barque.worker.mounts import KernelMounter, Mounter
 from barque.worker.network_port import PodNetwork
 from barque.worker.node import NodeKeeper, Registered, Where
@@ -186,8 +188,8 @@ class Worker:
     async def run(self) -> None:
         """Until cancelled."""
         membership, settings = self._membership, self._settings
-        renewing = self._renewing_identity(lambda: connection.cluster)
-        connection = connect(membership.profile, identity=lambda: renewing.current)
+        renewing = self._renewing_identity(lambda: connection.cluster, lambda: connection.channels.masters)
+        connection = connect(membership.profile, identity=lambda: renewing.current, say=log.debug)
         renewing.on_change(lambda _: connection.renew())
         renewing.on_change(lambda renewed: asyncio.to_thread(self._reference_files.rekey, renewed.key_pem))
         address = await self._address()
@@ -210,7 +212,11 @@ class Worker:
             log.info("worker of node %s at %s:%d", membership.node, address, port)
             tasks = self._tasks(connection, parts, manager, node, services)
             cycles = freeze_survivors(self._clock, sweep=True)
-            await run_all({**tasks, "events": recorder.run(), "certificate": renewing.run(), "cycles": cycles})
+            masters = MastersKeeper(
+                lambda: learn_masters(connection), lambda found: self._save(renewing.current, found), self._clock
+            )
+            more = {"masters": masters.run(), "events": recorder.run(), "certificate": renewing.run(), "cycles": cycles}
+            await run_all({**tasks, **more})
 
     def _tasks(
         self,
@@ -418,13 +424,18 @@ class Worker:
             host_ip=address,
         )
 
-    def _renewing_identity(self, cluster: Callable[[], cluster_pb2_grpc.ClusterStub]) -> RenewingIdentity:
-        profile, path = self._membership.profile, self._settings.profile
-
+    def _renewing_identity(
+        self, cluster: Callable[[], cluster_pb2_grpc.ClusterStub], masters: Callable[[], Sequence[str]]
+    ) -> RenewingIdentity:
         def save(identity: Identity) -> None:
-            Profile.of(profile.masters, identity, cluster=profile.cluster).save(path)
+            self._save(identity, masters())
 
-        return RenewingIdentity(profile.identity, renew_through(cluster), save, self._clock, random.Random())
+        own = self._membership.profile.identity
+        return RenewingIdentity(own, renew_through(cluster), save, self._clock, random.Random())
+
+    def _save(self, identity: Identity, masters: Sequence[str]) -> None:
+        """Who this worker is, and which masters it knows."""
+        Profile.of(list(masters), identity, cluster=self._membership.profile.cluster).save(self._settings.profile)
 
     async def _address(self) -> str:
         """The one that others are told."""

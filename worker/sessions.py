@@ -1,4 +1,8 @@
-"""`Heartbeat`: this worker's life sign to the masters, every two seconds over one stream, reconnected for ever."""
+"""`Heartbeat`: this worker's life sign to the masters, every two seconds over one stream, reconnected for ever.
+
+Any master will do. One that does not answer, or says that it reaches no leader, is left with everything that is under
+way there, watches too: they would go on, but tell nothing new.
+"""
 
 from __future__ import annotations
 
@@ -52,11 +56,11 @@ class Heartbeat:
                 await self._beat()
             except grpc.aio.AioRpcError as error:
                 self._note_failure(str(wire.api_error(error)))
-                self._connection.channels.move_on(master)
+                await self._connection.channels.leave(master)
             except (ApiError, TimeoutError) as error:
                 self._note_failure(str(error) or "no answer in time")
                 if isinstance(error, TimeoutError):
-                    self._connection.channels.move_on(master)
+                    await self._connection.channels.leave(master)
             await self._clock.sleep(doubled(self._failures, FIRST_PAUSE_S, LONGEST_PAUSE_S))
 
     async def _beat(self) -> None:

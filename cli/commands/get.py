@@ -80,6 +80,7 @@ class View(NamedTuple):
 @click.option("--subresource", metavar="NAME", default="", help="The object's status or scale instead.")
 @click.option("--chunk-size", type=click.IntRange(min=0), default=500, metavar="N", help="Objects an answer [500].")
 @click.option("--ignore-not-found", is_flag=True, help="A missing object is no error.")
+@click.option("--stale", is_flag=True, help="What one master knows, perhaps of before; works without a quorum too.")
 @with_session
 def command(session: Session, what: tuple[str, ...], **given: Any) -> None:
     """Show objects as a table, or in full as YAML or JSON. With -w the objects that change are printed as they do, also

@@ -83,9 +83,12 @@ def up(directory: Path, masters: int, workers: int, subnet: str) -> None:
 
     Every worker has the image barque-demo/web:1, so pods can run without a registry.
 
+    Several masters agree through Raft: of three one may die, of five two.
+
     \b
     Examples:
       barque lab up
+      barque lab up --masters 3 --workers 2
       barque lab --dir /tmp/lab up --workers 5
     """
     _open(directory).up(masters, workers, subnet)
@@ -106,7 +109,9 @@ def down(directory: Path, keep: bool) -> None:
 @lab.command(short_help="Show the hosts.")
 @click.pass_obj
 def status(directory: Path) -> None:
-    """Show every host: whether it is up, its link, its daemons, and what the master says of its node."""
+    """Show every host: whether it is up, its link, its daemons, and what the cluster says of it: of a master whether it
+    leads, of a worker whether its node is Ready.
+    """
     click.echo(_open(directory).status(), nl=False)
 
 
@@ -171,7 +176,7 @@ def kill(directory: Path, names: tuple[str, ...]) -> None:
 def start(directory: Path, names: tuple[str, ...]) -> None:
     """Start hosts that are off, with the disks they had, and daemons that ended.
 
-    It returns once their nodes are Ready, unless the master is kept from seeing them.
+    It returns once their nodes are Ready, unless the masters are kept from seeing them, or have no majority.
     """
     _open(directory).start(names)
     click.echo(f"Up: {', '.join(names)}.")

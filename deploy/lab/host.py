@@ -132,6 +132,11 @@ def launch(pid: int, daemon: str, argv: Sequence[str], descriptors: Sequence[int
     _run(inside(pid, command), env=environment(), descriptors=descriptors)
 
 
+def run(pid: int, argv: Sequence[str]) -> str:
+    """Run a command in the host to its end; its standard output. Raises `LabError`."""
+    return _run(inside(pid, argv), env=environment())
+
+
 def run_ip(pid: int, batch: str) -> None:
     """Have `ip` carry a batch out in the network of this process; pids in it are the machine's. Raises `LabError`."""
     if batch:

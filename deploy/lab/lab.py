@@ -18,10 +18,11 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from barque.client import profile as profiles
-from barque.client.pki import Identity, PkiError
+from barque.client.joining import JoinError
+from barque.client.pki import Identity, PkiError, pin_of
 from barque.client.profile import Profile
 from barque.deploy import dockerd, images, membership, processes
 from barque.deploy.lab import host as hosts
@@ -29,6 +30,7 @@ from barque.deploy.lab import plan, state
 from barque.deploy.lab.plan import LabError
 from barque.deploy.lab.state import HostState, LabState
 from barque.deploy.progress import Report
+from barque.master import enrolment
 from barque.network.namespaces import enter_namespace
 from barque.worker.settings import DEFAULT_DATA_DIR
 
@@ -40,6 +42,8 @@ _RUN = Path("/run/barque")
 _START_TIMEOUT_S = 60.0
 _ANSWER_TIMEOUT_S = 3.0
 _POLL_S = 0.05
+
+T = TypeVar("T")
 
 
 class Lab:
@@ -143,15 +147,15 @@ class Lab:
         """A table of the hosts. Raises `LabError`."""
         lab = state.read(self.directory)
         self._check_machine()
-        nodes = self._nodes(lab)
-        rows = [["HOST", "ROLE", "ADDRESS", "STATE", "LINK", "DAEMONS", "NODE"]]
+        said = self._words(lab)
+        rows = [["HOST", "ROLE", "ADDRESS", "STATE", "LINK", "DAEMONS", "CLUSTER"]]
         for host in lab.hosts[1:]:
             running = hosts.daemons(self.disk(host.name), host.pid, _ROLE_DAEMONS[host.role]) if host.alive else {}
             words = [name if runs else f"{name} ended" for name, runs in running.items()]
             link = plan.link_words(host.name, lab.cuts) if host.alive else "down"
             rows.append(
                 [host.name, host.role, host.address, _state(host), link, ", ".join(words) or "-",
-                 nodes.get(host.name, "-")]
+                 said.get(host.name, "-")]
             )  # fmt: skip
         return plan.render_table(rows)
 
@@ -185,42 +189,93 @@ class Lab:
             _all(pool, lambda host: self._boot(lab, host), off)
             self._cable(lab)
             report.done(f"{len(wanted) - 1} hosts on one bridge" if lab.switch in off else "hosts")
-            _all(pool, self._launch, [host for host in wanted if host.role == "master"])
             docker = [pool.submit(self._start_docker, host) for host in workers]
-            admin = self._ask_master(lab)
+            admin = self._bring_masters(lab, [host for host in wanted if host.role == "master"])
             report.begin("Docker on every worker")
             for each in docker:
                 each.result()
-            report.done("Docker answers")
+            if docker:
+                report.done("Docker answers")
             self._bring_workers(lab, workers, admin, pool)
 
-    def _ask_master(self, lab: LabState) -> Profile | None:
-        """The administrator's profile once the master answers; None where it is kept from answering."""
-        master = lab.of_role("master")[0]
-        if not master.alive or master.paused or not plan.connected(lab.cuts, master.name, ""):
+    def _bring_masters(self, lab: LabState, wanted: Sequence[HostState]) -> Profile | None:
+        """Start masters, and have those join that have not yet; the administrator's profile once the masters serve.
+        None where they cannot, as too few of them run and see each other, or nothing reaches them.
+        """
+        masters = lab.of_role("master")
+        members = [host for host in wanted if host is masters[0] or _has_joined(self._master_data(host))]
+        for host in members:
+            self._launch(host)
+        reached = [host for host in masters if _in_sight(lab, host)]
+        if not reached:
             return None
-        self._report.begin("master")
-        admin = self._await_master(lab, master)
-        self._open_door(lab, master)
-        self._report.done(f"master answers on {admin.masters[0]}")
+        self._report.begin("masters" if len(masters) > 1 else "master")
+        for host in [host for host in reached if host in members] or reached[:1]:
+            self._await_master(host)
+        admin = self._write_profile(lab)
+        joined = [host for host in masters if host is masters[0] or _has_joined(self._master_data(host))]
+        if not self._serve(lab, joined):
+            self._report.done(f"running without a majority: {', '.join(host.name for host in reached)}")
+            return None
+        leader = self._await_votes(lab, admin, [host for host in members if host in reached])
+        self._open_door(lab, reached[0])
+        for host in wanted:
+            if host not in members:
+                self._report.begin(f"{host.name} joins")
+                self._join(lab, host, admin)
+                leader = self._await_votes(lab, admin, [host])
+        if len(masters) == 1:
+            self._report.done(f"master answers on {admin.masters[0]}")
+        else:
+            self._report.done(f"masters serve: {', '.join(host.name for host in reached)}; {leader} leads")
         return admin
+
+    def _serve(self, lab: LabState, joined: Sequence[HostState]) -> bool:
+        """Whether enough of these masters run and see each other."""
+        running = [host.name for host in joined if host.alive and not host.paused]
+        return plan.majority(lab.cuts, [host.name for host in joined], running)
+
+    def _join(self, lab: LabState, host: HostState, admin: Profile) -> None:
+        """Make a host's master a member of the group, and start it."""
+        through = next(other for other in lab.of_role("master") if other is not host and _in_sight(lab, other))
+        with _in_network_of(lab.switch):
+            token = self._members(membership.token_for_master(admin))
+        pin = pin_of(admin.identity.ca_pem)
+        hosts.run(host.pid, ["barque", "master", "join", through.address, "--token", token, "--ca-pin", pin])
+        self._hand_profile(host)
+        self._launch(host)
+        self._await_master(host)
+
+    def _await_votes(self, lab: LabState, admin: Profile, voting: Sequence[HostState]) -> str:
+        """Wait until a master leads and all of these vote; the leader's name."""
+        faults = [self._fault(host, "master") for host in voting]
+        names = [host.name for host in voting]
+        with _in_network_of(lab.switch):
+            return self._members(
+                membership.wait_masters(
+                    admin, names, _START_TIMEOUT_S, lambda: next((said for fault in faults if (said := fault())), "")
+                )
+            )
+
+    def _master_data(self, host: HostState) -> Path:
+        return self.disk(host.name) / "barque" / "master"
 
     def _bring_workers(
         self, lab: LabState, workers: Sequence[HostState], admin: Profile | None, pool: ThreadPoolExecutor
     ) -> None:
-        """Start the workers, and wait for those that the master can see."""
+        """Start the workers, and wait for those that a master can see."""
         if not workers:
             return
-        master = lab.of_role("master")[0]
+        masters = [host for host in lab.of_role("master") if _in_sight(lab, host)]
         if admin is not None:
             self._report.begin("workers join")
             paths = {w.name: self.disk(w.name) / "barque" / "worker" / "profile.yaml" for w in workers}
             with _in_network_of(lab.switch):
-                self._members(membership.enrol(admin, f"{master.address}:{HTTPS_PORT}", paths))
+                self._members(membership.enrol(admin, f"{masters[0].address}:{HTTPS_PORT}", paths))
         for worker in workers:
             self._launch(worker)
         loading = [pool.submit(self._load_image, worker) for worker in workers]
-        seen = [worker for worker in workers if plan.connected(lab.cuts, master.name, worker.name)] if admin else []
+        seen = [w for w in workers if any(plan.connected(lab.cuts, m.name, w.name) for m in masters)] if admin else []
         for worker in seen:
             assert admin is not None
             self._report.begin(f"node {worker.name}")
@@ -232,11 +287,11 @@ class Lab:
         if seen:
             self._report.done(f"Ready: {', '.join(worker.name for worker in seen)}")
         if unseen:
-            self._report.done(f"started, out of the master's sight: {', '.join(unseen)}")
+            self._report.done(f"started, out of the masters' sight: {', '.join(unseen)}")
 
-    def _members(self, work: Coroutine[Any, Any, None]) -> None:
+    def _members(self, work: Coroutine[Any, Any, T]) -> T:
         try:
-            asyncio.run(work)
+            return asyncio.run(work)
         except membership.MembershipError as error:
             raise LabError(f"{error}; logs are under {self.directory / 'hosts'}/*/log") from error
 
@@ -291,20 +346,24 @@ class Lab:
         if not images.has(at, images.web_tag(IMAGE_VERSION)):
             images.build_web(at, IMAGE_VERSION)
 
-    def _await_master(self, lab: LabState, master: HostState) -> Profile:
-        """Wait until the master answers; the administrator's profile, which every host then has."""
-        pki = self.disk(master.name) / "barque" / "master" / "pki"
+    def _await_master(self, master: HostState) -> None:
+        """Wait until this master answers, with a quorum or without."""
+        admin = self._master_data(master) / "pki" / "admin.pem"
 
         def answers() -> bool:
             with _in_network_of(master):
-                return processes.listens("127.0.0.1", GRPC_PORT) and (pki / "admin.pem").exists()
+                return processes.listens("127.0.0.1", GRPC_PORT) and admin.exists()
 
         self._await(master, "master", answers)
+
+    def _write_profile(self, lab: LabState) -> Profile:
+        """The administrator's profile, which every host then has: it names every master there is to be."""
+        masters = lab.of_role("master")
         try:
-            identity = Identity.load(pki, "admin")
+            identity = Identity.load(self._master_data(masters[0]) / "pki", "admin")
         except PkiError as error:
             raise LabError(str(error)) from error
-        admin = Profile.of([f"{master.address}:{GRPC_PORT}"], identity)
+        admin = Profile.of([f"{master.address}:{GRPC_PORT}" for master in masters], identity)
         profiles.remember(self.profile, CONTEXT, admin)
         for host in lab.hosts[1:]:
             self._hand_profile(host)
@@ -363,13 +422,13 @@ class Lab:
             host.pid, host.started_ticks, host.paused = 0, 0, False
         self._save(lab)
 
-    def _nodes(self, lab: LabState) -> dict[str, str]:
-        """What the master says of each node; nothing where it does not say it at once."""
+    def _words(self, lab: LabState) -> dict[str, str]:
+        """What a master says of each master and node; nothing where none says it at once."""
         if not lab.switch.alive or not self.profile.exists():
             return {}
         try:
             with _in_network_of(lab.switch):
-                return asyncio.run(membership.node_words(profiles.load(self.profile), _ANSWER_TIMEOUT_S))
+                return asyncio.run(membership.words(profiles.load(self.profile), _ANSWER_TIMEOUT_S))
         except profiles.ProfileError as error:
             raise LabError(str(error)) from error
 
@@ -377,6 +436,19 @@ class Lab:
 def cgroup_parent(directory: Path) -> str:
     """Where the containers of all hosts of this lab are counted, and of no other lab."""
     return f"/barque-lab-{hashlib.sha256(str(directory).encode()).hexdigest()[:8]}"
+
+
+def _has_joined(data_dir: Path) -> bool:
+    """Whether this master is a member that has joined to the end."""
+    try:
+        return enrolment.membership(data_dir) is not None
+    except JoinError:
+        return False
+
+
+def _in_sight(lab: LabState, host: HostState) -> bool:
+    """Whether the host runs and answers whoever is at the switch."""
+    return host.alive and not host.paused and plan.connected(lab.cuts, host.name, "")
 
 
 def _state(host: HostState) -> str:

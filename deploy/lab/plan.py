@@ -16,8 +16,8 @@ BRIDGE = "br0"
 UPLINK = "eth0"
 # The first addresses of the subnet: the switch has .1, masters follow, workers begin at .11.
 _FIRST_MASTER, _FIRST_WORKER = 2, 11
-# The state format holds several masters; this version's masters cannot form a group.
-MAX_MASTERS = 1
+# A group of five bears the loss of two; more would only be slower.
+MAX_MASTERS = 5
 
 Role = Literal["switch", "master", "worker"]
 # Two hosts by name, in order; the second is "" where the first is cut off from everybody.
@@ -43,7 +43,7 @@ def plan_hosts(masters: int, workers: int, subnet: str = DEFAULT_SUBNET) -> list
     if masters < 1:
         raise LabError("a lab needs a master: --masters 1")
     if masters > MAX_MASTERS:
-        raise LabError(f"--masters {masters}: one master is what this version can serve")
+        raise LabError(f"--masters {masters}: at most {MAX_MASTERS}")
     if workers < 0:
         raise LabError(f"--workers {workers}: must be 0 or more")
     try:
@@ -133,6 +133,12 @@ def heal(cuts: Iterable[Cut], first: str = "", second: str = "") -> list[Cut]:
 def connected(cuts: Collection[Cut], first: str, second: str) -> bool:
     """Whether anything passes between two hosts, or between one and the switch."""
     return not {normal_cut(first, second), (first, ""), (second, "")} & set(cuts)
+
+
+def majority(cuts: Collection[Cut], masters: Collection[str], running: Collection[str]) -> bool:
+    """Whether enough of the masters run, in each other's sight, to serve: one of them with a majority around it."""
+    groups = ([other for other in running if other == one or connected(cuts, one, other)] for one in running)
+    return any(2 * len(group) > len(masters) for group in groups)
 
 
 def link_words(name: str, cuts: Iterable[Cut]) -> str:

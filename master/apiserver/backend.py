@@ -16,6 +16,9 @@ What a backend must keep of an `Op`:
 * compares on other keys, `reserve` and `release` only where `guards` is True: the registry then relies on them. Where
   it is False the registry checks the namespace itself before it writes, and never reserves.
 
+Reads tell what this master has applied, at once. `await current()` first where everything acknowledged before, by any
+master, must be seen: once for a request, whatever it goes on to read. Requests that wait for it together share it.
+
 Failures are `ApiError`s already: 503 where nothing was and will be written, 410 where the history asked for is gone,
 504 for a revision that does not come. `Unknown` is a result, not an error: each op of a commit is answered alone.
 """
@@ -28,7 +31,9 @@ from typing import Protocol
 
 import msgspec
 
-from barque.api.errors import expired, too_large_revision, unavailable
+from barque.api.errors import ApiError, expired, too_large_revision, unavailable
+from barque.api.types.meta_v1 import StatusDetails
+from barque.master.store.epoch import Epoch
 from barque.master.store.port import (
     Filter,
     FutureRevisionError,
@@ -36,6 +41,7 @@ from barque.master.store.port import (
     Key,
     Listing,
     Op,
+    Refused,
     Result,
     SlowWatcherError,
     Store,
@@ -43,6 +49,9 @@ from barque.master.store.port import (
     StoreUnavailableError,
     Watched,
 )
+
+# An election is over within three seconds, mostly sooner.
+RETRY_AFTER_S = 1
 
 
 class Backend(Protocol):
@@ -53,8 +62,12 @@ class Backend(Protocol):
         """Whether compares on other keys and reservations are honoured."""
         ...
 
+    async def current(self) -> None:
+        """Wait until every write acknowledged anywhere before this call can be read here. Raises 503."""
+        ...
+
     async def get(self, key: Key) -> Stored | None:
-        """The object as of now: every write acknowledged before the call is seen."""
+        """The object as this master has it."""
         ...
 
     async def reach(self, revision: int) -> None:
@@ -83,22 +96,28 @@ class StoreBackend:
     """Objects in the replicated store.
 
     `boot_id` names this process's life: with a running number it names each op, so that an op sent again after a lost
-    answer is not written twice.
+    answer is not written twice. With an `epoch` everything is written as the leader of that term, or refused with 503
+    and the term declared over.
     """
 
     guards = True
 
-    def __init__(self, store: Store, boot_id: str) -> None:
+    def __init__(self, store: Store, boot_id: str, epoch: Epoch | None = None) -> None:
         self._store = store
         self._boot_id = boot_id
+        self._epoch = epoch
         self._sequence = itertools.count(1)
 
+    async def current(self) -> None:
+        try:
+            await self._store.barrier()
+        except StoreUnavailableError as down:
+            raise away(down) from down
+
     async def get(self, key: Key) -> Stored | None:
-        await self._barrier()
         return self._store.get(key)
 
     async def reach(self, revision: int) -> None:
-        await self._barrier()
         if revision <= self._store.revision:
             return
         try:
@@ -106,10 +125,9 @@ class StoreBackend:
         except FutureRevisionError as future:
             raise too_large_revision(revision, self._store.revision) from future
         except StoreUnavailableError as down:
-            raise unavailable(str(down)) from down
+            raise away(down) from down
 
     async def list(self, resource: str, selected: Filter = Filter(), revision: int | None = None) -> Listing:
-        await self._barrier()
         try:
             return self._store.list(resource, selected, revision)
         except HistoryGoneError as gone:
@@ -129,21 +147,34 @@ class StoreBackend:
         except SlowWatcherError as slow:
             raise unavailable(f"the watch fell behind and was cut off; resume from its last revision: {slow}") from slow
         except StoreUnavailableError as down:
-            raise unavailable(str(down)) from down
+            raise away(down) from down
         finally:
             close = getattr(changes, "aclose", None)
             if close is not None:
                 await close()
 
     async def commit(self, ops: Sequence[Op]) -> Sequence[Result]:
-        named = [msgspec.structs.replace(op, boot_id=self._boot_id, sequence=next(self._sequence)) for op in ops]
+        named = [self._named(op) for op in ops]
         try:
-            return await self._store.commit(named)
+            results = await self._store.commit(named)
         except StoreUnavailableError as down:
-            raise unavailable(str(down)) from down
+            raise away(down) from down
+        if self._epoch is not None and any(map(_is_deposed, ops, results)):
+            self._epoch.over.set()
+            raise unavailable("this master leads no longer: another one has taken over what it was doing")
+        return results
 
-    async def _barrier(self) -> None:
-        try:
-            await self._store.barrier()
-        except StoreUnavailableError as down:
-            raise unavailable(str(down)) from down
+    def _named(self, op: Op) -> Op:
+        """The op under a name of its own. The epoch is compared last, so that no other compare changes its number."""
+        compares = op.compares if self._epoch is None else (*op.compares, self._epoch.holds)
+        return msgspec.structs.replace(op, boot_id=self._boot_id, sequence=next(self._sequence), compares=compares)
+
+
+def away(down: StoreUnavailableError) -> ApiError:
+    """503 that says by `retryAfterSeconds` that nothing was done: whoever hears it may try elsewhere or again."""
+    return ApiError(503, "ServiceUnavailable", str(down), StatusDetails(retryAfterSeconds=RETRY_AFTER_S))
+
+
+def _is_deposed(op: Op, result: Result) -> bool:
+    """Whether the op was refused for its epoch."""
+    return isinstance(result, Refused) and result.compare == len(op.compares)

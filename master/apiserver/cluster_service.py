@@ -1,24 +1,33 @@
-"""The `Cluster` service: the cluster's state, join tokens, renewed certificates, snapshots, and the key of Secrets.
+"""The `Cluster` service: the masters and their group, join tokens, renewed certificates, snapshots, the key of Secrets.
 
-What it tells comes from callables that the daemon hands in; tokens and certificates from whoever keeps the CA. Who
-holds a snapshot holds everything, so saving, restoring and rotating is for administrators alone.
+What it tells comes from callables that the daemon hands in and from the group; tokens and certificates from whoever
+keeps the CA. Who holds a snapshot holds everything, so all but status and renewal is for administrators alone. What
+needs a majority of the masters is refused in words where there is none; `Status` and `RecoverQuorum` need none.
 """
 
 from __future__ import annotations
 
 import datetime
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Protocol
 
 from barque.api.errors import ApiError, bad_request, unavailable
 from barque.client.clock import Clock, timestamp
+from barque.master.apiserver.group_status import GroupView
 from barque.master.apiserver.grpc_calls import Bounds, Context, Handled
 from barque.master.auth.identity import User
+from barque.master.auth.tokens import Joiner
+from barque.master.raft.messages import MemberInfo
 from barque.master.stalls import Stalls
+from barque.master.store.group import Group, GroupError
 from barque.master.store.port import SnapshotRefusedError, Store, StoreUnavailableError
 from barque.proto import cluster_pb2 as pb
 from barque.proto import cluster_pb2_grpc
+
+log = logging.getLogger(__name__)
 
 
 class IssuedToken(Protocol):
@@ -32,7 +41,7 @@ class IssuedToken(Protocol):
 class TokenIssuer(Protocol):
     """Makes join tokens; kept before it returns. 0 seconds mean its own default."""
 
-    async def create(self, ttl_s: int = 0) -> IssuedToken: ...
+    async def create(self, ttl_s: int = 0, joins: Joiner = "worker") -> IssuedToken: ...
 
 
 class Signer(Protocol):
@@ -50,7 +59,7 @@ class Signer(Protocol):
 
 @dataclass(frozen=True)
 class ClusterState:
-    """What `Status` tells; the callables are asked on every call."""
+    """What `Status` tells; the callables are asked on every call. `members` is for a store without a group."""
 
     version: str
     members: Callable[[], Sequence[pb.Member]]
@@ -60,7 +69,10 @@ class ClusterState:
 
 
 class ClusterService(cluster_pb2_grpc.ClusterServicer):
-    """Status is open to every certificate of the cluster, renewal to each for itself, the rest to administrators."""
+    """Status is open to every certificate of the cluster, renewal to each for itself, the rest to administrators.
+
+    `group` is None where the store's engine is no group of members.
+    """
 
     def __init__(
         self,
@@ -70,7 +82,9 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
         signer: Signer,
         clock: Clock,
         bounds: Bounds | None = None,
+        group: Group | None = None,
     ) -> None:
+        self._group = group
         self._state = state
         self._store = store
         self._tokens = tokens
@@ -80,11 +94,12 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
 
     async def Status(self, request: pb.StatusRequest, context: Context) -> pb.StatusReply:
         async with Handled(context, self._bounds):
-            state = self._state
+            state, view = self._state, self._view()
             return pb.StatusReply(
                 cluster_id=self._store.cluster_id,
                 version=state.version,
-                members=state.members(),
+                members=view.members() if view else state.members(),
+                group=view.status() if view else None,
                 revision=self._store.revision,
                 components=state.components(),
                 https_port=state.https_port(),
@@ -94,7 +109,9 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
     async def CreateJoinToken(self, request: pb.CreateJoinTokenRequest, context: Context) -> pb.CreateJoinTokenReply:
         async with Handled(context, self._bounds) as user:
             _check_administrator(user, "create join tokens")
-            issued = await self._tokens.create(request.ttl_s)
+            if request.for_master:
+                self._grouped()
+            issued = await self._tokens.create(request.ttl_s, "master" if request.for_master else "worker")
             return pb.CreateJoinTokenReply(
                 token=issued.token, ca_pin=self._signer.pin, expires=timestamp(issued.expires)
             )
@@ -138,8 +155,82 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
                 raise unavailable(str(full)) from full
             return pb.RotateKeyReply(key_id=rotated.key_id, secrets=rotated.secrets)
 
+    async def RemoveMember(self, request: pb.RemoveMemberRequest, context: Context) -> pb.RemoveMemberReply:
+        async with Handled(context, self._bounds) as user, _Changing():
+            _check_administrator(user, "remove masters")
+            group, view = self._grouped()
+            member = _member(group, request.member)
+            risk = view.removal_risk(member)
+            if risk and not request.force:
+                raise ApiError(409, "Conflict", risk)
+            await group.remove_member(member.id)
+            log.warning("%s has removed the master %s (%s)", user.name, member.name, member.id)
+            return pb.RemoveMemberReply(name=member.name, id=member.id, voters=_voters(group))
+
+    async def TransferLeadership(
+        self, request: pb.TransferLeadershipRequest, context: Context
+    ) -> pb.TransferLeadershipReply:
+        async with Handled(context, self._bounds) as user, _Changing():
+            _check_administrator(user, "transfer leadership")
+            group, _ = self._grouped()
+            to = _member(group, request.to).id if request.to else ""
+            began = self._clock.monotonic()
+            leader = await group.transfer(to)
+            return pb.TransferLeadershipReply(leader=leader, took_ms=(self._clock.monotonic() - began) * 1000)
+
+    async def RecoverQuorum(self, request: pb.RecoverQuorumRequest, context: Context) -> pb.RecoverQuorumReply:
+        async with Handled(context, self._bounds) as user, _Changing():
+            _check_administrator(user, "recover the quorum")
+            group, _ = self._grouped()
+            asked, own = _member(group, request.member), _member(group, group.member_id)
+            if asked.id != own.id:
+                raise ApiError(409, "Conflict", f"this is the master {own.name}, not {asked.name}: nothing was changed")
+            log.warning("%s has the master %s go on without the others", user.name, own.name)
+            recovered = await group.recover_quorum()
+            return pb.RecoverQuorumReply(revision=recovered.revision, objects=recovered.objects)
+
+    def _view(self) -> GroupView | None:
+        return GroupView(self._group.configuration, self._group.group_figures()) if self._group is not None else None
+
+    def _grouped(self) -> tuple[Group, GroupView]:
+        """The group and how it is. Raises 409 where there is none."""
+        view = self._view()
+        if self._group is None or view is None:
+            why = "this cluster's masters keep their state in etcd and are no group: its members are etcdctl's matter"
+            raise ApiError(409, "Conflict", why)
+        return self._group, view
+
     def _figures(self) -> pb.StoreFigures:
         return pb.StoreFigures(**self._store.figures()._asdict(), loop_stall_max_ms=self._state.stalls().max_ms)
+
+
+class _Changing:
+    """What a change of the group raises, in the API's words."""
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, GroupError):
+            raise ApiError(409, "Conflict", str(error)) from error
+        if isinstance(error, StoreUnavailableError):
+            raise unavailable(str(error)) from error
+
+
+def _member(group: Group, named: str) -> MemberInfo:
+    """The member of this id or name. Raises 404."""
+    members = group.configuration.members
+    found = next((info for info in members if named in (info.id, info.name)), None)
+    if found is None:
+        names = ", ".join(sorted(info.name for info in members)) or "none that this master knows"
+        raise ApiError(404, "NotFound", f'master "{named}" not found; there are {names}')
+    return found
+
+
+def _voters(group: Group) -> list[str]:
+    configuration = group.configuration
+    return sorted(info.name for info in configuration.members if info.id in configuration.voters)
 
 
 def _check_administrator(user: User, what: str) -> None:

@@ -136,7 +136,11 @@ class Creation:
         """The namespace, where the op's compares do not say it or have just refused it; the name on a dry run."""
         key = self._key
         if key.namespace:
-            namespace = await self._environment.objects.get(namespaces.key(key.namespace))
+            objects, at = self._environment.objects, namespaces.key(key.namespace)
+            namespace = await objects.get(at)
+            if namespace is None:
+                await objects.current()
+                namespace = await objects.get(at)
             namespaces.check_live(namespace, self._resource, key.name, key.namespace)
         if self._call.options.dry_run and await self.backend.get(key) is not None:
             raise already_exists(self._resource.plural, self._resource.group, key.name)

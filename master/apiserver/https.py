@@ -1,7 +1,8 @@
 """The HTTPS door (`:6443`): health, the CA for those who hold its pin, and joining. Callers need no certificate.
 
-GET /healthz /livez /readyz (`?verbose` lists the parts), GET /cacerts, POST /barque/v1/join; anything else is a 404
-`Status`. Bodies are small and must arrive quickly; nothing here holds more than a few requests' memory.
+GET /healthz /livez /readyz (`?verbose` lists the parts), GET /cacerts, POST /barque/v1/join (workers) and
+/barque/v1/join-master; anything else is a 404 `Status`. Bodies are small and must arrive quickly; nothing here holds
+more than a few requests' memory.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 from aiohttp import web
 
 from barque.api.errors import ApiError, bad_request
 from barque.api.types.meta_v1 import Status
+from barque.client.joining import JOIN_PATH
 from barque.master.auth.joining import JoinReply, JoinRequest
+from barque.master.auth.member_joining import JOIN_MASTER_PATH, MemberJoinReply, MemberJoinRequest
 from barque.proto.cluster_pb2 import Component
 
 log = logging.getLogger(__name__)
@@ -27,21 +31,29 @@ ANSWER_TIMEOUT_S = 20.0
 IDLE_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 2.0
 HANDSHAKE_TIMEOUT_S = 10.0
-JOIN_PATH = "/barque/v1/join"
-
 
 Join = Callable[[JoinRequest, str], Awaitable[JoinReply]]
+JoinMaster = Callable[[MemberJoinRequest, str], Awaitable[MemberJoinReply]]
+T = TypeVar("T")
 
 
 class HttpsDoor:
     """The server behind the door.
 
-    `join(request, peer address)` decides about joining; `ready()` names the parts that must be well for /readyz.
+    `join(request, peer address)` decides about workers that join, `join_master` about masters (None where the store is
+    no group of masters); `ready()` names the parts that must be well for /readyz.
     """
 
-    def __init__(self, ca_pem: bytes, join: Join, ready: Callable[[], Sequence[Component]]) -> None:
+    def __init__(
+        self,
+        ca_pem: bytes,
+        join: Join,
+        ready: Callable[[], Sequence[Component]],
+        join_master: JoinMaster | None = None,
+    ) -> None:
         self._ca_pem = ca_pem
         self._join = join
+        self._join_master = join_master
         self._ready = ready
         self._runner: web.AppRunner | None = None
         # The one it listens on; 0 before that.
@@ -56,6 +68,7 @@ class HttpsDoor:
                 web.get("/readyz", self._handle_ready),
                 web.get("/cacerts", self._handle_ca),
                 web.post(JOIN_PATH, self._handle_join),
+                web.post(JOIN_MASTER_PATH, self._handle_join_master),
             ]
         )
         return app
@@ -99,17 +112,31 @@ class HttpsDoor:
         return web.Response(body=self._ca_pem, content_type="application/x-pem-file")
 
     async def _handle_join(self, request: web.Request) -> web.Response:
-        try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
-                body = await request.read()
-        except TimeoutError:
-            raise ApiError(408, "Timeout", f"the request's body did not arrive within {BODY_TIMEOUT_S:.0f} s") from None
-        try:
-            asked = msgspec.json.decode(body, type=JoinRequest)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise bad_request(f"not a join request: {error}") from error
-        reply = await self._join(asked, request.remote or "")
+        reply = await self._join(await _body(request, JoinRequest), request.remote or "")
         return web.Response(body=msgspec.json.encode(reply), content_type="application/json")
+
+    async def _handle_join_master(self, request: web.Request) -> web.Response:
+        asked = await _body(request, MemberJoinRequest)
+        if self._join_master is None:
+            why = (
+                "this cluster's masters keep their state in etcd and are no group: `barque master run` starts one more"
+            )
+            raise ApiError(409, "Conflict", why)
+        reply = await self._join_master(asked, request.remote or "")
+        return web.Response(body=msgspec.json.encode(reply), content_type="application/json")
+
+
+async def _body(request: web.Request, kind: type[T]) -> T:
+    """The request's body. Raises 400 and 408."""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            body = await request.read()
+    except TimeoutError:
+        raise ApiError(408, "Timeout", f"the request's body did not arrive within {BODY_TIMEOUT_S:.0f} s") from None
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise bad_request(f"not a join request: {error}") from error
 
 
 def _health(request: web.Request, parts: Sequence[Component]) -> web.Response:

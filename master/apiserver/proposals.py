@@ -4,6 +4,9 @@ A `Writer` is one request. Its `plan()` reads, decides and yields the op that ca
 that hold exactly as long as the decision is right. `propose` gives the ops of many writers to the backend in one
 commit. A refused op asks its writer: it raises what the user is told, or returns to be planned again. So a decision
 is never carried out on state it was not made for, and no lock is held.
+
+A first plan is made on what this master has at hand: where that is behind, the compares refuse it. What no compare
+guards, a refusal or an answer that needs no write, is only given on the current state.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ MAX_ATTEMPTS = 24
 # Writes of a batch handled before other tasks get the loop: at some 0.3 ms each, so that one turn of the loop stays
 # below 20 ms with several batches under way.
 SLICE = 8
+# Refusals of what was sent, whatever is stored: 400, 413, 415.
+_SAID_OF_THE_REQUEST = (400, 413, 415)
 
 
 class Plan(NamedTuple):
@@ -36,7 +41,7 @@ class Plan(NamedTuple):
 
 
 class Writer(Protocol):
-    """One write request, authorised already."""
+    """One write request, authorised already. `plan` reads what the backend has at hand."""
 
     @property
     def backend(self) -> Backend: ...
@@ -77,7 +82,7 @@ async def propose(writers: Sequence[Writer | ApiError]) -> list[bytes | ApiError
             if number % SLICE == 0:
                 await asyncio.sleep(0)
             try:
-                plan = await pending.writer.plan()
+                plan = await _plan(pending.writer)
             except ApiError as refused:
                 answers[pending.place] = refused
                 continue
@@ -94,7 +99,7 @@ async def propose_one(writer: Writer) -> bytes:
     """Carry out one writer, as `propose` would. Raises its `ApiError`."""
     pending = _Pending(0, writer)
     while True:
-        plan = await writer.plan()
+        plan = await _plan(writer)
         if plan.op is None:
             return plan.answer(plan.revision)
         (result,) = await writer.backend.commit([plan.op])
@@ -107,6 +112,20 @@ async def propose_one(writer: Writer) -> bytes:
             finally:
                 del answer  # Its traceback holds this frame: a cycle that only the collector would free.
         pending = pending._replace(attempts=pending.attempts + 1)
+
+
+async def _plan(writer: Writer) -> Plan:
+    """The writer's plan; a refusal, or an answer without a write, only on the current state."""
+    try:
+        plan = await writer.plan()
+    except ApiError as refused:
+        if refused.code in _SAID_OF_THE_REQUEST:
+            raise
+    else:
+        if plan.op is not None:
+            return plan
+    await writer.backend.current()
+    return await writer.plan()
 
 
 def _split(waiting: list[_Pending]) -> tuple[list[_Pending], list[_Pending]]:

@@ -1,5 +1,9 @@
 """Get, list and watch: bytes from the backend to the caller, never decoded on the way (but for a Scale).
 
+What is read is current: every write that was acknowledged before the request came, whichever master took it, is seen.
+A request that names a resourceVersion is answered from what this master has as soon as that revision is reached, and
+with "0" at once, even where the masters have no quorum.
+
 A list is cut from one revision's objects (see `paging`); what a selector must look at one by one is looked at in
 slices, so that no list holds the event loop.
 """
@@ -70,7 +74,9 @@ async def get(backend: Backend, target: Target, resource_version: str = "") -> b
 async def find_one(backend: Backend, target: Target, resource_version: str = "") -> Stored:
     """The object as it is stored. Raises 404, and 504 where the revision is not reached in time."""
     wanted = parse_revision(resource_version, "resourceVersion") if resource_version else 0
-    if wanted:
+    if not resource_version:
+        await backend.current()
+    elif wanted:
         await backend.reach(wanted)
     stored = await backend.get(key_of(target))
     if stored is None:
@@ -93,6 +99,8 @@ async def find(backend: Backend, target: Target, selection: Selection, page: Pag
     """The selected objects of one page. Raises 400 or 422 for what cannot be asked, 410 for what is gone."""
     cut = paging.plan(page, target)
     selected = filter_of(target, selection)
+    if not page.resource_version:
+        await backend.current()
     listing = await _listing(backend, target, selected._replace(matches=None), cut)
     begin = cut.begin(listing.items)
     if selected.matches is None:
@@ -119,7 +127,7 @@ async def watch(
     resource = target.resource.group_resource
     since = parse_revision(resource_version, "resourceVersion") if resource_version else 0
     if not since:
-        found = await find(backend, target, selection, Page())
+        found = await find(backend, target, selection, Page(resource_version=resource_version))
         since = found.revision
         for start in range(0, len(found.items), _INITIAL_BATCH):
             some = found.items[start : start + _INITIAL_BATCH]

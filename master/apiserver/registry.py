@@ -50,6 +50,7 @@ from barque.master.auth.account_keys import AccountKey
 from barque.master.auth.account_tokens import AccountTokens
 from barque.master.auth.authorizer import Authorizer
 from barque.master.auth.identity import User
+from barque.master.store.epoch import Epoch
 from barque.master.store.port import Store
 
 # Which verbs a subresource has.
@@ -66,7 +67,8 @@ _SUBRESOURCE_VERBS = {
 class Registry:
     """The verbs over a store and the bus's events. Nothing here outlives a request but the number of the next op.
 
-    `account_key` signs the tokens of service accounts; without it they are good for this registry's life.
+    `account_key` signs the tokens of service accounts; without it they are good for this registry's life. With an
+    `epoch` it is for the work of that term's leader alone: what is written through it later is refused.
     """
 
     def __init__(
@@ -77,10 +79,11 @@ class Registry:
         clock: Clock,
         entropy: Random | None = None,
         account_key: AccountKey | None = None,
+        epoch: Epoch | None = None,
     ) -> None:
         # Uids and names must be unique, not secret: so the system is asked once, not ten times a create.
         entropy = entropy or Random(randbits(256))
-        objects = StoreBackend(store, boot_id=f"{entropy.getrandbits(64):016x}")
+        objects = StoreBackend(store, f"{entropy.getrandbits(64):016x}", epoch)
         key = account_key or AccountKey.generate()
         tokens = AccountTokens(key, settings.service_account_issuer, objects, clock, entropy)
         self.environment = Environment(store, objects, events, Authorizer(objects), tokens, settings, clock, entropy)

@@ -123,8 +123,8 @@ async def complete_pod(pod: Pod, environment: Environment) -> None:
 
 
 async def _find_account(pod: Pod, key: Key, environment: Environment) -> ServiceAccount:
-    """As this master knows it, else as the cluster does; a default account that is about to be made is waited for."""
-    stored = environment.store.get(key) or await environment.objects.get(key)
+    """The account; a default one that is about to be made is waited for."""
+    stored = await environment.objects.get(key)
     while stored is None and key.name == accounts.DEFAULT and await _is_newborn(key.namespace, environment):
         await environment.clock.sleep(_ACCOUNT_LOOK_S)
         stored = await environment.objects.get(key)

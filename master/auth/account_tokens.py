@@ -130,6 +130,7 @@ class AccountTokens:
             raise TokenError("service account token is not valid yet")
 
     async def _check_bound(self, bound: Bound) -> None:
+        await self._objects.current()
         account = await self._find(ServiceAccount, Key("serviceaccounts", bound.namespace, bound.serviceaccount.name))
         if account is None or account.metadata.uid != bound.serviceaccount.uid:
             raise TokenError("service account is gone")

@@ -210,13 +210,13 @@ class Authorizer:
             case Denied(why):
                 raise denied(user, verb, target, why)
             case IfOwnPod(key):
-                pod = await self._pods.get(key)
-                # A worker must learn that its pod is gone; whose an absent pod was, no one can tell.
-                if pod is not None and pod.fields.get("spec.nodeName") != user.node:
+                if not await self._is_own(user.node, key):
                     raise denied(user, verb, target, no_relationship(user.node))
             case IfReferenced(key):
                 if not await self._is_referenced(user.node, key):
-                    raise denied(user, verb, target, no_relationship(user.node))
+                    await self._pods.current()
+                    if not await self._is_referenced(user.node, key):
+                        raise denied(user, verb, target, no_relationship(user.node))
 
     def check_write(self, user: User, verb: str, target: Target, before: Any, after: Any) -> None:
         """The second half for writes, on the object before and after. Raises 403."""
@@ -225,6 +225,15 @@ class Authorizer:
         why = check_node_write(user.node, target, before, after)
         if why:
             raise denied(user, verb, target, why)
+
+    async def _is_own(self, node: str, key: Key) -> bool:
+        """What is at hand may say yes; no, or that the pod is gone, is only said on the current state."""
+        pod = await self._pods.get(key)
+        if pod is None or pod.fields.get("spec.nodeName") != node:
+            await self._pods.current()
+            pod = await self._pods.get(key)
+        # A worker must learn that its pod is gone; whose an absent pod was, no one can tell.
+        return pod is None or pod.fields.get("spec.nodeName") == node
 
     async def _is_referenced(self, node: str, key: Key) -> bool:
         pods = await self._pods.list("pods", Filter(node=node))

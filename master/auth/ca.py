@@ -1,8 +1,9 @@
 """The master's PKI directory: the cluster's CA, certificates of master and administrator, the key that signs tokens.
 
-Made at the first start, reloaded ever after. The CA key is the cluster: it is written first, never made anew where any
-trace of an older one is left, and what hangs on it is re-issued when the master's addresses change or half of a
-certificate's life is over. Files, each 0600: `authority.pem` (CA certificate and key), `ca.pem`, `master.pem`,
+Made at the first start, or fetched by joining, reloaded ever after. Every master has the CA's key, so each renews its
+own certificate and signs for workers while it runs. The CA key is the cluster: it is written first, never made anew
+where any trace of an older one is left, and what hangs on it is re-issued when the master's addresses change or half of
+a certificate's life is over. Files, each 0600: `authority.pem` (CA certificate and key), `ca.pem`, `master.pem`,
 `admin.pem` (certificate and key each), `service-account.pem` (`account_keys`).
 """
 
@@ -10,19 +11,31 @@ from __future__ import annotations
 
 import datetime
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import msgspec
 
 from barque.api.errors import ApiError, bad_request
 from barque.client import pki
 from barque.client.clock import Clock
 from barque.client.pki import ADMIN, MASTER_HOST, Authority, Identity, PkiError, Subject
 from barque.client.renewal import RenewingIdentity
+from barque.master.auth import account_keys
 from barque.master.auth.account_keys import AccountKey
 from barque.master.auth.identity import User
+from barque.master.auth.key_wrapping import Wrapped, wrap
 
 RENEW_AT = 0.5
+_AUTHORITY = "authority.pem"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class _Keys(msgspec.Struct):
+    """What every master has alike, as PEM: the CA's certificate and key, and the key of service accounts' tokens."""
+
+    authority: bytes
+    account_key: bytes
 
 
 class MasterPki:
@@ -54,10 +67,39 @@ class MasterPki:
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         authority = _authority(directory, now, cluster)
-        hosts = tuple(dict.fromkeys((MASTER_HOST, *_LOOPBACK, *addresses)))
+        _check_clock(authority, now)
+        hosts = master_hosts(addresses)
         master = _identity(directory, "master", authority, pki.master_subject(name), hosts, now)
         admin = _identity(directory, "admin", authority, ADMIN, (), now)
         return cls(directory, authority, hosts, master, admin, AccountKey.open(directory))
+
+    def wrapped_for(self, receiver: bytes, member: bytes, entropy: Callable[[int], bytes]) -> Wrapped:
+        """The keys that make a master of this cluster, for the owner of this public key and for this `member` alone.
+        Raises `WrappingError`.
+        """
+        keys = _Keys(self.authority.cert_pem + self.authority.key_pem, self.account_key.pem)
+        return wrap(msgspec.msgpack.encode(keys), receiver, member, entropy)
+
+    @staticmethod
+    def lay_joined(directory: Path, identity: Identity, keys: bytes) -> None:
+        """Write what a joining master has got: its identity, and `keys` as unwrapped. May be done again.
+
+        Raises `PkiError` where they are no keys, or of another CA than the identity's.
+        """
+        try:
+            got = msgspec.msgpack.decode(keys, type=_Keys)
+        except msgspec.DecodeError as error:
+            raise PkiError(f"the keys from the master cannot be read ({error})") from error
+        authority = Authority(*pki.split_pem(got.authority))
+        Identity(authority.cert_pem, authority.key_pem, authority.cert_pem).check("the CA from the master")
+        identity.check("the certificate from the master")
+        if authority.cert_pem != identity.ca_pem:
+            raise PkiError("the CA's key from the master is not that of the pinned CA")
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        pki.write_private(directory / account_keys.FILE, got.account_key)
+        # The CA's file first, as at a founding: without it, the others are taken for what is left of a lost CA.
+        pki.write_private(directory / _AUTHORITY, got.authority)
+        identity.save(directory, "master")
 
     @property
     def ca_pem(self) -> bytes:
@@ -85,6 +127,17 @@ class MasterPki:
             return self.authority.sign(requested.key, ADMIN, now)
         raise _refused(f"{user.name} is neither a worker nor the administrator")
 
+    def sign_master(self, csr_pem: bytes, name: str, hosts: Sequence[str], now: datetime.datetime) -> bytes:
+        """A certificate for the joining master `name`, met under `hosts`. Raises 400 where it is asked for another."""
+        subject = pki.master_subject(name)
+        try:
+            requested = pki.read_request(csr_pem)
+        except PkiError as error:
+            raise bad_request(str(error)) from error
+        if requested.name != subject.name:
+            raise bad_request(f"the certificate is asked for {requested.name or 'nobody'}, the master is {name}")
+        return self.authority.sign(requested.key, subject, now, master_hosts(hosts))
+
     def renewing(self, clock: Clock, randomness: random.Random) -> RenewingIdentity:
         """The master's own identity, which renews itself from the CA here; run its `run()`."""
 
@@ -99,8 +152,23 @@ class MasterPki:
         return RenewingIdentity(self.master, renew, save, clock, randomness)
 
 
+def master_hosts(addresses: Sequence[str]) -> tuple[str, ...]:
+    """All that a master's certificate must be good for, where it is met under `addresses`."""
+    return tuple(dict.fromkeys((MASTER_HOST, *_LOOPBACK, *addresses)))
+
+
+def _check_clock(authority: Authority, now: datetime.datetime) -> None:
+    """A clock that is off by less than a day does no harm: certificates are made valid from the day before on."""
+    first, last = authority.valid
+    if not first <= now <= last:
+        raise PkiError(
+            f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, but the cluster's CA is good from "
+            f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}: set the clock (nobody could connect otherwise)"
+        )
+
+
 def _authority(directory: Path, now: datetime.datetime, cluster: str) -> Authority:
-    path = directory / "authority.pem"
+    path = directory / _AUTHORITY
     if path.exists():
         authority = Authority(*pki.split_pem(path.read_bytes()))
         Identity(authority.cert_pem, authority.key_pem, authority.cert_pem).check(str(path))

@@ -41,8 +41,8 @@ class JoinReply(msgspec.Struct):
 class Joining:
     """Answers join requests.
 
-    `connected(node)` says whether a worker of that name has a heartbeat stream open; `masters` are the gRPC doors
-    (`host:port`) a worker is told to use, none for "where you found me".
+    `connected(node)` says whether a worker of that name has a heartbeat stream open; `masters()` are the gRPC doors
+    (`host:port`) of all masters, none for "where you found me".
     """
 
     def __init__(
@@ -51,16 +51,13 @@ class Joining:
         tokens: JoinTokens,
         connected: Callable[[str], bool],
         clock: Clock,
-        *,
-        masters: Sequence[str] = (),
-        cluster: str = "barque",
+        masters: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._pki = pki
         self._tokens = tokens
         self._connected = connected
         self._clock = clock
-        self._masters = list(masters)
-        self._cluster = cluster
+        self._masters = masters
 
     async def join(self, request: JoinRequest, address: str) -> JoinReply:
         """The worker's certificate. Raises 400, 401, 403, 409 and 429, each with one sentence."""
@@ -77,4 +74,5 @@ class Joining:
             )
         certificate = self._pki.sign(request.csr.encode(), User(*subject), self._clock.wall())
         log.info("node %s joins from %s", request.node, address)
-        return JoinReply(certificate.decode(), self._pki.ca_pem.decode(), self._masters, self._cluster)
+        pki, masters = self._pki, list(self._masters())
+        return JoinReply(certificate.decode(), pki.ca_pem.decode(), masters, pki.authority.cluster)

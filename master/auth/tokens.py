@@ -1,4 +1,7 @@
-"""Join tokens: `[a-z0-9]{6}.[a-z0-9]{16}`, good for 24 hours and any number of workers.
+"""Join tokens: `[a-z0-9]{6}.[a-z0-9]{16}`, good for 24 hours, for any number of workers or for one master.
+
+A worker's token makes no master: a master holds the CA's key. So a master's token is spent on the first joiner that
+shows it, and from then on good for that one alone, to go on where its joining was cut off.
 
 A token is a Secret of type bootstrap.kubernetes.io/token in kube-system, as kubeadm keeps them: so it is as durable
 and as replicated as everything else, every master accepts what one has issued, and an operator lists and revokes tokens
@@ -12,18 +15,21 @@ import base64
 import datetime
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 import string
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from barque.api.errors import ApiError, bad_request, too_many_requests, unauthorized
 from barque.api.types.core_v1 import Secret
 from barque.api.types.meta_v1 import ObjectMeta
 from barque.client.client import Client
 from barque.client.clock import Clock, timestamp
+
+log = logging.getLogger(__name__)
 
 NAMESPACE = "kube-system"
 SECRET_TYPE = "bootstrap.kubernetes.io/token"
@@ -36,6 +42,14 @@ _ADDRESSES_KEPT = 4096
 _ALPHABET = string.ascii_lowercase + string.digits
 _TOKEN = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})")
 _WRONG = "the join token is wrong or has expired: ask a master for a new one"
+_MADE_BY = {"worker": "barque token create", "master": "barque cluster add-member"}
+# What marks the Secret of each kind; the workers' is kubeadm's.
+_USAGE = {"worker": "usage-bootstrap-authentication", "master": "usage-barque-master"}
+_SPENT_ON, _SPENT_ON_NAME = "spent-on", "spent-on-name"
+# Two joiners with one token at the same moment: the store decides, the other one reads again.
+_CLAIM_ATTEMPTS = 4
+
+Joiner = Literal["worker", "master"]
 
 
 class JoinToken(NamedTuple):
@@ -52,7 +66,7 @@ class JoinTokens:
         self._choose = choose
         self._tries = Tries(clock)
 
-    async def create(self, ttl_s: int = 0) -> JoinToken:
+    async def create(self, ttl_s: int = 0, joins: Joiner = "worker") -> JoinToken:
         """A new token, stored before it is returned; 0 seconds mean a day. Raises 400, and what the store raises."""
         if not 0 <= ttl_s <= LONGEST_TTL_S:
             raise bad_request(f"a join token's life must be between 1 and {LONGEST_TTL_S} seconds, not {ttl_s}")
@@ -63,34 +77,77 @@ class JoinTokens:
             "token-id": identifier,
             "token-secret-sha256": _hash(identifier, secret),
             "expiration": timestamp(expires),
-            "usage-bootstrap-authentication": "true",
+            _USAGE[joins]: "true",
         }
-        encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
         meta = ObjectMeta(name=_secret_name(identifier), namespace=NAMESPACE)
-        await self._client.create(Secret(metadata=meta, type=SECRET_TYPE, data=encoded))
+        await self._client.create(Secret(metadata=meta, type=SECRET_TYPE, data=_encoded(data)))
         return JoinToken(f"{identifier}.{secret}", expires)
 
-    async def check(self, token: str, address: str) -> None:
-        """Raise 401 unless the token is good; 429 where `address` has tried too many wrong ones."""
+    async def check(self, token: str, address: str, joins: Joiner = "worker") -> None:
+        """Raise 401 unless the token is one for such a joiner; 429 where `address` has tried too many wrong ones."""
+        await self._good(token, address, joins)
+
+    async def claim(self, token: str, address: str, joiner: str, name: str) -> None:
+        """Spend a master's token on `joiner`, which says all that must not change when it asks again; `name` is how a
+        person knows it. Raises 401 and 429 as `check` does, and 401 where it was spent on another.
+        """
+        for _ in range(_CLAIM_ATTEMPTS):
+            secret = await self._good(token, address, "master")
+            stored = _decoded(secret)
+            spent_on = stored.get(_SPENT_ON)
+            if spent_on is None:
+                secret.data |= _encoded({_SPENT_ON: joiner, _SPENT_ON_NAME: name})
+                try:
+                    await self._client.update(secret)
+                except ApiError as error:
+                    if error.code != 409:
+                        raise
+                    continue
+                return
+            if hmac.compare_digest(spent_on.encode(), joiner.encode()):
+                return
+            raise self._refused(
+                address,
+                f"the join token was used by {stored.get(_SPENT_ON_NAME, 'another')} already and is good for one "
+                f"master only: make a new one with `{_MADE_BY['master']}`",
+            )
+        raise too_many_requests("the join token is being used by several masters at this moment")
+
+    async def _good(self, token: str, address: str, joins: Joiner) -> Secret:
+        """The Secret of a token that is good for such a joiner. Raises 401 and 429."""
         if not self._tries.allowed(address):
             raise too_many_requests(f"too many wrong join tokens from {address}: wait a minute")
         form = _TOKEN.fullmatch(token)
-        stored = await self._stored(form.group(1)) if form else {}
+        secret = await self._secret(form.group(1)) if form else Secret()
+        stored = _decoded(secret)
         given = _hash(form.group(1), form.group(2)) if form else ""
         # Compared also where there is nothing to compare with, so that time does not tell which identifiers exist.
         good = hmac.compare_digest(given.encode(), stored.get("token-secret-sha256", "-" * len(given)).encode())
-        if form is None or not good or not self._live(stored):
+        if form is None or not good:
             self._tries.failed(address)
-            raise unauthorized(_WRONG)
+            raise self._refused(address, _WRONG)
+        if not self._live(stored):
+            at = stored.get("expiration", "an unknown time")
+            raise self._refused(address, f"the join token expired at {at}: make a new one with `{_MADE_BY[joins]}`")
+        if stored.get(_USAGE[joins]) != "true":
+            raise self._refused(
+                address, f"the join token is not a {joins}'s: one that is comes from `{_MADE_BY[joins]}`"
+            )
+        return secret
 
-    async def _stored(self, identifier: str) -> dict[str, str]:
+    async def _secret(self, identifier: str) -> Secret:
+        """The stored token, or an empty Secret."""
         try:
             secret = await self._client.get(Secret, _secret_name(identifier), NAMESPACE)
         except ApiError as error:
             if error.code != 404:
                 raise
-            return {}
-        return _decoded(secret) if secret.type == SECRET_TYPE else {}
+            return Secret()
+        return secret if secret.type == SECRET_TYPE else Secret()
+
+    def _refused(self, address: str, why: str) -> ApiError:
+        log.warning("a join from %s is refused: %s", address, why)
+        return unauthorized(why)
 
     def _live(self, stored: dict[str, str]) -> bool:
         """Whether the token has not expired; ours always say when they do, so one that does not is refused."""
@@ -141,6 +198,10 @@ def _secret_name(identifier: str) -> str:
 
 def _hash(identifier: str, secret: str) -> str:
     return hashlib.sha256(f"{identifier}.{secret}".encode()).hexdigest()
+
+
+def _encoded(data: dict[str, str]) -> dict[str, str]:
+    return {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
 
 
 def _decoded(secret: Secret) -> dict[str, str]:

@@ -82,6 +82,10 @@ class EventBackend:
         """Why Events cannot be read or written, or ""."""
         return "" if self._synced else "the Event records have not been read yet"
 
+    async def current(self) -> None:
+        """What was written through another master comes a moment later, and is not waited for."""
+        self._require_cache()
+
     async def get(self, key: Key) -> Stored | None:
         self._require_cache()
         entry = self._cache.get(key)

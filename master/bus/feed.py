@@ -23,6 +23,7 @@ from barque.client.clock import Clock
 from barque.client.gathering import gathered
 from barque.master.bus.link import BusAwayError, Link, Outgoing, Session
 from barque.master.bus.subjects import CHANGE_STREAM, change_subject, change_subjects, resync_subject
+from barque.master.store.epoch import is_internal
 from barque.master.store.port import Change, HistoryGoneError, Key, SlowWatcherError, Store, StoreUnavailableError
 
 log = logging.getLogger(__name__)
@@ -132,6 +133,8 @@ class ChangeFeed:
 
     def _steps(self, position: Position, changes: Sequence[Change]) -> Iterator[Step]:
         for change in changes:
+            if is_internal(change.key):
+                continue
             message = message_of(change, self._store.cluster_id, position.generation)
             step = _step(change_subject(self._cluster, change.key), message, position.last_id)
             position = step.position

@@ -1,12 +1,14 @@
 """`Disk`: every file operation of the store, and nothing decided.
 
-The log, the snapshots and the cluster's identity go through it, so that a test or a simulator can stand in for the
-machine: full, failing, losing what was not synced, flipping bits. All methods block; the shell calls them off the event
-loop. All raise `OSError`.
+The lock, the log, the snapshots and the cluster's identity go through it, so that a test or a simulator can stand in
+for the machine: full, failing, losing what was not synced, flipping bits. All methods block; the shell calls them off
+the event loop. All raise `OSError`.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -20,6 +22,25 @@ class Disk:
             return
         path.mkdir(parents=True, mode=0o700, exist_ok=True)
         self.sync_directory(path.parent)
+
+    def lock(self, path: Path) -> int:
+        """Hold the file `path`, creating it if need be, until the descriptor is closed or the process ends.
+
+        Raises `BlockingIOError` where another process holds it; its `strerror` says which.
+        """
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, str(os.getpid()).encode(), 0)
+        except BlockingIOError:
+            holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(fd)
+            raise BlockingIOError(errno.EWOULDBLOCK, f"process {holder}", str(path)) from None
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
 
     def names(self, directory: Path) -> list[str]:
         return sorted(os.listdir(directory))

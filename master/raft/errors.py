@@ -3,6 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
+
+
+class Remedy(NamedTuple):
+    """What a user does about files that were lost or changed; `member` names the master where the group has several.
+
+    A master that is alone comes back from a backup. A member of several must not: a copy has forgotten votes and
+    acknowledgements that the others count on, so it leaves the group and joins anew, empty.
+    """
+
+    member: str = ""
+
+    def __str__(self) -> str:
+        if self.member:
+            return (
+                "the other masters have the data, and a copy must never be put back here: run `barque cluster "
+                f"remove-member {self.member}` on one of them, move this master's data directory away, and run "
+                "`barque master join` here"
+            )
+        return "restore the directory from a backup"
+
+    def without(self, index: int, *, whole_file: bool = False) -> str:
+        """For a log that does not read from entry `index` on; `whole_file`: nothing of that file does."""
+        if self.member:
+            return str(self)
+        cut = "removing the file and" if whole_file else "cutting the file at this offset and removing"
+        return f"{self}; without one, {cut} the later log-*.wal loses every write from entry {index} on"
 
 
 class StoreStartError(Exception):

@@ -136,7 +136,9 @@ class HeartbeatReply(_Message, frozen=True, tag=6):
 
 
 class ReadRequest(_Message, frozen=True, tag=7):
-    """A follower asks the leader for an index at which it may read."""
+    """A follower asks the leader for an index at which it may read. No run of a member uses a `context` twice, nor one
+    of an earlier run.
+    """
 
     context: int
 

@@ -50,17 +50,23 @@ class Transport(Protocol):
     """Messages to peers: may be lost, doubled, late and out of order; never block."""
 
     def send(self, message: Message) -> None:
-        """Send it soon, or drop it where its receiver is away or its queue is full."""
+        """Send it soon, or drop it where its receiver is away or its queue is full. Who speaks to this member can be
+        answered, even if it is none of the peers: a learner's first leader, say.
+        """
         ...
 
     def connect(self, peers: Sequence[MemberInfo]) -> None:
-        """These are the members from now on: reach for them, and let go of all others."""
+        """These are the members from now on, this one among them: reach for the others, let go of who is none."""
+        ...
+
+    def faults(self) -> dict[str, str]:
+        """What keeps messages from their receivers now: a sentence for each peer (its name) that is in trouble."""
         ...
 
     async def close(self) -> None: ...
 
 
-# Starts a transport whose incoming messages go to the callable.
+# Starts a transport whose incoming messages go to the callable, never from within the call itself.
 Connector = Callable[[Callable[[Message], None]], Transport]
 
 

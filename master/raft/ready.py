@@ -90,3 +90,9 @@ class NotLeaderError(Exception):
 
 class BusyError(Exception):
     """Nothing was done, and nothing will be: too much waits, or a change of this kind is under way."""
+
+
+class DivergedError(Exception):
+    """What this member sees contradicts what Raft guarantees (two leaders in one term, a committed entry that would
+    change): data was lost or cloned somewhere. The member must stop rather than go on.
+    """

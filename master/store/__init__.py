@@ -3,10 +3,13 @@
 * `port` – what every engine promises; the words all others speak (`Op`, `Stored`, `Change`, `Filter`).
 * `fsm`, `objects`, `rows`, `results` – the state machine and its state in memory. Pure: no I/O, no clock.
 * `hub`, `history` – watches, and what they resume from.
-* `log_single` – the engine of one master: group commit on a log of its own. What Raft will replace, and nothing else.
-* `wal`, `segment`, `records`, `log_writer` – the write-ahead log, from files to ops, and the thread that appends.
-* `snapshot`, `upkeep`, `recovery` – snapshots, saving, restoring, new keys; from files to state at a start.
-* `keyring` – the keys that seal Secrets on disk. `directory`, `disk` – the lock, the identity, every file operation.
+* `engine_raft`, `engine` – the door of the Raft engine, and the engine: what one member of the group does.
+* `proposals` – a commit's way from the call to the answer. `records`, `replica` – what entries carry, and what every
+  member makes of them. `group`, `group_changes`, `membership`, `introductions`, `quorum_loss` – who the members are.
+* `inspection`, `state_hash` – members compare their states. `letters` – what members tell each other directly.
+* `snapshot`, `snapshot_transfer`, `restoring`, `upkeep`, `recovery` – snapshots: their bytes, between members, brought
+  back; what is kept up beside the writes; from files to state at a start. The log itself is `master.raft`'s.
+* `keyring` – the keys that seal Secrets on disk. `directory` – the lock, and whose data it is.
 
-`errors` says why a store does not start. Nothing here knows of HTTP, gRPC, validation or users.
+Nothing here knows of HTTP, gRPC, validation or users.
 """

@@ -78,6 +78,10 @@ class StateMachine:
             results.append(result)
         return Applied(results, changes)
 
+    def result_of(self, op: Op) -> Result | None:
+        """What came of the op where it was applied already; None where it was not, as far as is remembered."""
+        return self._results.find(op.boot_id, op.sequence) if op.boot_id else None
+
     def view(self) -> View:
         return View(self.revision, self._objects.all(), list(self._reserved.items()), self._results.all())
 

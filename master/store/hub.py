@@ -222,9 +222,9 @@ class Hub:
         self._history.reset(revision)
         self._reached(revision)
 
-    def restart(self, revision: int) -> None:
+    def restart(self, revision: int, why: str = "the state was replaced by a restored one") -> None:
         """Another state has taken the place of the old one: every watch ends, and none resumes from before."""
-        gone = HistoryGoneError(f"the state was replaced by a restored one at revision {revision}", revision)
+        gone = HistoryGoneError(f"{why} at revision {revision}", revision)
         for watcher in self._all_watchers():
             watcher.end(gone)
         self._tombstones.clear()

@@ -6,7 +6,8 @@ appears under its name only when it is complete and durable. A snapshot saved fo
 
 File: magic, format number, their CRC32C; then frames, each length, CRC32C, zlib-compressed msgpack of one section. The
 first section is the `Head`, the last is `End` with the number of objects, so that a file cut between two frames is
-noticed. Secrets stand in sections of their own, the JSON of each sealed; format 1, which had none, is still read.
+noticed. Secrets stand in sections of their own, the JSON of each sealed. Format 1, which had none, and format 2, whose
+head told of no configuration, are still read.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import logging
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,14 +24,15 @@ import msgspec
 
 from barque.master.raft.disk import TEMPORARY, Disk
 from barque.master.raft.errors import CorruptFileError, KeyMissingError, NewerFormatError
+from barque.master.raft.messages import Configuration
 from barque.master.store.fsm import StateMachine, View
-from barque.master.store.keyring import KeyRing, SealError, UnknownKeyError, state_context
+from barque.master.store.keyring import KeyRing, SealError, UnknownKeyError
 from barque.master.store.port import Key, Refused, Stored
-from barque.master.store.records import SEALED_RESOURCES
+from barque.master.store.records import SEALED_RESOURCES, open_stored, seal_stored
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 
 _MAGIC = b"BARQUESN"
 _HEADER = struct.Struct("<8sI")
@@ -48,10 +50,10 @@ _SECTION_BYTES = 64 * 1024 * 1024
 
 
 class Head(msgspec.Struct, frozen=True, tag="head", array_like=True):
-    """`index` and `term` of the last entry in the state; `revision` after it.
+    """`index` and `term` of the last entry in the state; `revision` after it, `configuration` in force there.
 
-    `restored`: this state took the place of the one before it. It stands for entry `index` itself, and nothing before
-    it may be replayed.
+    `restored`: this state took the place of the one before it, whatever the log says: it came from another member (or
+    from a file, before format 3). Nothing up to `index` may be replayed.
     """
 
     index: int
@@ -59,6 +61,7 @@ class Head(msgspec.Struct, frozen=True, tag="head", array_like=True):
     revision: int
     cluster_id: str
     restored: bool = False
+    configuration: Configuration | None = None
 
 
 class Objects(msgspec.Struct, frozen=True, tag="objects", array_like=True):
@@ -140,7 +143,7 @@ def encode_sections(view: View, head: Head, ring: KeyRing) -> Iterator[bytes]:
     if rows:
         yield _encoder.encode(Objects(rows))
     for start in range(0, len(secrets), _SLICE_SECRETS):
-        yield _encoder.encode(Secrets([_sealed(stored, ring) for stored in secrets[start : start + _SLICE_SECRETS]]))
+        yield seal_secrets(secrets[start : start + _SLICE_SECRETS], ring)
     for start in range(0, len(view.reserved), _SLICE_ROWS):
         yield _encoder.encode(Reserved(view.reserved[start : start + _SLICE_ROWS]))
     for boot_id, floor, kept in view.results:
@@ -148,15 +151,28 @@ def encode_sections(view: View, head: Head, ring: KeyRing) -> Iterator[bytes]:
     yield _encoder.encode(End(len(view.objects)))
 
 
+def encode_section(section: Section) -> bytes:
+    return _encoder.encode(section)
+
+
+def seal_secrets(rows: Sequence[Stored], ring: KeyRing) -> bytes:
+    """A section of Secrets as it stands in a file."""
+    return _encoder.encode(Secrets([seal_stored(stored, ring) for stored in rows]))
+
+
 def pack_header() -> bytes:
     header = _HEADER.pack(_MAGIC, FORMAT)
     return header + _CRC.pack(google_crc32c.value(header))
 
 
-def pack_frame(section: bytes) -> bytes:
-    """The section compressed, with its length and checksum before it."""
+def pack_section(section: bytes) -> bytes:
+    """The section compressed."""
     # Level 1: JSON shrinks some sixfold, and the CPU is shared with the writes going on.
-    packed = zlib.compress(section, 1)
+    return zlib.compress(section, 1)
+
+
+def pack_frame(packed: bytes) -> bytes:
+    """A compressed section with its length and checksum before it."""
     return _FRAME.pack(len(packed), google_crc32c.value(packed)) + packed
 
 
@@ -172,9 +188,12 @@ class SnapshotWriter:
         self._offset = 0
 
     def add(self, section: bytes) -> None:
+        self.add_packed(pack_section(section))
+
+    def add_packed(self, packed: bytes) -> None:
         if self._offset == 0:
             self._write(pack_header())
-        self._write(pack_frame(section))
+        self._write(pack_frame(packed))
 
     def finish(self) -> SnapshotFile:
         """Put the file under its name, complete and durable."""
@@ -205,6 +224,12 @@ def read_sections(path: Path, data: bytes, ring: KeyRing) -> Iterator[Section]:
     """The sections of a snapshot, `data` of the file `path`, with its Secrets opened; the last one is an `End` that
     agrees with the objects seen. Raises `StoreStartError`.
     """
+    for section, _ in read_packed(path, data, ring):
+        yield section
+
+
+def read_packed(path: Path, data: bytes, ring: KeyRing) -> Iterator[tuple[Section, bytes]]:
+    """As `read_sections`, each with the bytes it is packed in; b"" where these hold it sealed."""
     offset, objects = _read_header(path, data), 0
     section: Section | None = None
     while offset < len(data):
@@ -213,14 +238,14 @@ def read_sections(path: Path, data: bytes, ring: KeyRing) -> Iterator[Section]:
         packed = data[start : start + length]
         if len(packed) < length or google_crc32c.value(packed) != frame_crc:
             raise _damaged(path, offset, "the checksum of a frame is wrong")
-        before, section = section, _decode_section(packed)
+        before, section = section, unpack_section(packed)
         if section is None or isinstance(section, Head) != (before is None):
             raise _damaged(path, offset, "a frame holds what does not belong there")
         if isinstance(section, Secrets):
-            section = Objects([_opened(stored, ring, path, offset) for stored in section.rows])
+            section, packed = Objects([_opened(stored, ring, path, offset) for stored in section.rows]), b""
         if isinstance(section, Objects):
             objects += len(section.rows)
-        yield section
+        yield section, packed
         offset = start + length
     if not isinstance(section, End) or section.objects != objects:
         raise _damaged(path, offset, "its end is missing")
@@ -233,7 +258,7 @@ def read_head(file: SnapshotFile, disk: Disk) -> Head | None:
         return None
     length, crc = _FRAME.unpack_from(data, _HEADER_BYTES)
     packed = data[_HEADER_BYTES + _FRAME.size :][:length]
-    section = _decode_section(packed) if google_crc32c.value(packed) == crc else None
+    section = unpack_section(packed) if google_crc32c.value(packed) == crc else None
     return section if isinstance(section, Head) else None
 
 
@@ -249,22 +274,16 @@ def load_section(machine: StateMachine, section: Section) -> None:
         machine.revision = section.revision
 
 
-def _sealed(stored: Stored, ring: KeyRing) -> Stored:
-    context = state_context(stored.revision, stored.key, stored.slot)
-    return msgspec.structs.replace(stored, json=ring.seal(stored.json, context))
-
-
 def _opened(stored: Stored, ring: KeyRing, path: Path, offset: int) -> Stored:
     try:
-        json = ring.open(stored.json, state_context(stored.revision, stored.key, stored.slot))
+        return open_stored(stored, ring)
     except UnknownKeyError as e:
         raise KeyMissingError(path, offset, str(stored.key), e.key_id, ring.path) from e
     except SealError as e:
         raise _damaged(path, offset, f"{stored.key} {e}") from e
-    return msgspec.structs.replace(stored, json=json)
 
 
-def _decode_section(packed: bytes) -> Section | None:
+def unpack_section(packed: bytes) -> Section | None:
     """None where it is none, or one larger than any that is written."""
     unpacker = zlib.decompressobj()
     try:

@@ -29,7 +29,7 @@ from barque.api.types.core_v1 import Namespace
 from barque.client.client import Client
 from barque.client.pki import Authority, Identity, split_pem
 from barque.client.profile import Profile
-from barque.client.remote import connect
+from barque.client.remote import Connection, connect
 
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
@@ -62,10 +62,11 @@ class Stalls(NamedTuple):
 class Master:
     """`options` are more of its command line; `start_ms` is what the last start took, to /readyz and a served read."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, name: str = "bench") -> None:
         self._options = options
+        self._name = name
         self.directory = Path(tempfile.mkdtemp(prefix="barque-bench-"))
-        self.grpc_port, self.https_port, self.bus_port = _free_ports(3)
+        self.grpc_port, self.peer_port, self.https_port, self.bus_port = free_ports(4)
         self.start_ms = 0.0
         self.log = self.directory / "master.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -82,15 +83,25 @@ class Master:
                 print(self.log.read_text()[-2000:], file=sys.stderr)
             self.stop()
         finally:
-            shutil.rmtree(self.directory, ignore_errors=True)
+            self.remove()
+
+    def remove(self) -> None:
+        """Its directory, once it has ended."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    @property
+    def site(self) -> list[str]:
+        """The options that say who it is, and where."""
+        return [
+            *("--data-dir", str(self.directory / "data"), "--name", self._name, "--address", "127.0.0.1"),
+            *("--grpc-port", str(self.grpc_port), "--peer-port", str(self.peer_port)),
+            *("--https-port", str(self.https_port)),
+        ]
 
     def start(self) -> None:
         """Start it and wait until it serves."""
         argv = [
-            *(sys.executable, "-m", "barque.cli", "master", "run"),
-            *("--data-dir", str(self.directory / "data"), "--name", "bench"),
-            *("--address", "127.0.0.1", "--listen", "127.0.0.1"),
-            *("--grpc-port", str(self.grpc_port), "--https-port", str(self.https_port)),
+            *(sys.executable, "-m", "barque.cli", "master", "run", *self.site, "--listen", "127.0.0.1"),
             *("--bus-port", str(self.bus_port), *self._options),
         ]
         began = time.monotonic()
@@ -138,13 +149,19 @@ class Master:
         return Profile.of([f"127.0.0.1:{self.grpc_port}"], self.admin)
 
     @contextlib.asynccontextmanager
-    async def client(self) -> AsyncIterator[Client]:
-        """A connected client with the administrator's certificate."""
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection with the administrator's certificate."""
         connection = connect(self.profile)
         try:
-            yield connection.client
+            yield connection
         finally:
             await connection.close()
+
+    @contextlib.asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        """A client with the administrator's certificate."""
+        async with self.connection() as connection:
+            yield connection.client
 
     async def _read(self) -> None:
         async with self.client() as client:
@@ -190,7 +207,8 @@ def _rss_kib(pid: int) -> int:
     return 0
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody has now."""
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [listener.getsockname()[1] for listener in held]
     for listener in held:

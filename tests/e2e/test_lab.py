@@ -37,11 +37,11 @@ def lab() -> Iterator[ALab]:
 
 
 def rows(lab: ALab) -> dict[str, list[str]]:
-    """The table of `lab status`, by host: state, link, daemons and node."""
+    """The table of `lab status`, by host: state, link, daemons, and what the cluster says of it."""
     lines = [
         [cell.strip() for cell in line.split("   ") if cell.strip()] for line in lab.run("status").stdout.splitlines()
     ]
-    assert lines[0] == ["HOST", "ROLE", "ADDRESS", "STATE", "LINK", "DAEMONS", "NODE"]
+    assert lines[0] == ["HOST", "ROLE", "ADDRESS", "STATE", "LINK", "DAEMONS", "CLUSTER"]
     return {line[0]: line[3:] for line in lines[1:]}
 
 
@@ -56,7 +56,7 @@ def beats(host: LabHost) -> int:
 
 def test_every_host_is_a_machine_of_its_own(lab: ALab) -> None:
     assert rows(lab) == {
-        "m1": ["up", "up", "master", "-"],
+        "m1": ["up", "up", "master", "leader"],
         "w1": ["up", "up", "dockerd, worker", "Ready"],
         "w2": ["up", "up", "dockerd, worker", "Ready"],
     }

@@ -27,7 +27,7 @@ from barque.master.bus.bus import Bus
 from barque.master.bus.feed import FeedMessage
 from barque.master.bus.server import BusSettings
 from barque.master.bus.subjects import change_subjects
-from barque.master.store.log_single import open_store
+from tests.support.raft_group import open_store
 
 
 class Master:

@@ -55,6 +55,7 @@ class Operator:
     def start(self, line: str) -> None:
         """Run the line that `init` told to, on ports that are free, and wait until it answers."""
         own = ["--listen", "127.0.0.1", "--https-port", str(self.https_port), "--bus-port", str(self.bus_port)]
+        own += ["--peer-port", "0"]
         argv = [*BARQUE, *shlex.split(line)[1:], *own]
         with (self.home / "log").open("wb") as log:
             self._master = subprocess.Popen(argv, env=self._environment, stdout=log, stderr=log)

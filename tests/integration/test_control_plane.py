@@ -41,9 +41,9 @@ from barque.master.auth.identity import User
 from barque.master.controllers.manager import ControllerManager
 from barque.master.controllers.settings import ControllerSettings
 from barque.master.scheduler.scheduler import Scheduler
-from barque.master.store.log_single import open_store
 from tests.support.clock import FakeClock
 from tests.support.memory_store import MemoryEvents, MemoryStore
+from tests.support.raft_group import open_store
 from tests.support.workloads import a_deployment, a_node, a_service
 
 DEADLINE_S = 20.0

@@ -39,7 +39,7 @@ class Port:
 
     def __init__(self, directory: Path) -> None:
         self.clock = SystemClock()
-        self.pki = MasterPki.open(directory, "m1", ["127.0.0.1"], self.clock.wall())
+        self.pki = MasterPki.open(directory, "m1", ["127.0.0.1"], self.clock.wall(), "lab")
         self.tokens = JoinTokens(FakeVerbs(self.clock).client, self.clock)
         self.sessions = Sessions(self.clock, interval_s=0.5, silence_s=1.0)
         self.parts = [Component(name="store", healthy=True)]
@@ -53,7 +53,7 @@ class Port:
         self.grpc_port = self.server.add_secure_port("127.0.0.1:0", self.pki.master.server_credentials())
         await self.server.start()
         masters = [f"127.0.0.1:{self.grpc_port}"]
-        joins = Joining(self.pki, self.tokens, self.sessions.connected, self.clock, masters=masters, cluster="lab")
+        joins = Joining(self.pki, self.tokens, self.sessions.connected, self.clock, lambda: masters)
         self.door = HttpsDoor(self.pki.ca_pem, joins.join, lambda: self.parts)
         self.https_port = await self.door.start("127.0.0.1:0", self.pki.master.server_context())
 

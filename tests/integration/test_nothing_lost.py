@@ -18,7 +18,8 @@ import pytest
 from barque.api.errors import ApiError
 from barque.client.remote import Connection
 from barque.client.verbs import Selection
-from barque.master.raft.segment import pack_records, read_records
+from barque.master.raft.messages import Entry
+from barque.master.raft.segment import pack_entries, read_records
 from tests.support.store_process import Crew, MasterProcess, of
 
 KILLS = 50
@@ -72,8 +73,8 @@ async def test_a_torn_end_is_cut_and_said(master: MasterProcess) -> None:
     await founded(master, "kept")
     segment = last_segment(master)
     whole = segment.read_bytes()
-    *_, (last, end) = read_records(whole, first_index=1)
-    half = pack_records([b"x" * 1000], after=last.index, term=0)[:500]
+    *_, (last, end) = read_records(whole)
+    half = pack_entries([Entry(last.index + 1, last.term, data=b"x" * 1000)], durable=end)[:500]
     segment.write_bytes(whole + half)
     await master.start()
     assert f"{segment}: cut 500 bytes at offset {end}, the torn end of a write" in master.log

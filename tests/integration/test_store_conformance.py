@@ -16,8 +16,9 @@ from typing import Protocol
 import pytest
 
 from barque.client.clock import SystemClock
+from barque.master.store.engine_etcd import EngineEtcd
+from barque.master.store.engine_raft import EngineRaft, Settings
 from barque.master.store.hub import HubSettings
-from barque.master.store.log_single import LogSingle, Settings, open_store
 from barque.master.store.port import (
     Absent,
     Committed,
@@ -32,7 +33,9 @@ from barque.master.store.port import (
     Store,
     Unknown,
 )
+from tests.support import etcd
 from tests.support.memory_store import MemoryStore
+from tests.support.raft_group import RaftGroup, open_store
 from tests.support.store import Reading, a_node, a_pod, a_secret, a_service
 
 ROOT = Path(__file__).parents[2]
@@ -71,17 +74,18 @@ class InMemory:
         pass
 
 
-class SingleLog:
-    # Snapshots often enough to happen in a test.
-    SETTINGS = Settings(segment_bytes=64 * 1024, snapshot_log_bytes=160 * 1024, hub=HUB)
+# Snapshots often enough to happen in a test.
+SETTINGS = Settings(segment_bytes=64 * 1024, snapshot_log_bytes=160 * 1024, hub=HUB)
 
+
+class RaftAlone:
     def __init__(self, path: Path) -> None:
         self._path = path / "store"
-        self._store: LogSingle | None = None
+        self._store: EngineRaft | None = None
 
     async def open(self) -> Store:
         await self.close()
-        self._store = await open_store(self._path, SystemClock(), self.SETTINGS)
+        self._store = await open_store(self._path, SystemClock(), SETTINGS)
         return self._store
 
     async def close(self) -> None:
@@ -93,7 +97,52 @@ class SingleLog:
         return [sys.executable, "-m", "tests.support.store_writer", "load", str(self._path), str(turn)]
 
 
-DURABLE: dict[str, Callable[[Path], Durable]] = {"log_single": SingleLog}
+class RaftOfThree:
+    """Three members in one process; the store is one that does not lead."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._group: RaftGroup | None = None
+
+    async def open(self) -> Store:
+        await self.close()
+        self._group = RaftGroup(self._path, SETTINGS)
+        await self._group.open()
+        return await self._group.follower()
+
+    async def close(self) -> None:
+        group, self._group = self._group, None
+        if group is not None:
+            await group.close()
+
+    def writer(self, turn: int) -> list[str]:
+        return [sys.executable, "-m", "tests.support.store_writer", "load-three", str(self._path), str(turn)]
+
+
+class ExternalEtcd:
+    """Each test has a prefix of its own in the one etcd of the run."""
+
+    def __init__(self, path: Path) -> None:
+        self._keys = path / "keys"
+        self._prefix = f"/{path.name}"
+        self._store: EngineEtcd | None = None
+
+    async def open(self) -> Store:
+        await self.close()
+        self._store = await etcd.open_engine(etcd.shared().urls, self._prefix, self._keys, hub=HUB)
+        return self._store
+
+    async def close(self) -> None:
+        store, self._store = self._store, None
+        if store is not None:
+            await store.close()
+
+    def writer(self, turn: int) -> list[str]:
+        where = [*etcd.shared().urls, self._prefix, str(self._keys)]
+        return [sys.executable, "-m", "tests.support.etcd", "load", *where, str(turn)]
+
+
+DURABLE: dict[str, Callable[[Path], Durable]] = {"raft": RaftAlone, "raft-3": RaftOfThree, "etcd": ExternalEtcd}
 ENGINES: dict[str, Callable[[Path], Engine]] = {"memory": InMemory, **DURABLE}
 
 

@@ -1,16 +1,32 @@
-"""Disks that fail when the test says so: one refuses, one stops with the machine."""
+"""Disks that fail when the test says so: one refuses, one stops with the machine. None waits for the medium."""
 
 from __future__ import annotations
 
 import errno
 import itertools
 import os
+import random
 from pathlib import Path
 
 from barque.master.raft.disk import Disk
 
+SECTOR_BYTES = 512
 
-class FaultyDisk(Disk):
+
+class QuickDisk(Disk):
+    """Syncs nothing: to another reader on the same machine, what was written stands there at once."""
+
+    def sync(self, fd: int) -> None:
+        pass
+
+    def truncate(self, fd: int, size: int) -> None:
+        os.ftruncate(fd, size)
+
+    def sync_directory(self, path: Path) -> None:
+        pass
+
+
+class FaultyDisk(QuickDisk):
     """`space` bytes may still be written (None: any number); `failing` names methods that raise EIO.
 
     A refused sync loses what was not synced, as Linux may: the file keeps its length, the lost bytes read as zeros.
@@ -60,10 +76,20 @@ class FaultyDisk(Disk):
     def truncate(self, fd: int, size: int) -> None:
         self._fail("truncate")
         super().truncate(fd, size)
+        self._synced[fd] = size
 
     def rename(self, old: Path, new: Path) -> None:
         self._fail("rename")
         super().rename(old, new)
+
+    def remove(self, path: Path) -> None:
+        self._fail("remove")
+        super().remove(path)
+
+    def sync_directory(self, path: Path) -> None:
+        """Refused, what was done stands and may be found by the next start."""
+        self._fail("sync_directory")
+        super().sync_directory(path)
 
     def _fail(self, method: str) -> None:
         if method in self.failing:
@@ -74,11 +100,12 @@ class Crash(Exception):
     """The machine has stopped; nothing after this happens."""
 
 
-class CrashingDisk(Disk):
+class CrashingDisk(QuickDisk):
     """Stops before its `stop_at`th change (None: never), a write half-way through; every later call stops, too.
 
     It remembers what is certain to be on the medium: the bytes of a file at its last sync, the names in a directory at
-    its last sync. `power_cut(to)` writes that image elsewhere; the files themselves are what a SIGKILL leaves.
+    its last sync, and all that stood there before. `power_cut(to)` writes that image elsewhere; the files themselves
+    are what a SIGKILL leaves.
     """
 
     def __init__(self, root: Path, stop_at: int | None = None) -> None:
@@ -90,6 +117,13 @@ class CrashingDisk(Disk):
         self._open: dict[int, int] = {}
         self._synced: dict[int, bytes] = {}
         self._synced_names: dict[Path, dict[str, int]] = {root: {}}
+        for path in sorted(root.rglob("*")):
+            if path.is_dir():
+                self._synced_names[path] = {}
+            else:
+                number = self._files[path] = next(self._ids)
+                self._synced[number] = path.read_bytes()
+                self._synced_names[path.parent][path.name] = number
 
     def make_directory(self, path: Path) -> None:
         super().make_directory(path)
@@ -140,16 +174,38 @@ class CrashingDisk(Disk):
         super().sync_directory(path)
         self._synced_names[path] = {file.name: number for file, number in self._files.items() if file.parent == path}
 
-    def power_cut(self, to: Path) -> Path:
-        """The files that are certain, in the directory `to` in the place of this disk's root."""
+    def power_cut(self, to: Path, dice: random.Random | None = None) -> Path:
+        """The files that are certain, in the directory `to` in the place of this disk's root.
+
+        With `dice`, some of what was not synced has reached the medium too, in no order: sectors, names.
+        """
+        current = {number: path for path, number in self._files.items()}
         for directory, names in self._synced_names.items():
             image = to / directory.relative_to(self._root)
             image.mkdir(parents=True, exist_ok=True)
+            if dice is not None:
+                present = {path.name: number for path, number in self._files.items() if path.parent == directory}
+                either = [(name, dice.choice((names, present))) for name in sorted({*names, *present})]
+                names = {name: chosen[name] for name, chosen in either if name in chosen}
             for name, number in names.items():
-                (image / name).write_bytes(self._synced.get(number, b""))
+                data = self._synced.get(number, b"")
+                if dice is not None and number in current:
+                    data = _partly(data, current[number].read_bytes(), dice)
+                (image / name).write_bytes(data)
         return to
 
     def _change(self) -> None:
         if self.stop_at is not None and self.changes >= self.stop_at:
             raise Crash
         self.changes += 1
+
+
+def _partly(old: bytes, new: bytes, dice: random.Random) -> bytes:
+    """`old` with some sectors of `new`; those between that were never written read as zeros."""
+    data = bytearray(old)
+    for start in range(0, len(new), SECTOR_BYTES):
+        end = min(start + SECTOR_BYTES, len(new))
+        if new[start:end] != old[start:end] and dice.random() < 0.5:
+            data += bytes(max(0, end - len(data)))
+            data[start:end] = new[start:end]
+    return bytes(data)

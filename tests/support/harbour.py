@@ -36,10 +36,11 @@ from barque.master.apiserver.settings import ApiSettings
 from barque.master.auth.ca import MasterPki
 from barque.master.auth.tokens import JoinTokens
 from barque.master.stalls import StallMonitor
-from barque.master.store.log_single import LogSingle, open_store
+from barque.master.store.engine_raft import EngineRaft
 from barque.proto import cluster_pb2, node_pb2_grpc, pods_pb2
 from tests.support.clock import FakeClock
 from tests.support.memory_store import ADMIN, MemoryEvents, MemoryStore
+from tests.support.raft_group import open_store
 
 NOW = datetime.datetime.now(datetime.UTC)
 
@@ -107,7 +108,7 @@ class FakeWorker(node_pb2_grpc.NodeServicer):
 class Harbour:
     """A master's door, its CA, and connections through it."""
 
-    def __init__(self, pki_: MasterPki, store: LogSingle) -> None:
+    def __init__(self, pki_: MasterPki, store: EngineRaft) -> None:
         self.pki = pki_
         self.store = store
         events = MemoryEvents(MemoryStore(FakeClock()), "bus")

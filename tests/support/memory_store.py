@@ -43,7 +43,15 @@ from barque.master.store.port import (
     StoreFigures,
     StoreUnavailableError,
 )
-from barque.master.store.snapshot import Head, encode_sections, load_section, pack_frame, pack_header, read_sections
+from barque.master.store.snapshot import (
+    Head,
+    encode_sections,
+    load_section,
+    pack_frame,
+    pack_header,
+    pack_section,
+    read_sections,
+)
 from tests.support.clock import FakeClock, ImpatientClock
 from tests.support.store import a_ring_in_memory
 
@@ -132,7 +140,7 @@ class MemoryStore:
         yield pack_header()
         head = Head(0, 0, self.revision, self.cluster_id)
         for section in encode_sections(self._machine.view(), head, self._ring):
-            yield pack_frame(section)
+            yield pack_frame(pack_section(section))
 
     async def restore_snapshot(self, chunks: AsyncIterator[bytes]) -> Restored:
         data = b"".join([chunk async for chunk in chunks])

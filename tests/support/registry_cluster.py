@@ -72,6 +72,8 @@ class RegistryCluster:
         self.on_idle: list[Callable[[], object]] = []
         self.pods: Any = None
         self.cluster: Any = None
+        # What the Cluster service of a certain master answers, by its address; None where that one is away.
+        self.masters: dict[str, Any] = {}
         self.images: Any = None
         asyncio.run(ensure_namespaces(self.bench.client))
         for obj in objects:
@@ -274,16 +276,18 @@ class ClusterVerbs:
 class ClusterConnection:
     """What `barque.client.remote.connect` would give."""
 
-    master = MASTER
-
-    def __init__(self, cluster: RegistryCluster, warn: Callable[[str], None]) -> None:
+    def __init__(self, cluster: RegistryCluster, warn: Callable[[str], None], profile: Profile) -> None:
+        self.master = profile.masters[0]
         self.verbs: Any = ClusterVerbs(cluster, warn)
         self.client = Client(self.verbs)
         self.pods = cluster.pods
         self.images = cluster.images
-        self.cluster = cluster.cluster
+        self.cluster = cluster.masters.get(self.master, cluster.cluster)
+        self._away = self.master in cluster.masters and self.cluster is None
 
-    async def ready(self) -> None: ...
+    async def ready(self) -> None:
+        if self._away:
+            raise unavailable(f"no master is reachable ({self.master}: connection refused)")
 
     async def close(self) -> None: ...
 
@@ -295,7 +299,7 @@ def a_session(cluster: RegistryCluster) -> Session:
         return Profile(masters=[MASTER], ca="", cert="", key="")
 
     clock = ImpatientClock(cluster.clock)
-    return Session(clock=clock, load=load, connect=lambda _profile, warn: ClusterConnection(cluster, warn))
+    return Session(clock=clock, load=load, connect=lambda profile, warn: ClusterConnection(cluster, warn, profile))
 
 
 def run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -118,6 +119,19 @@ def words(events: Sequence[Watched]) -> list[str]:
             assert metadata["resourceVersion"] == str(event.revision)
             said.append(f"{event.type} {metadata['rest']['name']} {event.revision}")
     return said
+
+
+def unpacked(file: Path) -> bytes:
+    """The bytes of the file; of a snapshot, also what its frames hold when they are not compressed."""
+    data = file.read_bytes()
+    if file.suffix != ".snap":
+        return data
+    frames, offset = [data], 16
+    while offset < len(data):
+        length = int.from_bytes(data[offset : offset + 4], "little")
+        frames.append(zlib.decompress(data[offset + 8 : offset + 8 + length]))
+        offset += 8 + length
+    return b"".join(frames)
 
 
 class Reading:

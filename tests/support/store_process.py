@@ -65,7 +65,7 @@ class MasterProcess:
             self._process = await asyncio.create_subprocess_exec(
                 *self._wrapper, sys.executable, "-m", "barque.cli", "master", "run", "--data-dir", str(self.data),
                 "--name", "m1", "--address", "127.0.0.1", "--listen", "127.0.0.1", "--grpc-port", grpc,
-                "--https-port", https, "--bus-port", bus, stdout=output, stderr=output,
+                "--https-port", https, "--bus-port", bus, "--peer-port", "0", stdout=output, stderr=output,
                 env={**os.environ, "HOME": str(self.directory)},
             )  # fmt: skip
 

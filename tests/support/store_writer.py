@@ -1,8 +1,8 @@
 """A process that writes to a store until it is killed or its disk is full. Run: `python -m tests.support.store_writer`.
 
-`load PATH ROUND`: writes pods for ever, 16 at a time; prints `NAME REVISION` after each acknowledgement. `fill PATH`:
-writes under a file size limit until refused, prints what was refused and what still reads, lifts the limit, writes
-again, and ends without closing anything.
+`load PATH ROUND`: writes pods for ever, 16 at a time; prints `NAME REVISION` after each acknowledgement. `load-three`:
+the same through a follower of a group of three in this process. `fill PATH`: writes under a file size limit until
+refused, prints what was refused and what still reads, lifts the limit, writes again, and ends without closing anything.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import sys
 from pathlib import Path
 
 from barque.client.clock import SystemClock
-from barque.master.store.log_single import Settings, open_store
-from barque.master.store.port import Absent, Committed, StoreUnavailableError
+from barque.master.store.engine_raft import Settings
+from barque.master.store.port import Absent, Committed, Store, StoreUnavailableError
+from tests.support.raft_group import RaftGroup, open_store
 from tests.support.store import a_pod
 
 # Small, so that segments end and snapshots are taken in the middle of a short run.
@@ -28,8 +29,16 @@ def say(*words: object) -> None:
 
 
 async def load(path: Path, turn: str) -> None:
-    store = await open_store(path, SystemClock(), SMALL)
+    await write_for_ever(await open_store(path, SystemClock(), SMALL), turn)
 
+
+async def load_three(path: Path, turn: str) -> None:
+    group = RaftGroup(path, SMALL)
+    await group.open()
+    await write_for_ever(await group.follower(), turn)
+
+
+async def write_for_ever(store: Store, turn: str) -> None:
     async def write(worker: int) -> None:
         number = 0
         while True:
@@ -68,5 +77,7 @@ async def fill(path: Path) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "load":
         asyncio.run(load(Path(sys.argv[2]), sys.argv[3]))
+    elif sys.argv[1] == "load-three":
+        asyncio.run(load_three(Path(sys.argv[2]), sys.argv[3]))
     else:
         asyncio.run(fill(Path(sys.argv[2])))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from barque.api.errors import unavailable
 from barque.cli.cluster_page import render
+from barque.cli.masters import Seen
 from barque.cli.snapshots import size_text
 from barque.client import pki
 from barque.client.profile import Profile
@@ -89,7 +90,8 @@ def a_profile(now: datetime.datetime = NOW) -> Profile:
 
 
 def page(now: datetime.datetime = NOW, **store: Any) -> list[str]:
-    return render(a_status(**{**HEALTHY, **store}), a_profile(), now).splitlines()
+    seen = Seen(a_status(**{**HEALTHY, **store}), "")
+    return render(seen, seen, a_profile(), now).splitlines()
 
 
 def test_what_the_store_holds_and_how_its_disk_does() -> None:
@@ -157,7 +159,7 @@ def saved(tmp_path: Path) -> Path:
 def test_a_snapshot_is_restored_once_the_clusters_id_was_typed(cluster: RegistryCluster, saved: Path) -> None:
     result = run(cluster, "cluster", "snapshot", "restore", str(saved), stdin="c-1\n")
     assert result.stdout == "restored 12 objects; the cluster is at revision 1000000042 now\n"
-    assert f"This replaces the whole state of cluster c-1 by that of {saved}:" in result.stderr
+    assert f"This replaces the whole state of cluster c-1, on all of its masters, by that of {saved}:" in result.stderr
     assert [(len(c.data), c.total_bytes) for c in cluster.cluster.received] == [(1048576, 1048581), (5, 0)]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from barque.master.store.port import StoreUnavailableError
 from tests.support.builders import DeploymentBuilder, PodBuilder, ServiceBuilder
 from tests.support.registry_cluster import RegistryCluster, run
 
@@ -331,3 +332,25 @@ def test_what_makes_no_sense_is_refused(arguments: list[str], words: str) -> Non
 
 def test_near_names_are_suggested() -> None:
     assert "did you mean pod" in run(RegistryCluster(), "get", "pood").stderr
+
+
+@pytest.mark.parametrize("what", [("pods",), ("pods", "-o", "name"), ("pod", "web-1"), ("pod/web-1", "-o", "yaml")])
+def test_without_a_quorum_only_stale_reads_answer(what: tuple[str, ...]) -> None:
+    cluster = two_pods()
+    cluster.bench.store.failure = StoreUnavailableError("no leader: 1 of 3 masters answer")
+    refused = run(cluster, "get", *what)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr == (
+        "Error from server (ServiceUnavailable): no leader: 1 of 3 masters answer; `barque cluster status` shows why, "
+        "`barque get --stale` what one master still knows\n"
+    )
+    stale = run(cluster, "get", *what, "--stale")
+    assert (stale.exit_code, stale.stderr) == (0, "")
+    assert "web-1" in stale.stdout
+
+
+def test_stale_reads_go_on_from_page_to_page() -> None:
+    cluster = two_pods()
+    cluster.bench.store.failure = StoreUnavailableError("no leader: 1 of 3 masters answer")
+    stale = run(cluster, "get", "pods", "--stale", "--chunk-size", "1", "-o", "name")
+    assert stale.stdout == "pod/db-with-a-long-name\npod/web-1\n"

@@ -114,3 +114,51 @@ def test_a_cluster_is_forgotten_and_the_file_goes_with_the_last(tmp_path: Path) 
     assert profile.load_contexts(path) == Contexts({"lab": Profile.of(["10.0.0.1"], IDENTITY)}, "")
     profile.forget(path, IDENTITY.ca_pem.decode())
     assert not path.exists()
+
+
+def test_masters_are_noted_in_every_context_of_their_cluster(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    ours, theirs = Profile.of(["a:1"], IDENTITY, namespace="web"), Profile.of(["a:1"], OTHER)
+    Contexts({"lab": ours, "lab2": ours, "other": theirs}, "other").save(path)
+    profile.note_masters(path, ours.ca, ["a:1", "b:1"])
+    noted = profile.load_contexts(path)
+    assert {name: each.masters for name, each in noted.contexts.items()} == {
+        "lab": ["a:1", "b:1"],
+        "lab2": ["a:1", "b:1"],
+        "other": ["a:1"],
+    }
+    assert (noted.current, noted.contexts["lab"].namespace) == ("other", "web")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_single_profile_stays_one(tmp_path: Path) -> None:
+    path = tmp_path / "profile.yaml"
+    Profile.of(["a:1"], IDENTITY).save(path)
+    profile.note_masters(path, IDENTITY.ca_pem.decode(), ["b:1"])
+    assert "contexts:" not in path.read_text()
+    assert profile.load(path).masters == ["b:1"]
+
+
+def test_the_same_masters_write_nothing_and_a_lost_file_stays_lost(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    Profile.of(["a:1"], IDENTITY).save(path)
+    before = path.stat().st_ino
+    profile.note_masters(path, IDENTITY.ca_pem.decode(), ["a:1"])
+    assert path.stat().st_ino == before
+    path.unlink()
+    with pytest.raises(ProfileError, match="cannot read the profile"):
+        profile.note_masters(path, IDENTITY.ca_pem.decode(), ["a:1"])
+    assert not path.exists()
+
+
+def test_a_profile_that_cannot_be_replaced_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "config"
+    Profile.of(["a:1"], IDENTITY).save(path)
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(profile, "write_private", full)
+    with pytest.raises(ProfileError, match="No space left on device"):
+        profile.note_masters(path, IDENTITY.ca_pem.decode(), ["b:1"])
+    assert profile.load(path).masters == ["a:1"]

@@ -26,7 +26,7 @@ def test_a_wider_subnet_has_room_for_more() -> None:
     ("masters", "workers", "subnet", "words"),
     [
         (0, 1, "10.0.0.0/24", "a lab needs a master: --masters 1"),
-        (3, 1, "10.0.0.0/24", "--masters 3: one master is what this version can serve"),
+        (6, 1, "10.0.0.0/24", "--masters 6: at most 5"),
         (1, -1, "10.0.0.0/24", "--workers -1: must be 0 or more"),
         (1, 245, "10.0.0.0/24", "--subnet 10.0.0.0/24 has room for 244 workers, not for 245"),
         (1, 1, "10.0.0.0/30", "--subnet 10.0.0.0/30 has room for 0 workers, not for 1"),
@@ -102,3 +102,33 @@ def test_the_table_has_columns_as_wide_as_their_words() -> None:
     assert plan.render_table([["HOST", "STATE"], ["w1", "up"], ["worker", "off"]]) == (
         "HOST     STATE\nw1       up\nworker   off\n"
     )
+
+
+def test_masters_have_addresses_below_the_workers() -> None:
+    hosts = plan.plan_hosts(5, 1)
+    assert [(host.name, host.address) for host in hosts[1:]] == [
+        ("m1", "192.168.88.2"),
+        ("m2", "192.168.88.3"),
+        ("m3", "192.168.88.4"),
+        ("m4", "192.168.88.5"),
+        ("m5", "192.168.88.6"),
+        ("w1", "192.168.88.11"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("running", "cuts", "serves"),
+    [
+        (["m1", "m2", "m3"], [], True),
+        (["m1", "m3"], [], True),
+        (["m2"], [], False),
+        (["m1", "m2"], [("m1", "m2")], False),
+        (["m1", "m2", "m3"], [("m1", "m2")], True),
+        (["m1", "m2", "m3"], [("m1", ""), ("m2", "")], False),
+        (["m1", "m2", "m3"], [("m1", "")], True),
+        (["m1", "m2", "m3"], [("m1", "w1"), ("m2", "w1")], True),
+        ([], [], False),
+    ],
+)
+def test_masters_serve_where_a_majority_runs_in_sight(running: list[str], cuts: list[plan.Cut], serves: bool) -> None:
+    assert plan.majority(cuts, ["m1", "m2", "m3"], running) is serves

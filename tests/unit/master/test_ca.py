@@ -1,6 +1,7 @@
 """The master's PKI directory: made once, kept for ever, re-issued when it must be; and what the CA will sign."""
 
 import datetime
+import os
 import random
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from barque.client import pki
 from barque.client.pki import ADMIN, Identity, PkiError
 from barque.master.auth.ca import MasterPki
 from barque.master.auth.identity import User
+from barque.master.auth.key_wrapping import UnwrappingKey
 from tests.support.clock import FakeClock
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -115,3 +117,36 @@ async def test_the_master_renews_itself_and_finds_it_at_the_next_start(tmp_path:
     assert renewing.current.expires > old.expires
     assert pki.hosts_of(renewing.current.certificate) == pki.hosts_of(old.certificate)
     assert opened(tmp_path, now=clock.wall()).master == renewing.current
+
+
+@pytest.mark.parametrize("now", [NOW - 2 * DAY, NOW + 3651 * DAY])
+def test_a_clock_with_which_nobody_could_connect_is_named(tmp_path: Path, now: datetime.datetime) -> None:
+    opened(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(PkiError, match=f"this machine's clock says {now:%Y-%m-%d} 00:00 UTC, but the cluster's"):
+        opened(tmp_path, now=now)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("hours", [-23, 23])
+def test_a_clock_that_is_hours_off_does_no_harm(tmp_path: Path, hours: int) -> None:
+    elsewhere = NOW + datetime.timedelta(hours=hours)
+    made = opened(tmp_path, now=elsewhere)
+    assert made.master.certificate.not_valid_before_utc <= NOW < made.master.expires
+    assert opened(tmp_path, now=NOW).authority == made.authority
+
+
+def test_the_ca_knows_its_clusters_name(tmp_path: Path) -> None:
+    assert MasterPki.open(tmp_path, "m1", [], NOW, "lab-ca").authority.cluster == "lab-ca"
+
+
+def test_keys_of_another_ca_are_not_laid(tmp_path: Path) -> None:
+    ours, other = opened(tmp_path / "m1"), opened(tmp_path / "other")
+    receiver = UnwrappingKey.generate()
+    keys = receiver.unwrap(other.wrapped_for(receiver.public, b"m2", os.urandom), b"m2")
+    identity = ours.authority.identity(pki.master_subject("m2"), NOW, ["10.0.0.2"])
+    with pytest.raises(PkiError, match="the CA's key from the master is not that of the pinned CA"):
+        MasterPki.lay_joined(tmp_path / "m2", identity, keys)
+    with pytest.raises(PkiError, match="the keys from the master cannot be read"):
+        MasterPki.lay_joined(tmp_path / "m2", identity, b"nonsense")
+    assert not (tmp_path / "m2").exists()

@@ -12,10 +12,11 @@ import msgspec
 import pytest
 
 from barque.master.raft.disk import Disk
-from barque.master.store.log_single import LogSingle, Settings, open_store
+from barque.master.store.engine_raft import EngineRaft, Settings
 from barque.master.store.port import Committed, Op, StoreUnavailableError, Unknown
 from tests.support.clock import FakeClock
 from tests.support.faulty_disk import FaultyDisk
+from tests.support.raft_group import open_store
 from tests.support.store import a_pod, a_secret, entropy
 
 SEEDS = range(30)
@@ -48,7 +49,7 @@ class Voyage:
         await store.close()
         await self._find(self._root)
 
-    async def _one_step(self, store: LogSingle) -> None:
+    async def _one_step(self, store: EngineRaft) -> None:
         fate = self._dice.random()
         if fate < 0.25:
             self._disk.failing = set(self._dice.sample(FAULTS, self._dice.randrange(3)))
@@ -62,7 +63,7 @@ class Voyage:
         await self._commit(store)
         await self._clock.advance(31)  # A snapshot that failed is tried again.
 
-    async def _commit(self, store: LogSingle) -> None:
+    async def _commit(self, store: EngineRaft) -> None:
         written: list[tuple[str, str | None, Op]] = []
         for number in self._dice.sample(range(12), self._dice.randrange(1, 4)):
             found = (a_pod if number % 2 else a_secret)(f"o{number}")
@@ -81,7 +82,7 @@ class Voyage:
                 assert isinstance(result, Unknown)
                 self._may_be.setdefault(name, {None}).add(text)
 
-    async def _kill(self, store: LogSingle) -> None:
+    async def _kill(self, store: EngineRaft) -> None:
         """What SIGKILL would leave now."""
         while store._upkeep.task is not None:
             await asyncio.wait([store._upkeep.task])
@@ -99,10 +100,8 @@ class Voyage:
         assert set(there) <= set(self._may_be)
         assert {name: there.get(name) for name, may_be in self._may_be.items() if there.get(name) not in may_be} == {}
 
-    async def _open(self, root: Path, disk: Disk) -> LogSingle:
-        return await open_store(
-            root / "store", self._clock, TINY, disk=disk, new_cluster_id=lambda: "c", entropy=entropy(1)
-        )
+    async def _open(self, root: Path, disk: Disk) -> EngineRaft:
+        return await open_store(root / "store", self._clock, TINY, disk=disk, entropy=entropy(1))
 
 
 def _text(json: bytes) -> str:

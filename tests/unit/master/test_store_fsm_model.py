@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from barque.master.store.fsm import StateMachine
 from barque.master.store.port import Absent, Committed, Compare, Filter, Key, Op, Refused, Result, RevisionIs
-from barque.master.store.records import decode_entry, encode_entry
+from barque.master.store.records import decode_payload, encode_entry
 from tests.support.store import AnObject
 
 keys = st.builds(Key, st.sampled_from(["pods", "services"]), st.sampled_from(["a", "b"]), st.sampled_from("xyz"))
@@ -82,7 +82,9 @@ class Agreement(RuleBasedStateMachine):
         op = obj.put(*compares, reserve=reserve, release=release, boot_id="b", sequence=self.sequence)
         if delete:
             op = obj.delete(*compares, boot_id="b", sequence=self.sequence)
-        (op,) = decode_entry(encode_entry([op])[0])
+        decoded = decode_payload(encode_entry([op])[0])
+        assert isinstance(decoded, list)
+        (op,) = decoded
         before = self.machine.revision
         applied = self.machine.apply([op])
         expected = self.model.apply(op)

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from barque.master.raft.disk import Disk
-from barque.master.store.log_single import LogSingle, Settings, open_store
+from barque.master.store.engine_raft import EngineRaft, Settings
 from barque.master.store.port import Result
+from barque.master.store.proposals import ProposalSettings
 from tests.support.clock import FakeClock
+from tests.support.raft_group import open_store
 from tests.support.store import a_pod, entropy
 
 TIMEOUT_S = 10.0
@@ -35,7 +37,7 @@ class HeldDisk(Disk):
 
 
 class Bench(NamedTuple):
-    store: LogSingle
+    store: EngineRaft
     disk: HeldDisk
 
     def write(self, number: int) -> asyncio.Task[list[Result]]:
@@ -61,10 +63,8 @@ class Bench(NamedTuple):
 @contextlib.asynccontextmanager
 async def a_store(path: Path, gather_s: float = FOR_EVER_S) -> AsyncIterator[Bench]:
     disk = HeldDisk()
-    settings = Settings(gather_commits=5, gather_s=gather_s)
-    store = await open_store(
-        path / "store", FakeClock(), settings, disk=disk, new_cluster_id=lambda: "c", entropy=entropy(1)
-    )
+    settings = Settings(proposals=ProposalSettings(gather_commits=5, gather_s=gather_s))
+    store = await open_store(path / "store", FakeClock(), settings, disk=disk, entropy=entropy(1))
     disk.syncs = 0
     try:
         async with asyncio.timeout(TIMEOUT_S):

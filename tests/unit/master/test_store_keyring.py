@@ -22,7 +22,7 @@ from barque.master.store.keyring import (
     state_context,
 )
 from barque.master.store.port import Key
-from barque.master.store.records import SealedOpError, decode_entry, encode_entry, holds_secrets, open_entry, seal_entry
+from barque.master.store.records import SealedOpError, decode_payload, encode_entry, open_payload, seal_payload
 from tests.support.faulty_disk import FaultyDisk
 from tests.support.store import a_pod, a_ring, a_ring_in_memory, a_secret, entropy
 
@@ -159,29 +159,29 @@ def test_an_entry_seals_its_secrets_and_nothing_else(tmp_path: Path) -> None:
     ring = a_ring(tmp_path)
     ops = [a_pod("web").saying("pod text").put(), a_secret("db").saying("hunter2").put(), a_secret("db").delete()]
     plain, decoded = encode_entry(ops)
-    assert holds_secrets(decoded)
-    assert not holds_secrets([ops[0], ops[2]])
-    sealed = seal_entry(decoded, 7, ring)
+    without, _ = encode_entry([ops[0], ops[2]])
+    assert seal_payload(without, 7, ring) is without
+    sealed = seal_payload(plain, 7, ring)
     assert b"hunter2" in plain
     assert b"hunter2" not in sealed
     assert b"pod text" in sealed
-    assert open_entry(sealed, 7, ring) == decoded
-    assert open_entry(plain, 7, ring) == decoded
+    assert open_payload(sealed, 7, ring) == decoded
+    assert open_payload(plain, 7, ring) == decoded
 
 
 def test_a_sealed_op_opens_in_its_own_entry_only(tmp_path: Path) -> None:
     ring = a_ring(tmp_path)
-    sealed = seal_entry([a_secret("db").put()], 7, ring)
+    sealed = seal_payload(encode_entry([a_secret("db").put()])[0], 7, ring)
     with pytest.raises(SealedOpError, match="secrets/default/db does not open with key") as caught:
-        open_entry(sealed, 8, ring)
+        open_payload(sealed, 8, ring)
     assert isinstance(caught.value.cause, BrokenSealError)
     with pytest.raises(SealedOpError):
-        open_entry(sealed.replace(b"db", b"dc"), 7, ring)
+        open_payload(sealed.replace(b"db", b"dc"), 7, ring)
     with pytest.raises(SealedOpError, match="is sealed with key") as caught:
-        open_entry(sealed, 7, a_ring(tmp_path / "other", seed=3))
+        open_payload(sealed, 7, a_ring(tmp_path / "other", seed=3))
     assert isinstance(caught.value.cause, UnknownKeyError)
 
 
 def test_a_reader_of_plain_entries_refuses_a_sealed_one(tmp_path: Path) -> None:
-    with pytest.raises(NewerFormatError, match="a log entry has format 2"):
-        decode_entry(seal_entry([a_secret("db").put()], 1, a_ring(tmp_path)))
+    with pytest.raises(ValueError, match="a log entry of format 2 is sealed where it must be plain"):
+        decode_payload(seal_payload(encode_entry([a_secret("db").put()])[0], 1, a_ring(tmp_path)))

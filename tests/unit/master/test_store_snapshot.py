@@ -12,11 +12,13 @@ import pytest
 
 from barque.master.raft.disk import Disk
 from barque.master.raft.errors import CorruptFileError, DirectoryInUseError, NewerFormatError, StoreStartError
-from barque.master.raft.segment import HEADER_BYTES
-from barque.master.store.directory import open_directory
+from barque.master.raft.messages import Configuration, Entry
+from barque.master.raft.segment import read_records
+from barque.master.raft.wal import open_wal
+from barque.master.store.directory import Identity, open_directory
+from barque.master.store.engine_raft import EngineRaft, Settings
 from barque.master.store.fsm import StateMachine
 from barque.master.store.hub import Hub
-from barque.master.store.log_single import LogSingle, Settings, open_store
 from barque.master.store.port import (
     Absent,
     Committed,
@@ -28,7 +30,8 @@ from barque.master.store.port import (
     StoreUnavailableError,
     Unknown,
 )
-from barque.master.store.records import decode_entry, encode_entry
+from barque.master.store.proposals import ProposalSettings
+from barque.master.store.records import decode_payload, encode_entry
 from barque.master.store.recovery import recover
 from barque.master.store.snapshot import (
     End,
@@ -44,6 +47,7 @@ from barque.master.store.snapshot import (
 )
 from tests.support.clock import FakeClock
 from tests.support.faulty_disk import FaultyDisk
+from tests.support.raft_group import open_store
 from tests.support.store import Reading, a_pod, a_ring, a_service
 
 SMALL = Settings(segment_bytes=20_000, snapshot_log_bytes=50_000)
@@ -148,13 +152,13 @@ def test_an_entry_reads_back_as_it_was() -> None:
     delete = a_pod("db").delete(RevisionIs(key, 1))
     data, ops = encode_entry([put, delete])
     assert ops == [put, delete]
-    assert decode_entry(data) == [put, delete]
+    assert decode_payload(data) == [put, delete]
 
 
 def test_an_entry_of_a_newer_format_is_named() -> None:
-    for newer in ([3, []], [3, "something else"]):
-        with pytest.raises(NewerFormatError, match="a log entry has format 3"):
-            decode_entry(msgspec.msgpack.encode(newer))
+    for newer in ([5, []], [5, "something else"]):
+        with pytest.raises(NewerFormatError, match="a log entry has format 5"):
+            decode_payload(msgspec.msgpack.encode(newer))
 
 
 @pytest.mark.parametrize(
@@ -174,16 +178,16 @@ def test_an_op_that_could_not_be_applied_never_reaches_the_log(op: Op) -> None:
         encode_entry([op])
 
 
-async def store_at(path: Path, settings: Settings = SMALL, disk: Disk | None = None) -> LogSingle:
-    return await open_store(path, FakeClock(), settings, disk=disk, new_cluster_id=lambda: "c")
+async def store_at(path: Path, settings: Settings = SMALL, disk: Disk | None = None) -> EngineRaft:
+    return await open_store(path, FakeClock(), settings, disk=disk)
 
 
-async def saving_done(store: LogSingle) -> None:
+async def saving_done(store: EngineRaft) -> None:
     while store._upkeep.task is not None:
         await asyncio.wait([store._upkeep.task])
 
 
-async def filled(path: Path, rounds: int = 10) -> LogSingle:
+async def filled(path: Path, rounds: int = 10) -> EngineRaft:
     """Each round is about one snapshot's worth of log."""
     store = await store_at(path)
     for n in range(rounds):
@@ -194,14 +198,14 @@ async def filled(path: Path, rounds: int = 10) -> LogSingle:
 
 async def test_two_snapshots_are_kept_and_the_log_stays_bounded(tmp_path: Path) -> None:
     store = await filled(tmp_path)
-    state = store.machine.view()
+    state, cluster_id = store.machine.view(), store.cluster_id
     await store.close()
     snapshots = find_snapshots(tmp_path, Disk())
-    assert [s.index for s in snapshots] == [9, 10]
+    assert [s.index for s in snapshots] == [10, 11]
     assert sum(f.stat().st_size for f in tmp_path.glob("*.wal")) < 3 * SMALL.snapshot_log_bytes
     store = await store_at(tmp_path)
     assert store.machine.view() == state
-    assert store.cluster_id == "c"
+    assert store.cluster_id == cluster_id
     reading = Reading(store.watch("pods", 450))
     assert (await reading.until(50))[0] == "ADDED p9-0 451"
     await reading.stop()
@@ -270,8 +274,10 @@ async def test_missing_files_stop_the_start(tmp_path: Path) -> None:
     for file in snapshots:
         file.with_suffix(".away").rename(file)
     last = max(tmp_path.glob("*.wal"))
-    last.write_bytes(last.read_bytes()[:HEADER_BYTES])
-    with pytest.raises(StoreStartError, match=r"the log ends at entry \d+, before the snapshot at 10"):
+    data = last.read_bytes()
+    _, end = next(read_records(data))
+    last.write_bytes(data[:end])
+    with pytest.raises(StoreStartError, match=r"the log ends at entry \d+, before the snapshot at 11"):
         await store_at(tmp_path)
     for file in tmp_path.glob("*.wal"):
         file.unlink()
@@ -280,8 +286,7 @@ async def test_missing_files_stop_the_start(tmp_path: Path) -> None:
 
 
 async def test_a_first_start_that_was_interrupted_is_begun_again(tmp_path: Path) -> None:
-    await (await store_at(tmp_path)).close()
-    (tmp_path / "identity").unlink()
+    open_wal(tmp_path, Disk(), create=True).close()
     store = await store_at(tmp_path)
     await store.commit([a_pod("a").put()])
     await store.close()
@@ -297,8 +302,9 @@ async def test_a_lost_identity_and_a_foreign_snapshot_stop_the_start(tmp_path: P
     identity.unlink()
     with pytest.raises(StoreStartError, match="has data but no identity file"):
         await store_at(tmp_path)
-    identity.write_bytes(kept.replace(b'"c"', b'"other"'))
-    with pytest.raises(StoreStartError, match="of cluster c, here is other"):
+    cluster_id = msgspec.json.decode(kept)["cluster_id"]
+    identity.write_bytes(kept.replace(cluster_id.encode(), b"other"))
+    with pytest.raises(StoreStartError, match=f"of cluster {cluster_id}, here is other"):
         await store_at(tmp_path)
     identity.write_bytes(b"{")
     with pytest.raises(CorruptFileError, match="identity"):
@@ -313,25 +319,25 @@ async def test_many_short_lives_still_lead_to_a_snapshot(tmp_path: Path) -> None
         await store.commit([a_pod(f"p{n}").sized(10_000).put()])
         await saving_done(store)
         await store.close()
-    assert [s.index for s in find_snapshots(tmp_path, Disk())] == [5]
+    assert [s.index for s in find_snapshots(tmp_path, Disk())] == [10]
 
 
 async def test_a_snapshot_that_fails_is_said_and_tried_again_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock, disk = FakeClock(), FaultyDisk()
-    store = await open_store(tmp_path, clock, SMALL, disk=disk, new_cluster_id=lambda: "c")
+    store = await open_store(tmp_path, clock, SMALL, disk=disk)
     disk.failing = {"rename"}
     await store.commit([a_pod(f"p{n}").sized(1000).put() for n in range(60)])
     await saving_done(store)
-    assert "snapshot at entry 1: [Errno 5] Input/output error; the log grows until one succeeds" in caplog.text
+    assert "snapshot at entry 2: [Errno 5] Input/output error; the log grows until one succeeds" in caplog.text
     disk.failing = set()
     await store.commit([a_pod("a").put()])
     assert store._upkeep.task is None
     await clock.advance(31)
     await store.commit([a_pod("b").put()])
     await saving_done(store)
-    assert [s.index for s in find_snapshots(tmp_path, Disk())] == [3]
+    assert [s.index for s in find_snapshots(tmp_path, Disk())] == [4]
     assert list(tmp_path.glob("*.tmp")) == []
     await store.close()
 
@@ -394,7 +400,7 @@ async def test_a_fault_of_ours_stops_the_store_and_is_raised_to_its_owner(
 
 
 async def test_more_than_may_wait_is_refused(tmp_path: Path) -> None:
-    store = await store_at(tmp_path, SMALL._replace(waiting_bytes=5000))
+    store = await store_at(tmp_path, SMALL._replace(proposals=ProposalSettings(waiting_bytes=5000)))
     answers = await asyncio.gather(
         *(store.commit([a_pod(f"p{n}").sized(1000).put()]) for n in range(10)), return_exceptions=True
     )
@@ -426,15 +432,39 @@ async def test_a_directory_is_held_by_one(tmp_path: Path) -> None:
 
 
 def test_recovery_fills_the_hub(tmp_path: Path) -> None:
-    directory = open_directory(tmp_path, Disk(), lambda: "c")
+    directory = open_directory(tmp_path, Disk(), Identity("c", "a", "m1", founded=True, alone=True))
     ring = a_ring(tmp_path.parent / "keys")
-    recovered = recover(directory, Disk(), Hub(FakeClock()), ring, 1 << 20)
-    recovered.wal.append([encode_entry([a_pod("a").put(), a_pod("b").put()])[0]])
+    alone = Configuration(voters=("a",))
+    recovered = recover(directory, Disk(), Hub(FakeClock()), ring, 1 << 20, alone)
+    recovered.wal.append([Entry(1, 0, data=encode_entry([a_pod("a").put(), a_pod("b").put()])[0])])
     recovered.wal.close()
     directory.keep_identity()
     hub = Hub(FakeClock())
-    recovered = recover(directory, Disk(), hub, ring, 1 << 20)
-    assert (hub.revision, recovered.machine.revision) == (2, 2)
+    recovered = recover(directory, Disk(), hub, ring, 1 << 20, alone)
+    assert (hub.revision, recovered.replica.machine.revision) == (2, 2)
     assert recovered.unsaved_bytes > 0
     recovered.wal.close()
+    directory.release()
+
+
+@pytest.mark.parametrize(("term", "last_index"), [(1, 3), (5, 2)])
+def test_a_log_that_differs_where_a_received_snapshot_ends_is_void(tmp_path: Path, term: int, last_index: int) -> None:
+    directory = open_directory(tmp_path, Disk(), Identity("c", "a", "m1", founded=False, alone=False))
+    ring = a_ring(tmp_path.parent / "keys")
+    wal = open_wal(tmp_path, Disk(), create=True)
+    wal.append([Entry(n, 1, data=encode_entry([a_pod(f"p{n}").put()])[0]) for n in (1, 2, 3)])
+    wal.close()
+    directory.keep_identity()
+    machine = StateMachine(7)
+    writer = SnapshotWriter(tmp_path, Disk(), 2)
+    for section in encode_sections(machine.view(), Head(2, term, 7, "c", restored=True), ring):
+        writer.add(section)
+    writer.finish()
+    for _ in range(2):
+        recovered = recover(directory, Disk(), Hub(FakeClock()), ring, 1 << 20, Configuration())
+        assert recovered.wal.last_index == last_index
+        assert [entry.index for entry in recovered.start.entries] == list(range(3, last_index + 1))
+        assert (recovered.start.applied, recovered.start.base_term) == (2, term)
+        assert len(recovered.replica.machine) == 0
+        recovered.wal.close()
     directory.release()

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -16,9 +15,10 @@ import pytest
 
 from barque.master.raft.disk import Disk
 from barque.master.raft.errors import CorruptFileError, KeyMissingError, StoreStartError
-from barque.master.raft.segment import HEADER_BYTES, pack_records, read_records
+from barque.master.raft.messages import Entry, Kind
+from barque.master.raft.segment import pack_entries, read_records
 from barque.master.store import keyring
-from barque.master.store.log_single import LogSingle, Settings, open_store
+from barque.master.store.engine_raft import EngineRaft, Settings
 from barque.master.store.port import (
     Absent,
     Committed,
@@ -30,7 +30,8 @@ from barque.master.store.port import (
 from barque.master.store.records import encode_entry
 from tests.support.clock import FakeClock
 from tests.support.faulty_disk import Crash, CrashingDisk, FaultyDisk
-from tests.support.store import Reading, a_pod, a_secret, a_service, entropy
+from tests.support.raft_group import open_store
+from tests.support.store import Reading, a_pod, a_secret, a_service, entropy, unpacked
 
 SMALL = Settings(segment_bytes=20_000, snapshot_log_bytes=50_000)
 
@@ -39,25 +40,23 @@ ENCODED = base64.b64encode(VALUE.encode()).decode()
 db = a_secret("db").saying(ENCODED)
 
 
-async def store_at(root: Path, disk: Disk | None = None, settings: Settings = SMALL, seed: int = 1) -> LogSingle:
-    return await open_store(
-        root / "store", FakeClock(), settings, disk=disk, new_cluster_id=lambda: "c", entropy=entropy(seed)
-    )
+async def store_at(root: Path, disk: Disk | None = None, settings: Settings = SMALL, seed: int = 1) -> EngineRaft:
+    return await open_store(root / "store", FakeClock(), settings, disk=disk, entropy=entropy(seed))
 
 
-async def at_rest(store: LogSingle) -> None:
+async def at_rest(store: EngineRaft) -> None:
     while store._upkeep.task is not None:
         await asyncio.wait([store._upkeep.task])
 
 
-async def churned(store: LogSingle, rounds: int, label: str = "p") -> None:
+async def churned(store: EngineRaft, rounds: int, label: str = "p") -> None:
     """Each round is about one snapshot's worth of log."""
     for n in range(rounds):
         await store.commit([a_pod(f"{label}{n}-{m}").sized(1000).put() for m in range(50)])
         await at_rest(store)
 
 
-async def saved(store: LogSingle) -> list[bytes]:
+async def saved(store: EngineRaft) -> list[bytes]:
     return [chunk async for chunk in store.save_snapshot()]
 
 
@@ -72,19 +71,6 @@ def exposed(root: Path) -> list[Path]:
     files = [file for file in root.rglob("*") if file.is_file()]
     assert files
     return [file for file in files if any(form in unpacked(file) for form in shown)]
-
-
-def unpacked(file: Path) -> bytes:
-    """The bytes of the file; of a snapshot, also what its frames hold when they are not compressed."""
-    data = file.read_bytes()
-    if file.suffix != ".snap":
-        return data
-    frames, offset = [data], 16
-    while offset < len(data):
-        length = int.from_bytes(data[offset : offset + 4], "little")
-        frames.append(zlib.decompress(data[offset + 8 : offset + 8 + length]))
-        offset += 8 + length
-    return b"".join(frames)
 
 
 async def test_no_file_shows_a_secret(tmp_path: Path) -> None:
@@ -111,7 +97,7 @@ async def test_no_file_shows_a_secret(tmp_path: Path) -> None:
 async def test_what_an_older_release_wrote_plain_is_read_and_sealed_at_once(tmp_path: Path) -> None:
     store = await store_at(tmp_path)
     payload, _ = encode_entry([db.put()])
-    await store.in_log(lambda: store._wal.append([payload]))
+    await store.in_log(lambda: store._wal.append([Entry(1, 0, data=payload)]))
     await store.close()
     (tmp_path / "keys" / "ring.json").unlink()
     assert len(exposed(tmp_path)) == 1
@@ -176,10 +162,12 @@ async def test_a_swapped_record_stops_the_start(tmp_path: Path) -> None:
     (segment,) = tmp_path.rglob("*.wal")
     # Both names are as long, so one record's payload fits in the other's place; its checksum is made to agree.
     data = segment.read_bytes()
-    first, second = (record for record, _ in read_records(data, 1))
-    swapped = pack_records([second.data], 0, 0) + pack_records([first.data], 1, 0)
-    segment.write_bytes(data[:HEADER_BYTES] + swapped)
-    with pytest.raises(CorruptFileError, match=f"{segment} is damaged at offset 24: secrets/default/b does not open"):
+    first, second = (record for record, _ in read_records(data) if record.kind == Kind.DATA)
+    entries = [Entry(2, first.term, data=second.data), Entry(3, first.term, data=first.data)]
+    swapped = pack_entries(entries, first.offset)
+    segment.write_bytes(data[: first.offset] + swapped)
+    where = f"{segment} is damaged at offset {first.offset}"
+    with pytest.raises(CorruptFileError, match=f"{where}: secrets/default/b does not open"):
         await store_at(tmp_path)
 
 
@@ -286,7 +274,7 @@ async def test_figures(tmp_path: Path) -> None:
     await store.close()
 
 
-async def a_past(root: Path) -> tuple[LogSingle, list[bytes]]:
+async def a_past(root: Path) -> tuple[EngineRaft, list[bytes]]:
     """A store, and a snapshot of it from before its last changes."""
     store = await store_at(root)
     await churned(store, 1)
@@ -299,7 +287,7 @@ async def a_past(root: Path) -> tuple[LogSingle, list[bytes]]:
 
 async def test_a_restore_replaces_the_whole_state(tmp_path: Path) -> None:
     store, chunks = await a_past(tmp_path)
-    before = store.revision
+    before, cluster_id = store.revision, store.cluster_id
     restored = await store.restore_snapshot(chunks_of(*chunks))
     assert restored.revision == store.revision == before + 10**9
     assert restored.objects == len(store.machine) == 52
@@ -310,7 +298,7 @@ async def test_a_restore_replaces_the_whole_state(tmp_path: Path) -> None:
         assert store.get(a_pod("later").key) is None
         assert store.get(a_service("t").key) is None
         assert store.reserved("") == {"ip/1": a_service("s").key}
-        assert store.cluster_id == "c"
+        assert store.cluster_id == cluster_id
         with pytest.raises(HistoryGoneError):
             await anext(store.watch("pods", before))
         with pytest.raises(HistoryGoneError):
@@ -452,7 +440,7 @@ async def test_one_thing_at_a_time_and_none_once_the_store_stops(tmp_path: Path)
 async def test_a_caller_that_goes_away_leaves_nothing_half_done(tmp_path: Path) -> None:
     store, chunks = await a_past(tmp_path)
     restoring = asyncio.ensure_future(store.restore_snapshot(chunks_of(*chunks)))
-    while not store._pauses:
+    while not store._upkeep._at_work:
         await asyncio.sleep(0)
     restoring.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -463,7 +451,7 @@ async def test_a_caller_that_goes_away_leaves_nothing_half_done(tmp_path: Path) 
     await store.close()
 
 
-Work = Callable[[LogSingle], Awaitable[object]]
+Work = Callable[[EngineRaft], Awaitable[object]]
 
 
 async def stopped_at(root: Path, prepare: Work, work: Work, step: int) -> tuple[CrashingDisk, bool]:
@@ -483,7 +471,7 @@ async def stopped_at(root: Path, prepare: Work, work: Work, step: int) -> tuple[
     return disk, done
 
 
-async def with_secrets(store: LogSingle) -> None:
+async def with_secrets(store: EngineRaft) -> None:
     await churned(store, 3)
     await store.commit([a_secret(f"s{n}").saying(f"{ENCODED} {n}").put() for n in range(3)])
 
@@ -494,7 +482,7 @@ async def test_a_stop_at_any_moment_of_a_rotation_leaves_a_store_that_reads(tmp_
     while not done:
         root = tmp_path / str(step)
         root.mkdir()
-        disk, done = await stopped_at(root, with_secrets, LogSingle.rotate_key, step)
+        disk, done = await stopped_at(root, with_secrets, EngineRaft.rotate_key, step)
         step += 1
         if stop == "power cut":
             root = disk.power_cut(tmp_path / f"{step} cut")
@@ -519,11 +507,11 @@ async def test_a_stop_at_any_moment_of_a_restore_leaves_the_old_state_or_the_new
     chunks = await saved(source)
     await source.close()
 
-    async def prepare(store: LogSingle) -> None:
+    async def prepare(store: EngineRaft) -> None:
         await churned(store, 3)
         await store.commit([a_secret("old").put()])
 
-    async def restore(store: LogSingle) -> object:
+    async def restore(store: EngineRaft) -> object:
         return await store.restore_snapshot(chunks_of(*chunks))
 
     step, done, seen = 0, False, set()
@@ -562,7 +550,7 @@ async def test_a_stop_at_any_moment_of_a_snapshot_loses_no_acknowledged_write(tm
         root.mkdir()
         acknowledged: list[str] = []
 
-        async def write(store: LogSingle, acknowledged: list[str] = acknowledged) -> None:
+        async def write(store: EngineRaft, acknowledged: list[str] = acknowledged) -> None:
             for n in range(100):
                 pod = a_pod(f"w{n}").sized(1000)
                 (result,) = await store.commit([pod.put()])

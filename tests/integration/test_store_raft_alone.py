@@ -1,4 +1,4 @@
-"""The single log with real processes and real limits: two on one directory, a full disk, torn and flipped bytes."""
+"""A group of one with real processes and real limits: two on one directory, a full disk, torn and flipped bytes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 
 from barque.client.clock import SystemClock
 from barque.master.raft.errors import CorruptFileError, DirectoryInUseError
-from barque.master.store.log_single import LogSingle, open_store
+from barque.master.store.engine_raft import EngineRaft
 from barque.master.store.port import Committed
+from tests.support.raft_group import open_store
 from tests.support.store import a_pod
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +31,7 @@ async def writer(*arguments: str) -> asyncio.subprocess.Process:
     )
 
 
-async def store_with(path: Path, count: int) -> LogSingle:
+async def store_with(path: Path, count: int) -> EngineRaft:
     store = await open_store(path, SystemClock())
     for n in range(count):
         (result,) = await store.commit([a_pod(f"p{n}").sized(1000).put()])

@@ -1,0 +1,573 @@
+"""The external etcd engine against real etcd: what it does when etcd, the line to it, or another master misbehaves.
+
+What it keeps as every engine does is in `test_store_conformance`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from barque.client.clock import SystemClock
+from barque.client.pki import Subject, create_authority
+from barque.master.raft.errors import NewerFormatError, StoreStartError
+from barque.master.raft.messages import MemberInfo
+from barque.master.store.engine_etcd import EngineEtcd, EtcdSettings, member_id, open_etcd_store
+from barque.master.store.etcd import layout
+from barque.master.store.etcd.client import Endpoints
+from barque.master.store.etcd.layout import Keys
+from barque.master.store.group import GroupError
+from barque.master.store.port import (
+    Absent,
+    Committed,
+    FieldIs,
+    HistoryGoneError,
+    Refused,
+    RevisionIs,
+    StoreUnavailableError,
+    Unknown,
+)
+from tests.support import etcd
+from tests.support.store import AnObject, Reading, a_node, a_pod, a_secret, a_service
+
+pytestmark = pytest.mark.skipif(bool(etcd.missing()), reason=etcd.missing())
+
+_prefixes = itertools.count(1)
+web = a_pod("web")
+
+
+class World:
+    """One etcd, and engines on it that are closed at the end."""
+
+    def __init__(self, path: Path) -> None:
+        self.prefix = f"/world-{next(_prefixes)}"
+        self.path = path
+        self._engines: list[EngineEtcd] = []
+        self._lines: list[etcd.Line] = []
+
+    async def master(self, name: str = "m1", urls: tuple[str, ...] = (), **options: object) -> EngineEtcd:
+        where = urls or etcd.shared().urls
+        engine = await etcd.open_engine(where, self.prefix, self.path / name, name=name, **options)  # type: ignore[arg-type]
+        self._engines.append(engine)
+        return engine
+
+    async def line(self, delay_s: float = 0.0) -> tuple[etcd.Line, str]:
+        line = etcd.Line(etcd.shared().urls[0], delay_s)
+        self._lines.append(line)
+        return line, await line.lay()
+
+    async def end(self) -> None:
+        for engine in self._engines:
+            await engine.close()
+        for line in self._lines:
+            await line.close()
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = World(tmp_path)
+    yield world
+    await world.end()
+
+
+def ctl(*words: str) -> str:
+    """What etcdctl prints for the shared etcd."""
+    done = etcd.shared().members[0].says(*words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _etcds_revision() -> int:
+    return int(ctl("get", "nothing", "--write-out=fields").split('"Revision" : ')[1].split()[0])
+
+
+async def until(holds: Callable[[], object], what: str, seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not holds():
+            await asyncio.sleep(0.02)
+    assert holds(), what
+
+
+async def create(store: EngineEtcd, made: AnObject) -> Committed:
+    (result,) = await store.commit([made.put(Absent(made.key))])
+    assert isinstance(result, Committed), result
+    return result
+
+
+async def refused(call: Awaitable[object]) -> str:
+    with pytest.raises(StoreUnavailableError) as error:
+        await call
+    return str(error.value)
+
+
+def names(store: EngineEtcd) -> set[str]:
+    return {stored.key.name for stored in store.list("pods").items}
+
+
+async def test_a_watch_goes_on_after_etcd_was_killed_and_writes_are_refused_meanwhile(tmp_path: Path) -> None:
+    with etcd.running() as own:
+        store = await etcd.open_engine(own.urls, "/b", tmp_path, patience_s=1)
+        try:
+            reading = Reading(store.watch("pods", store.revision))
+            first = await create(store, web)
+            own.members[0].kill()
+            doubtful = await store.commit([a_pod("doubtful").put()])
+            assert isinstance(doubtful[0], Unknown)
+            why = await refused(store.commit([a_pod("lost").put()]))
+            assert "etcd does not answer at 127.0.0.1:" in why
+            assert why.endswith("nothing was written")
+            assert "etcd does not answer" in await refused(store.barrier())
+            assert store.fault
+            assert store.get(web.key) is not None
+            own.start()
+            await until(lambda: store.leads, "it leads again")
+            last = await create(store, a_pod("after"))
+            await store.barrier()
+            assert store.fault == ""
+            events = await reading.until(2)
+            assert events[0] == f"ADDED web {first.revision}"
+            await until(lambda: reading.events[-1].revision == last.revision, "the newest came")
+            revisions = [event.revision for event in reading.events]
+            assert revisions == list(range(first.revision, last.revision + 1))
+            assert names(store) - {"doubtful"} == {"web", "after"}
+            await reading.stop()
+        finally:
+            await store.close()
+
+
+async def test_no_acknowledged_write_is_lost_when_etcds_leader_is_killed(tmp_path: Path) -> None:
+    with etcd.running(3) as own:
+        one = await etcd.open_engine(own.urls, "/b", tmp_path / "1", name="m1")
+        other = await etcd.open_engine(own.urls[::-1], "/b", tmp_path / "2", name="m2")
+        acknowledged: dict[str, int] = {}
+        stop = asyncio.Event()
+
+        async def write(store: EngineEtcd, worker: str) -> None:
+            for number in itertools.count():
+                if stop.is_set():
+                    return
+                pod = a_pod(f"w{worker}-{number}")
+                with suppress(StoreUnavailableError):
+                    (result,) = await store.commit([pod.put(Absent(pod.key))])
+                    assert not isinstance(result, Refused)
+                    if isinstance(result, Committed):
+                        acknowledged[pod.key.name] = result.revision
+
+        try:
+            base = one.revision
+            feed = Reading(other.changes(base))
+            writing = asyncio.gather(*(write(s, f"{s.member_id}-{n}") for s in (one, other) for n in range(4)))
+            for _ in range(2):
+                await asyncio.sleep(0.4)
+                victim = await asyncio.to_thread(own.leader)
+                victim.kill()
+                before = len(acknowledged)
+                await until(lambda before=before: len(acknowledged) > before + 20, "writes go on")  # type: ignore[misc]
+                await asyncio.to_thread(own.start, victim)
+            stop.set()
+            await writing
+            await one.barrier()
+            await other.barrier()
+            found = {stored.key.name: stored.revision for stored in one.list("pods").items}
+            assert {name: found.get(name) for name in acknowledged} == acknowledged
+            assert one.list("pods") == other.list("pods")
+            await until(lambda: feed.events and feed.events[-1].revision == other.revision, "the feed is complete")
+            assert [change.revision for change in feed.events] == list(range(base + 1, other.revision + 1))
+            await feed.stop()
+        finally:
+            stop.set()
+            await one.close()
+            await other.close()
+
+
+async def test_masters_see_each_others_writes_and_share_reservations(world: World) -> None:
+    one, other = await world.master("m1"), await world.master("m2")
+    reading = Reading(other.watch("pods", other.revision))
+    written = await create(one, web)
+    assert await reading.until(1) == [f"ADDED web {written.revision}"]
+    assert await other.barrier() == written.revision
+    assert other.get(web.key) == one.get(web.key)
+    update = web.saying("newer").put(RevisionIs(web.key, written.revision))
+    assert await other.commit([update]) == [Committed(written.revision + 1)]
+    assert await one.commit([update]) == [Refused(0, written.revision + 1)]
+
+    dice = random.Random(3)
+    held: dict[str, str] = {}
+
+    async def allocate(store: EngineEtcd, name: str) -> None:
+        service = a_service(name)
+        for _ in range(8):
+            address = f"clusterip/10.96.0.{dice.randrange(12)}"
+            (result,) = await store.commit([service.put(Absent(service.key), reserve=[address])])
+            if isinstance(result, Committed):
+                assert held.setdefault(address, name) == name
+                return
+            assert result == Refused(-1, reservation=address)
+
+    await asyncio.gather(*(allocate(store, f"s{store.member_id}{n}") for n in range(12) for store in (one, other)))
+    for store in (one, other):
+        await store.barrier()
+        assert {r: key.name for r, key in store.reserved("").items()} == held
+    await reading.stop()
+
+
+async def test_a_master_far_from_etcd_has_its_turn_while_a_near_one_writes_all_the_time(world: World) -> None:
+    _, url = await world.line(delay_s=0.004)
+    near, far = await world.master("m1"), await world.master("m2", (url,))
+    count = {"near": 0, "far": 0}
+    ends = asyncio.get_running_loop().time() + 2
+
+    async def write(store: EngineEtcd, name: str, worker: int) -> None:
+        while asyncio.get_running_loop().time() < ends:
+            await store.commit([a_pod(f"{name}-{worker}").saying(str(count[name])).put()])
+            count[name] += 1
+
+    await asyncio.gather(*(write(near, "near", n) for n in range(16)), *(write(far, "far", n) for n in range(2)))
+    await near.barrier()
+    assert near.revision == sum(count.values())
+    assert count["far"] >= 20
+    assert count["near"] > count["far"]
+
+
+async def test_a_master_cut_off_stops_leading_and_its_late_write_is_refused(world: World) -> None:
+    line, url = await world.line()
+    old = await world.master("m1", (url,))
+    await until(lambda: old.leads, "the first leads")
+    new = await world.master("m2")
+    assert not new.leads
+    await until(lambda: [info.name for info in new.configuration.members] == ["m1", "m2"], "both are told of")
+    assert new.group_figures().leader == member_id("m1")
+    epoch = a_node("epoch")
+    await old.commit([epoch.labelled(a="b").put()])
+    fence = AnObject(epoch.key)
+    first = fence.put()
+    fields = {**first.fields, "epoch": "1"}
+    await old.commit([_with_fields(fence, fields)])
+    losing = asyncio.create_task(old.led(leads=False))
+    began = asyncio.get_running_loop().time()
+    line.cut()
+    await asyncio.wait_for(losing, 4)
+    assert asyncio.get_running_loop().time() - began < 3.0
+    await asyncio.wait_for(new.led(leads=True), 6)
+    assert not old.leads
+    await new.commit([_with_fields(fence, {**first.fields, "epoch": "2"})])
+    line.mend()
+    late = await old.commit([web.put(FieldIs(epoch.key, "epoch", "1"))])
+    assert late == [Refused(0, new.revision)]
+    assert new.get(web.key) is None
+    assert await new.commit([web.put(FieldIs(epoch.key, "epoch", "2"))]) == [Committed(new.revision)]
+
+
+def _with_fields(made: AnObject, fields: dict[str, str]) -> object:
+    op = made.saying(fields["epoch"]).put()
+    return type(op)(op.verb, op.key, op.json, op.slot, op.labels, fields)
+
+
+async def test_a_leader_that_stops_hands_over_at_once(world: World) -> None:
+    one = await world.master("m1", lease_s=30)
+    await until(lambda: one.leads, "the first leads")
+    other = await world.master("m2", lease_s=30)
+    await one.close()
+    await asyncio.wait_for(other.led(leads=True), 3)
+    assert not one.leads
+    with pytest.raises(StoreUnavailableError):
+        await one.led(leads=True)
+    await until(lambda: len(other.configuration.members) == 1, "the first has gone")
+    await other.add_member(MemberInfo("1", "m3", "10.0.0.3"))
+    with pytest.raises(GroupError, match="a master named m2 runs already"):
+        await other.add_member(MemberInfo("1", "m2", "10.0.0.2"))
+    with pytest.raises(GroupError, match="for as long as it runs"):
+        await other.transfer()
+
+
+async def test_a_write_whose_answer_is_lost_holds_once(world: World) -> None:
+    line, url = await world.line()
+    store, witness = await world.master("m1", (url,)), await world.master("m2")
+    await create(store, web)
+    base = store.revision
+    line.mute = True
+    writing = asyncio.create_task(store.commit([a_pod("once").put(Absent(a_pod("once").key), reserve=["ip/1"])]))
+    await until(lambda: witness.revision == base + 1, "the write has reached etcd")
+    assert not writing.done()
+    line.cut()
+    line.mend()
+    assert await writing == [Committed(base + 1)]
+    await store.barrier()
+    assert (store.revision, store.reserved("")) == (base + 1, {"ip/1": a_pod("once").key})
+
+
+async def test_history_that_etcd_compacted_under_a_cut_off_master_is_410(world: World) -> None:
+    line, url = await world.line()
+    away, present = await world.master("m1", (url,)), await world.master("m2")
+    await create(away, web)
+    reading = Reading(away.watch("pods", away.revision))
+    await asyncio.sleep(0)
+    line.cut()
+    await present.commit([web.delete(), *(a_pod(f"p{n}").put() for n in range(20))])
+    ctl("compact", str(_etcds_revision()))
+    line.mend()
+    await until(lambda: away.revision == present.revision, "it has caught up")
+    assert away.list("pods") == present.list("pods")
+    assert isinstance(await reading.ended(), HistoryGoneError)
+    resumed = Reading(away.watch("pods", away.revision))
+    last = await create(present, a_pod("last"))
+    assert await resumed.until(1) == [f"ADDED last {last.revision}"]
+    await reading.stop()
+    await resumed.stop()
+
+
+async def test_the_leader_lets_etcd_forget_and_a_restart_finds_what_is_left(world: World) -> None:
+    store = await world.master("m1", compaction_s=0.4)
+    await until(lambda: store.leads, "it leads")
+    for n in range(5):
+        await store.commit([web.saying(str(n)).put()])
+    oldest = _etcds_revision()
+
+    def compacted() -> bool:
+        done = etcd.shared().members[0].says("get", "nothing", f"--rev={oldest}")
+        return "has been compacted" in done.stderr
+
+    async with asyncio.timeout(10):
+        while not await asyncio.to_thread(compacted):
+            await store.commit([web.saying("again").put(), web.saying("and again").put()])
+            await asyncio.sleep(0.2)
+    before = store.list("pods")
+    await store.close()
+    again = await world.master("m1")
+    assert again.list("pods") == before
+
+
+async def test_keys_of_others_are_left_alone_and_none_of_ours_is_theirs(world: World) -> None:
+    foreign = f"{world.prefix}s/head", f"{world.prefix}-more/state/x", "/registry/pods/default/web"
+    for key in foreign:
+        ctl("put", key, "theirs")
+    store = await world.master()
+    await create(store, web)
+    for key in foreign:
+        ctl("put", key, "theirs too")
+    await store.barrier()
+    assert (names(store), store.revision) == ({"web"}, 1)
+    assert ctl("get", foreign[0], "--print-value-only").strip() == "theirs too"
+    listed = ctl("get", "--prefix", f"{world.prefix}/", "--keys-only").split()
+    assert {key.split("/")[2] for key in listed} == {
+        "head",
+        "ring",
+        "generation",
+        "leader",
+        "members",
+        "results",
+        "state",
+    }
+
+
+async def test_a_restore_reaches_the_other_masters_and_leaves_nothing_of_the_old_state(world: World) -> None:
+    one, other = await world.master("m1"), await world.master("m2")
+    await one.commit([a_pod(f"p{n}").put() for n in range(250)])
+    await one.commit([a_secret("db").put(), a_service("s").put(reserve=["ip/1"])])
+    data = b"".join([chunk async for chunk in one.save_snapshot()])
+    await one.commit([a_pod("later").put(), a_service("s").delete()])
+    await other.barrier()
+    reading = Reading(other.watch("pods", other.revision))
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield data
+
+    restored = await one.restore_snapshot(chunks())
+    assert restored.objects == 252
+    assert await other.barrier() == restored.revision
+    assert other.list("pods") == one.list("pods")
+    assert "later" not in names(other)
+    assert list(other.reserved("")) == ["ip/1"]
+    assert isinstance(await reading.ended(), HistoryGoneError)
+    kept = ctl("get", "--prefix", f"{world.prefix}/state/", "--keys-only").split()
+    assert len(kept) == 252
+    assert await create(other, a_pod("next")) == Committed(restored.revision + 1)
+    await one.barrier()
+    assert "next" in names(one)
+    await reading.stop()
+
+
+async def test_what_a_killed_restore_left_is_removed_by_the_next_leader(world: World) -> None:
+    keys = Keys(world.prefix)
+    one = await world.master("m1")
+    await create(one, web)
+    await one.close()
+    ctl("put", (keys.state("abandoned") + b"pods/default/x").decode(), "half")
+    store = await world.master("m1")
+    await until(
+        lambda: not ctl("get", "--prefix", keys.state("abandoned").decode(), "--keys-only").strip(), "it is removed"
+    )
+    assert names(store) == {"web"}
+
+
+async def test_secrets_are_sealed_in_etcd_and_a_new_key_reaches_all_masters(world: World) -> None:
+    one, other = await world.master("m1"), await world.master("m2")
+    secrets = [a_secret(f"s{n}").saying("hushhush") for n in range(120)]
+    await one.commit([secret.put() for secret in secrets])
+    rotated = await one.rotate_key()
+    assert rotated.secrets == 120
+    await other.barrier()
+    await until(lambda: other.figures().key_id == rotated.key_id, "the other has the key")
+    await other.commit([secrets[0].saying("hushhush again").put()])
+    await one.barrier()
+    stored = one.get(secrets[0].key)
+    assert stored is not None
+    assert b"hushhush again" in stored.json
+    assert "hushhush" not in ctl("get", "--prefix", f"{world.prefix}/")
+    third = await world.master("m3")
+    assert third.list("secrets") == one.list("secrets")
+    with pytest.raises(StoreStartError, match="does not open with this master's keys"):
+        await etcd.open_engine(etcd.shared().urls, world.prefix, world.path / "m4", wrapping=bytes(32))
+
+
+async def test_a_rotation_that_was_stopped_is_finished_by_the_leader(world: World) -> None:
+    store = await world.master("m1")
+    await store.commit([a_secret(f"s{n}").put() for n in range(300)])
+    before = store.list("secrets")
+    rotating = asyncio.create_task(store.rotate_key())
+    key_id = store.figures().key_id
+    await until(lambda: store.figures().key_id != key_id, "the new key is there")
+    rotating.cancel()
+    await asyncio.wait([rotating])
+    await until(lambda: store._reader.ring.settled, "it is finished")
+    again = await world.master("m2")
+    assert again.list("secrets") == before
+
+
+async def test_an_object_that_etcd_does_not_take_is_refused_alone(world: World) -> None:
+    store = await world.master()
+    large = store.commit([web.sized(2_000_000).put()])
+    small = store.commit([a_pod("small").put()])
+    results = await asyncio.gather(large, small, return_exceptions=True)
+    assert isinstance(results[0], StoreUnavailableError)
+    assert "max-request-bytes" in str(results[0])
+    assert results[1] == [Committed(store.revision)]
+    assert names(store) == {"small"}
+
+
+async def test_an_etcd_without_space_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+    with etcd.running() as own:
+        own.members[0].kill()
+        own.members[0].start(own.members, ["--quota-backend-bytes", "1000000"])
+        store = await etcd.open_engine(own.urls, "/b", tmp_path)
+        try:
+            why = ""
+            for n in range(40):
+                try:
+                    await store.commit([a_pod(f"p{n}").sized(200_000).put()])
+                except StoreUnavailableError as error:
+                    why = str(error)
+                    break
+            assert "etcd refuses the write" in why
+            assert "database space exceeded" in why
+            await store.barrier()
+            assert len(names(store)) == n
+        finally:
+            await store.close()
+
+
+async def test_a_head_that_somebody_removed_stops_the_store(world: World) -> None:
+    store = await world.master()
+    await create(store, web)
+    ctl("del", f"{world.prefix}/head")
+    with pytest.raises(StoreStartError, match="has removed"):
+        await asyncio.wait_for(store.run(), 5)
+    assert "has stopped" in await refused(store.commit([a_pod("x").put()]))
+
+
+async def test_a_start_says_what_is_wrong(world: World, tmp_path: Path) -> None:
+    keys, clock, info = tmp_path / "keys", SystemClock(), MemberInfo("", "m1", "127.0.0.1")
+
+    def opening(url: str, prefix: str = "/x") -> Awaitable[EngineEtcd]:
+        settings = EtcdSettings(Endpoints((url,), call_s=0.3), prefix, start_s=0.1)
+        return open_etcd_store(settings, info, keys, etcd.WRAPPING, clock)
+
+    with pytest.raises(StoreStartError, match=r"etcd does not answer at 127.0.0.1:1: .*check --etcd-endpoints"):
+        await opening("http://127.0.0.1:1")
+    for wrong in ("127.0.0.1:2379", "http://host", "ftp://a:1", "http://a:1/path"):
+        with pytest.raises(ValueError, match="no endpoint of etcd"):
+            await opening(wrong)
+    with pytest.raises(ValueError, match="all http or all https"):
+        Endpoints(("http://a:1", "https://b:1")).targets()
+    store = await world.master()
+    newer = layout.encode_head(layout.Head(99, store.cluster_id, "0", 0, 0, ""))
+    await store.close()
+    # etcdctl takes values as text: the engine's own client puts the bytes.
+    await _put(layout.Keys(world.prefix).head, newer)
+    with pytest.raises(NewerFormatError, match="has format 99"):
+        await opening(etcd.shared().urls[0], world.prefix)
+    ctl("del", f"{world.prefix}/ring")
+    with pytest.raises(StoreStartError, match="keys are missing"):
+        await opening(etcd.shared().urls[0], world.prefix)
+
+
+async def _put(key: bytes, value: bytes) -> None:
+    from barque.master.store.etcd.client import EtcdClient
+    from barque.proto import etcd_pb2 as pb
+
+    client = EtcdClient(Endpoints(etcd.shared().urls))
+    await client.txn(pb.TxnRequest(success=[layout.put(key, value)]))
+    await client.close()
+
+
+async def test_masters_that_start_together_found_one_cluster(world: World) -> None:
+    engines = await asyncio.gather(*(world.master(f"m{n}") for n in range(3)))
+    assert len({engine.cluster_id for engine in engines}) == 1
+    assert len({engine.figures().key_id for engine in engines}) == 1
+    await until(lambda: any(engine.leads for engine in engines), "one leads")
+    assert sum(engine.leads for engine in engines) == 1
+    await asyncio.gather(*(create(engine, a_pod(f"of-{n}")) for n, engine in enumerate(engines)))
+    for engine in engines:
+        await engine.barrier()
+        assert names(engine) == {"of-0", "of-1", "of-2"}
+
+
+async def test_a_paused_etcd_makes_reads_wait_or_fail_and_never_stale(tmp_path: Path) -> None:
+    with etcd.running() as own:
+        store = await etcd.open_engine(own.urls, "/b", tmp_path)
+        try:
+            await create(store, web)
+            own.members[0].signal(signal.SIGSTOP)
+            process = own.members[0].process
+            assert process is not None
+            await until(lambda: Path(f"/proc/{process.pid}/stat").read_text().split()[2] == "T", "it is paused")
+            assert "etcd does not answer" in await refused(store.barrier())
+            assert store.fault
+            own.members[0].signal(signal.SIGCONT)
+            await until(lambda: not store.fault, "it answers again")
+            assert await store.barrier() == store.revision
+        finally:
+            own.members[0].signal(signal.SIGCONT)
+            await store.close()
+
+
+async def test_etcd_over_tls_with_client_certificates(tmp_path: Path) -> None:
+    now = SystemClock().wall()
+    authority = create_authority(now)
+
+    def files(name: str) -> etcd.Tls:
+        identity = authority.identity(Subject(name, ()), now, ["127.0.0.1"])
+        tls = etcd.Tls(tmp_path / "ca.pem", tmp_path / f"{name}.pem", tmp_path / f"{name}-key.pem")
+        for file, pem in zip(tls, (identity.ca_pem, identity.cert_pem, identity.key_pem), strict=True):
+            file.write_bytes(pem)
+        return tls
+
+    with etcd.running(tls=files("etcd")) as own:
+        store = await etcd.open_engine(own.urls, "/b", tmp_path / "keys", tls=files("master"))
+        try:
+            assert await create(store, web) == Committed(1)
+            assert await store.barrier() == 1
+        finally:
+            await store.close()
+        settings = EtcdSettings(Endpoints(own.urls, tmp_path / "ca.pem", call_s=0.3), "/b", start_s=0.1)
+        with pytest.raises(StoreStartError, match="does not answer"):
+            await open_etcd_store(
+                settings, MemberInfo("", "m1", "127.0.0.1"), tmp_path / "keys", etcd.WRAPPING, SystemClock()
+            )
