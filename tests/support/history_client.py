@@ -1,7 +1,8 @@
 """Clients that write and read a few ConfigMaps through every master, and note each call for the checker.
 
-A process of its own, on whichever host: `python -m tests.support.history_client PROFILE`. It goes on until its standard
-input ends, then prints the history as JSON lines and ends. What may or may not have happened is noted as such.
+A process of its own, on whichever host, with the profile that is there: `python -m tests.support.history_client PREFIX`.
+It goes on until its standard input ends, then prints the history as JSON lines and ends. What may or may not have
+happened is noted as such. The ConfigMaps' names begin with the prefix, and none of them may be there before.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import json
 import random
 import sys
 import time
-from pathlib import Path
 
 import msgspec
 
@@ -33,11 +33,12 @@ _IDS = itertools.count(1)
 
 
 class HistoryClient:
-    """One client, which calls one after another; `first` is the master it begins with."""
+    """One client, which calls one after another."""
 
-    def __init__(self, name: str, connection: Connection, dice: random.Random) -> None:
+    def __init__(self, name: str, prefix: str, connection: Connection, dice: random.Random) -> None:
         self.history: list[Call] = []
         self._name = name
+        self._prefix = prefix
         self._connection = connection
         self._dice = dice
         # What was last read of each key: its id and its resourceVersion.
@@ -45,7 +46,7 @@ class HistoryClient:
 
     async def run(self, ended: asyncio.Event) -> None:
         while not ended.is_set():
-            key = f"register-{self._dice.randrange(KEYS)}"
+            key = f"{self._prefix}-{self._dice.randrange(KEYS)}"
             value, version = self._known.get(key, (ABSENT, ""))
             if self._dice.random() < 0.5:
                 await self._read(key)
@@ -105,14 +106,14 @@ def calls_of(printed: str) -> list[Call]:
     return [Call(*fields[:2], Kind(fields[2]), *fields[3:]) for fields in map(json.loads, printed.splitlines())]
 
 
-async def main(profile: Path) -> None:
-    known = load(profile)
+async def main(prefix: str) -> None:
+    known = load()
     clients = []
     for number in range(2 * len(known.masters)):
         at = number % len(known.masters)
         masters = [*known.masters[at:], *known.masters[:at]]
         connection = connect(msgspec.structs.replace(known, masters=masters))
-        clients.append((HistoryClient(f"client-{number}", connection, random.Random(number)), connection))
+        clients.append((HistoryClient(f"client-{number}", prefix, connection, random.Random(number)), connection))
     ended = asyncio.Event()
     lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
@@ -129,4 +130,4 @@ async def main(profile: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(sys.argv[1]))
