@@ -1,6 +1,6 @@
 """Clients that write and read a few ConfigMaps through every master, and note each call for the checker.
 
-A process of its own, on whichever host, with the profile that is there: `python -m tests.support.history_client PREFIX`.
+A process of its own, on any host, with the profile that is there: `python -m tests.support.history_client PREFIX`.
 It goes on until its standard input ends, then prints the history as JSON lines and ends. What may or may not have
 happened is noted as such. The ConfigMaps' names begin with the prefix, and none of them may be there before.
 """
