@@ -89,7 +89,7 @@ def _await_voters(first: Master, count: int) -> None:
     async def voters() -> int:
         async with first.connection() as connection:
             said = await connection.cluster.Status(cluster_pb2.StatusRequest())
-        return sum(member.role in ("leader", "voter") for member in said.members)
+        return sum(member.voter for member in said.members)
 
     deadline = time.monotonic() + _TIMEOUT_S
     while asyncio.run(voters()) < count:

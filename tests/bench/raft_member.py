@@ -84,6 +84,7 @@ class Told:
             "revision": self._store.revision,
             "peers": {peer.info.name: [peer.voter, peer.match, peer.snapshot] for peer in figures.peers},
             "log_bytes": self._store.figures().log_bytes,
+            "objects": self._store.figures().objects,
             "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             "cpu_s": time.process_time(),
         }
@@ -113,11 +114,14 @@ class Told:
         return {"per_s": done / (time.monotonic() - began)}
 
     async def fill(self, count: int, size: int, first: int = 0) -> dict[str, Any]:
-        """So many objects of their own, in batches."""
-        value = os.urandom(size // 2).hex().encode()
+        """So many objects of their own, in batches; a third of each is random, as of real ones."""
+        words, random_bytes = b"barque " * size, size // 6
         for start in range(first, first + count, 32):
-            names = range(start, min(start + 32, first + count))
-            await self._store.commit([put_op(f"object-{number:08}", value) for number in names])
+            ops = []
+            for number in range(start, min(start + 32, first + count)):
+                value = os.urandom(random_bytes).hex().encode()
+                ops.append(put_op(f"object-{number:08}", value + words[: size - len(value)]))
+            await self._store.commit(ops)
         return {}
 
 
