@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from barque.master.raft.errors import CorruptFileError
 from barque.master.raft.member import Member, MemberSettings
 from barque.master.raft.messages import Configuration, Entry, Kind, MemberInfo
 from barque.master.raft.ports import (
@@ -89,16 +90,17 @@ T = TypeVar("T")
 _ENTRIES = 256
 # How long a key's rotation waits for the log to be applied; a group without a quorum cannot.
 _REACH_S = 30.0
-# What a leader that stops waits for another to take over.
-_HAND_OVER_S = 2.0
 
 
 class Settings(NamedTuple):
-    """`inspect_s`: how often members compare their states; `hand_over`: a leader that is closed lets another lead."""
+    """`inspect_s`: how often members compare their states; `hand_over_s`: how long a leader that is closed tries to let
+    another lead.
+    """
 
     segment_bytes: int = SEGMENT_BYTES
     snapshot_log_bytes: int = 24 * 1024 * 1024
     inspect_s: float = 60.0
+    hand_over_s: float = 2.0
     proposals: ProposalSettings = ProposalSettings()
     hub: HubSettings = HubSettings()
     member: MemberSettings = MemberSettings()
@@ -373,7 +375,8 @@ class EngineRaft:
             raise OSError(str(e)) from e
         disk = self._ground.disk
         head, data = await self._upkeep.in_lane(lambda: (read_head(file, disk), disk.read(file.path)))
-        assert head is not None, "a snapshot of ours begins with its head"
+        if head is None:
+            raise CorruptFileError(file.path, 0, "its head does not read", str(self._directory.remedy))
         return FileSource(file.path, data, head, head.configuration or self._replica.configuration, self._ring)
 
     async def accept(self, head: SnapshotHead) -> SnapshotSink:
@@ -557,11 +560,12 @@ class EngineRaft:
             log.warning("cannot write the identity of %s: %s", self._directory.path, e)
 
     async def _inspect(self) -> None:
-        """Have the members compare their states, as the leader of several."""
+        """As the leader: have the members compare their states, and a restore that nobody goes on with given up."""
         while True:
             await self._ground.clock.sleep(self._settings.inspect_s)
             behind = self._introductions.behind(COMMAND_FORMAT)
-            if self._leads and len(self.configuration.members) > 1 and not behind:
+            wanted = len(self.configuration.members) > 1 or self._replica.restoring
+            if self._leads and wanted and not behind:
                 command = Inspect(f"{self._boot_id}-{next(self._sequence)}")
                 with contextlib.suppress(NotLeaderError, BusyError):
                     self._member.propose([encode_command(command)])
@@ -571,7 +575,7 @@ class EngineRaft:
         if not self._leads or len(self.configuration.voters) < 2:
             return
         try:
-            async with asyncio.timeout(_HAND_OVER_S):
+            async with asyncio.timeout(self._settings.hand_over_s):
                 await self._changes.ask("transfer")
         except (TimeoutError, GroupError, StoreUnavailableError) as e:
             log.info("no other master has taken over: %s", e)

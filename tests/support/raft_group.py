@@ -123,7 +123,7 @@ class RaftGroup:
         self.links = Links()
         self.members: dict[str, EngineRaft] = {}
         self._path = path
-        self._settings = settings._replace(member=QUICK)
+        self._settings = settings._replace(member=QUICK, hand_over_s=0.2)
         self._names = [f"m{number}" for number in range(1, count + 1)]
         self._disks: dict[str, Disk] = {}
 
