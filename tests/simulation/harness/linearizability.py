@@ -17,6 +17,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 ABSENT = 0
+# What stands there is known to nobody.
+_UNSEEN = -1
 
 
 class Kind(enum.Enum):
@@ -111,17 +113,6 @@ def _step(state: int, call: Call) -> int | None:
     return state if saw is None or saw == state else None
 
 
-def _search(calls: Sequence[Call], budget: int) -> list[Call] | None:
-    """None where there is an order; otherwise the calls that began before the point nobody gets past."""
-    # A write that nobody was told of and nobody has seen may as well not have happened; only where that does not do
-    # (something must have stood there for a delete) is it looked at.
-    seen = {call.saw for call in calls} | {call.expected for call in calls}
-    told = [call for call in calls if call.ok is not None or call.value in seen]
-    if _stuck(told, budget) is None:
-        return None
-    return _stuck(calls, budget)
-
-
 class _Point:
     """A configuration on the way: what is in the order (`done`), what stands there, which calls may come next."""
 
@@ -134,10 +125,24 @@ class _Point:
         self.choices = choices
 
 
-def _stuck(calls: Sequence[Call], budget: int) -> list[Call] | None:
-    """As `_search`, over these calls."""
+def _search(calls: Sequence[Call], budget: int) -> list[Call] | None:
+    """None where there is an order; otherwise the calls that began before the point nobody gets past."""
+    # Writes that nobody was told of and nobody has seen are alike: all that may be learned of one is that something
+    # stood there.
+    told = {call.saw for call in calls} | {call.expected for call in calls}
+    calls = [call._replace(value=_UNSEEN) if call.ok is None and call.value not in told else call for call in calls]
     numbered = [(1 << number, call) for number, call in enumerate(sorted(calls, key=lambda call: call.invoked))]
     by_end = sorted((pair for pair in numbered if pair[1].ok is not None), key=lambda pair: pair[1].answered)
+    # The calls that tell a value, and those that tell that there is one: without any that is left, a write that may as
+    # well not have happened need not be looked at.
+    told_by: dict[int, int] = {}
+    something = 0
+    for bit, call in numbered:
+        told_by[call.expected] = told_by.get(call.expected, 0) | bit
+        if type(call.saw) is int:
+            told_by[call.saw] = told_by.get(call.saw, 0) | bit
+        elif call.saw is True or call.ok is False:
+            something |= bit
     needed = sum(bit for bit, call in numbered if call.ok is not None)
     furthest = -math.inf
 
@@ -157,7 +162,7 @@ def _stuck(calls: Sequence[Call], budget: int) -> list[Call] | None:
                 continue
             if call.ok is not None:
                 known.append((-call.answered, bit, after))
-            elif after != state:
+            elif after != state and (after == ABSENT or (told_by.get(after, 0) | something) & ~(done | bit)):
                 blind = call.kind in (Kind.WRITE, Kind.DELETE)
                 unknown.setdefault((after, -1 if blind else call.expected), bit)
         known.sort()
