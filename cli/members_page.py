@@ -22,7 +22,9 @@ This makes {name} the only master of cluster {cluster}, which goes on with what 
 
 
 def render_members(reply: Any) -> str:
-    """The table of `cluster members`; `reply` is a StatusReply."""
+    """The table of `cluster members`; `reply` is a StatusReply. Masters whose state is in etcd have no logs."""
+    if not reply.HasField("group"):
+        return table(["Name", "Address", "Role"], [[m.name, m.address, role(m)] for m in reply.members])
     return table(HEADERS, [_row(member, reply.group) for member in reply.members])
 
 
@@ -44,6 +46,8 @@ def role(member: Any) -> str:
 
 def seen_words(seen: Seen) -> str:
     """Whose view it is."""
+    if not seen.reply.HasField("group"):
+        return "the masters that run; their state is in etcd, whose own members etcdctl shows"
     group = seen.reply.group
     if group.leader == group.member:
         return f"term {group.term}, as the leader {seen.by} sees it"

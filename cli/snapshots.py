@@ -24,6 +24,7 @@ This replaces the whole state of cluster {cluster}, on all of its masters, by th
   * every resource version moves ahead by a thousand million, and every watch begins anew with a list
   * where it holds Secrets and no master has their key any more, it is refused and nothing changes
   * Events are kept as they are"""
+UNKNOWN_RESTORE = "the state was restored where `barque cluster status` shows a revision a thousand million higher"
 
 
 class SnapshotFile:

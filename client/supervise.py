@@ -1,7 +1,8 @@
 """Supervision of never-ending tasks: whichever ends, ends all, and the error names it.
 
-In: coroutines by name. Out: `run_all` returns only when cancelled or by raising `UnexpectedEndError`, whose message is
-the one line a daemon prints before it stops. Supervised groups nest: the names are joined by `/`.
+In: coroutines by name. Out: `run_all` returns only when cancelled, or by raising `UnexpectedEndError` or a task's own
+`StopError`; its message is the one line a daemon prints before it stops. Supervised groups nest: the names are joined
+by `/`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping
 from typing import Any
+
+
+class StopError(Exception):
+    """The daemon must stop for a reason that is no fault of its own; the message is the line that says what to do."""
 
 
 class UnexpectedEndError(Exception):
@@ -21,7 +26,9 @@ class UnexpectedEndError(Exception):
 
 
 async def run_all(named: Mapping[str, Coroutine[Any, Any, object]]) -> None:
-    """Run them together until cancelled; the first one to end or fail cancels the others and is named by the error."""
+    """Run them together until cancelled; the first one to end or fail cancels the others and is named by the error,
+    unless that is a `StopError`.
+    """
     try:
         async with asyncio.TaskGroup() as group:
             for name, work in named.items():
@@ -42,6 +49,8 @@ async def _guard(name: str, work: Coroutine[Any, Any, object]) -> None:
         raise UnexpectedEndError(name, "was cancelled from within") from error
     except Exception as error:
         inner = _first(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(inner, StopError):
+            raise inner from None
         if isinstance(inner, UnexpectedEndError):
             raise UnexpectedEndError(f"{name}/{inner.task}", inner.why) from (inner.__cause__ or inner)
         notes = "".join(f" ({note})" for note in getattr(inner, "__notes__", ()))

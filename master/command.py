@@ -132,6 +132,9 @@ def join(
     joining was cut off, the same command goes on. It needs a majority of the masters; where that is gone, see `barque
     cluster recover-quorum`.
 
+    Where the masters' state is in an etcd, it is told which one, so that `barque master run` knows it too; files for
+    TLS with etcd are for you to bring.
+
     \b
     Examples:
       barque master join 10.0.0.1 --token abcdef.0123456789abcdef --ca-pin sha256:…
@@ -156,17 +159,30 @@ def join(
 
 
 def _tell(data_dir: Path, enrolled: Enrolled, profile: Path | None) -> None:
+    from barque.master.enrolment import missing_files, on_etcd
+
     joined = enrolled.membership
     click.echo(f"Joined cluster {joined.cluster} as master {joined.info.name} (member {joined.info.id}).")
     click.echo(f"  certificates  {data_dir / 'pki'}")
     click.echo(f"  masters       {', '.join(enrolled.profile.masters)}")
     if profile is not None:
         click.echo(f"  profile       {profile}, context {joined.cluster}")
+    settings = joined.settings
+    if on_etcd(settings):
+        click.echo(f"  etcd          {settings['etcd_endpoints']}, keys under {settings['etcd_prefix']}")
     if enrolled.clock:
         click.echo(f"Warning: {enrolled.clock}", err=True)
+    missing = missing_files(settings)
+    if missing:
+        click.echo(
+            f"Warning: the other masters speak to etcd with {', '.join(missing)}: put the same there, or give `barque "
+            "master run` files of this machine's own (--etcd-ca, --etcd-cert, --etcd-key)",
+            err=True,
+        )
     click.echo("Next:")
     click.echo(f"  barque master run{f' --data-dir {data_dir}' if data_dir != DATA_DIR else ''}")
-    click.echo("  barque cluster members   shows it: a learner until it has caught up, then a voter")
+    votes = "once it runs" if on_etcd(settings) else "a learner until it has caught up, then a voter"
+    click.echo(f"  barque cluster members   shows it: {votes}")
 
 
 def _write_profile(data_dir: Path, profile: Path | None, enrolled: Enrolled) -> Path | None:
@@ -224,8 +240,9 @@ def run(log_level: str, profile: Path | None, data_dir: Path, **options: Any) ->
     """Run the master in the foreground until SIGTERM.
 
     The first start founds the cluster as `barque master init` does, unless `barque master join` has made this machine a
-    member of another: then its name, address and ports, and the ranges of addresses, are by default those it joined
-    with. It writes the profile where --profile says, and by itself only for the default DATA-DIR.
+    member of another: then its name, address and ports, the ranges of addresses, and the etcd where there is one, are
+    by default those it joined with. It writes the profile where --profile says, and by itself only for the default
+    DATA-DIR. A master that was started with --store etcd refuses to start without it, and the other way round.
 
     \b
     Examples:
@@ -235,14 +252,15 @@ def run(log_level: str, profile: Path | None, data_dir: Path, **options: Any) ->
     """
     # gRPC's fork handlers are of no use here: the one child, nats-server, is started by exec at once.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    # Its own words for a handshake that fails are many lines; ours are one.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Imported here, so that help and other commands do not pay for the daemon.
     from barque.client.joining import JoinError
     from barque.client.pki import PkiError
-    from barque.client.supervise import UnexpectedEndError
+    from barque.client.supervise import StopError, UnexpectedEndError
     from barque.master import enrolment
     from barque.master.apiserver.settings import ApiSettings
     from barque.master.daemon import Master, MasterSettings, run_until_stopped
-    from barque.master.raft.errors import StoreStartError
 
     logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
@@ -255,7 +273,7 @@ def run(log_level: str, profile: Path | None, data_dir: Path, **options: Any) ->
         settings = MasterSettings(data_dir, api=api, **options)
         _found(settings.data_dir, settings.name, settings.address, settings.grpc_port, profile)
         run_until_stopped(Master(settings))
-    except (ValueError, OSError, JoinError, PkiError, StoreStartError, UnexpectedEndError) as error:
+    except (ValueError, OSError, JoinError, PkiError, StopError, UnexpectedEndError) as error:
         raise click.ClickException(f"the master stops: {error}") from error
 
 
@@ -265,7 +283,12 @@ def _etcd_settings(options: dict[str, Any]) -> EtcdSettings | None:
     from barque.master.store.etcd.client import Endpoints
 
     endpoints = tuple(filter(None, options.pop("etcd_endpoints").split(",")))
-    files = [options.pop(f"etcd_{name}") for name in ("ca", "cert", "key")]
+    given = {f"--etcd-{name}": options.pop(f"etcd_{name}") for name in ("ca", "cert", "key")}
+    for option, file in given.items():
+        if file is not None and not file.is_file():
+            raise ValueError(f"{option}: there is no file {file} on this machine")
+    # Masters that join are told of them, and start elsewhere.
+    files = [file and file.absolute() for file in given.values()]
     prefix, wanted = options.pop("etcd_prefix"), options.pop("kept_in") == "etcd"
     if wanted != bool(endpoints):
         raise ValueError("--store etcd and --etcd-endpoints go together: say where etcd is, or leave both out")
@@ -279,6 +302,8 @@ def _as_joined(joined: Membership, options: dict[str, Any]) -> dict[str, Any]:
     context = click.get_current_context()
     kept: dict[str, Any] = {**joined.settings, **msgspec.structs.asdict(joined.info), "address": joined.info.host}
     given = {name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    if "kept_in" in given and options["kept_in"] != kept.get("kept_in"):
+        kept = {name: value for name, value in kept.items() if not name.startswith("etcd_")}
     if "name" in given and options["name"] != joined.info.name:
         raise ValueError(f"this directory is the master {joined.info.name}'s, which cannot become {options['name']}")
     typed = {parameter.name: parameter.type for parameter in context.command.params}

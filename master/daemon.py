@@ -143,8 +143,8 @@ class Master:
         # Without the bus all but Events and the feed goes on, so readiness is the store's alone.
         joining_masters = MemberJoining(
             pki, tokens, store, store.cluster_id, clock,
-            names=certificate_names(settings.api.service_network), settings=shared_settings(settings.api),
-            entropy=os.urandom,
+            names=certificate_names(settings.api.service_network),
+            settings=shared_settings(settings.api, settings.etcd), entropy=os.urandom,
         )  # fmt: skip
         https = HttpsDoor(pki.ca_pem, joining.join, lambda: [store_health()], joining_masters.join)
         state = ClusterState(
@@ -176,7 +176,7 @@ class Master:
                 address=f"{settings.listen}:{settings.grpc_port}",
                 credentials=identity.server_credentials(),
                 sessions=sessions,
-                cluster=ClusterService(state, store, tokens, pki, clock, group=None if settings.etcd else store),
+                cluster=ClusterService(state, store, tokens, pki, clock, group=store, votes=not settings.etcd),
                 dial=dialer(lambda: identity.current),
             )
             doors_open.push_async_callback(server.stop, _STOP_GRACE_S)

@@ -9,8 +9,9 @@ with those keys. A directory that holds a master's data is refused as it is.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -29,6 +30,9 @@ from barque.master.auth.member_joining import (
 )
 from barque.master.foundation import is_laid
 from barque.master.raft.messages import MemberInfo
+
+if TYPE_CHECKING:
+    from barque.master.store.engine_etcd import EtcdSettings
 
 FILE = "member.json"
 # Options of `barque master run` in which all masters must agree, and the settings of the API that they are.
@@ -73,14 +77,33 @@ class Enrolled(msgspec.Struct):
     clock: str
 
 
-def shared_settings(api: ApiSettings) -> dict[str, str]:
-    """What a joining master must be told of these settings: the options of its `run` that are not the default."""
+def shared_settings(api: ApiSettings, etcd: EtcdSettings | None = None) -> dict[str, str]:
+    """What a joining master must be told of these settings: the options of its `run` that are not the default. Of TLS
+    with etcd that is where its files are, not what is in them.
+    """
     default = ApiSettings()
-    return {
+    shared = {
         option: str(getattr(api, field))
         for option, field in SHARED_OPTIONS.items()
         if getattr(api, field) != getattr(default, field)
     }
+    if etcd is not None:
+        at = etcd.endpoints
+        files = {"etcd_ca": at.ca, "etcd_cert": at.cert, "etcd_key": at.key}
+        shared |= {"kept_in": "etcd", "etcd_endpoints": ",".join(at.urls), "etcd_prefix": etcd.prefix}
+        shared |= {option: str(file) for option, file in files.items() if file is not None}
+    return shared
+
+
+def on_etcd(settings: Mapping[str, str]) -> bool:
+    """Whether these are the settings of masters whose state is in etcd."""
+    return settings.get("kept_in") == "etcd"
+
+
+def missing_files(settings: Mapping[str, str]) -> list[str]:
+    """Files for TLS with etcd that the other masters read, and that are not on this machine."""
+    named = (settings.get(option) for option in ("etcd_ca", "etcd_cert", "etcd_key"))
+    return [file for file in named if file and not Path(file).exists()]
 
 
 def membership(data_dir: Path) -> Membership | None:
@@ -134,7 +157,9 @@ async def enrol(
         raise JoinError(str(error), undecided=True) from error
     (data_dir / "store").mkdir(mode=0o700, exist_ok=True)
     _write(data_dir, joined)
-    doors = [member.grpc_address for member in sorted(reply.members, key=lambda member: member.id == joined.info.id)]
+    # With etcd, this one is no member before it runs.
+    others = [member.grpc_address for member in reply.members if member.id != joined.info.id]
+    doors = [*others, joined.info.grpc_address]
     return Enrolled(joined, Profile.of(doors, admin, cluster=reply.cluster), _clocks(reply.time, now))
 
 

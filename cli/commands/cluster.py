@@ -154,7 +154,11 @@ async def _restored_by_another(
 
 
 async def _restored(session: Session, connection: Connection, file: Path, size: int) -> Any:
-    from barque.cli.snapshots import chunks_of, size_text
+    import grpc.aio
+
+    from barque.api.errors import ApiError
+    from barque.cli.snapshots import UNKNOWN_RESTORE, chunks_of, size_text
+    from barque.client import wire
     from barque.proto import cluster_pb2
 
     async def chunks() -> Any:
@@ -164,7 +168,13 @@ async def _restored(session: Session, connection: Connection, file: Path, size: 
             sent += len(data)
             session.screen.waiting(f"restoring: {size_text(sent)} of {size_text(size)} sent")
 
-    return await connection.cluster.RestoreSnapshot(chunks())
+    try:
+        return await connection.cluster.RestoreSnapshot(chunks())
+    except grpc.aio.AioRpcError as error:
+        told = wire.api_error(error, unsent=False)
+        if told.code == 504:
+            raise ApiError(told.code, told.reason, f"{told.message}; {UNKNOWN_RESTORE}") from error
+        raise told from error
 
 
 @command.command("rotate-key", cls=Verb, examples="barque cluster rotate-key")
@@ -185,7 +195,8 @@ async def _rotate(session: Session, connection: Connection) -> bool:
 
     await connection.ready()
     seen = await session.call(status(connection))
-    if len(seen.reply.members) < 2:
+    # Masters whose state is in etcd have one ring of keys.
+    if len(seen.reply.members) < 2 or not seen.reply.HasField("group"):
         session.screen.line(f"key rotated: {await _rotated(session, connection, 'every secret')}")
         return False
     failed = False

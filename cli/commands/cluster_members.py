@@ -33,8 +33,7 @@ async def _members(session: Session, connection: Connection) -> Seen:
     await connection.ready()
     seen = await seen_by_leader(session, connection)
     session.screen.write(render_members(seen.reply))
-    if seen.reply.HasField("group"):
-        session.screen.note(seen_words(seen))
+    session.screen.note(seen_words(seen))
     if seen.reply.group.advice:
         session.screen.note(f"Warning: {seen.reply.group.advice}")
     return seen
@@ -179,6 +178,9 @@ async def _recover(session: Session, connection: Connection, member: str, yes: b
 
     await connection.ready()
     near = await session.call(status(connection))
+    if not near.reply.HasField("group"):
+        # Which master it is does not matter, and the refusal says why.
+        await session.call(connection.cluster.RecoverQuorum(cluster_pb2.RecoverQuorumRequest(member=member)))
     session.screen.waiting("asking every master")
     doors = [*session.profile.masters, *(each.address for each in near.reply.members)]
     answers = await each_status(session, list(dict.fromkeys(doors)))

@@ -71,7 +71,8 @@ class ClusterState:
 class ClusterService(cluster_pb2_grpc.ClusterServicer):
     """Status is open to every certificate of the cluster, renewal to each for itself, the rest to administrators.
 
-    `group` is None where the store's engine is no group of members.
+    `group` is None where the store has no other masters beside it. Where its members do not vote among themselves,
+    because an etcd keeps their state, `votes` is false: then there is nothing to tell of terms and logs.
     """
 
     def __init__(
@@ -83,8 +84,10 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
         clock: Clock,
         bounds: Bounds | None = None,
         group: Group | None = None,
+        votes: bool = True,
     ) -> None:
         self._group = group
+        self._votes = votes
         self._state = state
         self._store = store
         self._tokens = tokens
@@ -160,7 +163,7 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
             _check_administrator(user, "remove masters")
             group, view = self._grouped()
             member = _member(group, request.member)
-            risk = view.removal_risk(member)
+            risk = view.removal_risk(member) if view else ""
             if risk and not request.force:
                 raise ApiError(409, "Conflict", risk)
             await group.remove_member(member.id)
@@ -181,7 +184,9 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
     async def RecoverQuorum(self, request: pb.RecoverQuorumRequest, context: Context) -> pb.RecoverQuorumReply:
         async with Handled(context, self._bounds) as user, _Changing():
             _check_administrator(user, "recover the quorum")
-            group, _ = self._grouped()
+            group, view = self._grouped()
+            if view is None:
+                await group.recover_quorum()
             asked, own = _member(group, request.member), _member(group, group.member_id)
             if asked.id != own.id:
                 raise ApiError(409, "Conflict", f"this is the master {own.name}, not {asked.name}: nothing was changed")
@@ -190,15 +195,15 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
             return pb.RecoverQuorumReply(revision=recovered.revision, objects=recovered.objects)
 
     def _view(self) -> GroupView | None:
-        return GroupView(self._group.configuration, self._group.group_figures()) if self._group is not None else None
+        if self._group is None or not self._votes:
+            return None
+        return GroupView(self._group.configuration, self._group.group_figures())
 
-    def _grouped(self) -> tuple[Group, GroupView]:
-        """The group and how it is. Raises 409 where there is none."""
-        view = self._view()
-        if self._group is None or view is None:
-            why = "this cluster's masters keep their state in etcd and are no group: its members are etcdctl's matter"
-            raise ApiError(409, "Conflict", why)
-        return self._group, view
+    def _grouped(self) -> tuple[Group, GroupView | None]:
+        """The group and how it is, where its members vote. Raises 409 where there is none."""
+        if self._group is None:
+            raise ApiError(409, "Conflict", "this master's store is no group of masters")
+        return self._group, self._view()
 
     def _figures(self) -> pb.StoreFigures:
         return pb.StoreFigures(**self._store.figures()._asdict(), loop_stall_max_ms=self._state.stalls().max_ms)

@@ -80,6 +80,9 @@ class GroupView:
             return ""
         if not self._answers(member):
             return "silent"
+        faulty = "disk" if member == self._figures.member else f"master {peer.info.name}" if peer is not None else ""
+        if faulty in self._figures.faults:
+            return "failing"
         if peer is not None and peer.snapshot:
             return "receiving a snapshot"
         return "catching up" if member in self._configuration.learners else "ok"

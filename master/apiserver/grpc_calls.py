@@ -16,6 +16,7 @@ import grpc.aio
 import msgspec
 
 from barque.api.errors import ApiError, internal, too_many_requests
+from barque.api.types.meta_v1 import StatusDetails
 from barque.client import wire
 from barque.master.auth.identity import User, user_of_call
 
@@ -79,14 +80,25 @@ def _cut(text: str, length: int) -> str:
 
 
 class Bounds:
-    """How many calls one user may have under way; one worker gone wild must not take the door from the others."""
+    """How many calls one user may have under way; one worker gone wild must not take the door from the others. Once it
+    is closed, none may begin.
+    """
 
     def __init__(self, max_calls: int = 256, max_streams: int = 512) -> None:
         self._max = {"calls": max_calls, "streams": max_streams}
         self._running: Counter[tuple[str, str]] = Counter()
+        self._closed = ""
+
+    def close(self, why: str) -> None:
+        """From now on every call is refused in such a way that its client goes to another master."""
+        self._closed = why
 
     def enter(self, user: User, sort: str) -> None:
-        """Count one call of this user; `sort` is "calls" or "streams". Raises 429 where there are too many."""
+        """Count one call of this user; `sort` is "calls" or "streams". Raises 429 where there are too many, 503 once it
+        is closed.
+        """
+        if self._closed:
+            raise ApiError(503, "ServiceUnavailable", self._closed, StatusDetails(retryAfterSeconds=1))
         key = (user.name, sort)
         if self._running[key] >= self._max[sort]:
             raise too_many_requests(f"{user.name} has {self._max[sort]} {sort} under way: too many at once")
@@ -103,7 +115,7 @@ class Bounds:
 class Handled:
     """The frame of every handler: `async with Handled(context, bounds) as user`.
 
-    Entering gives the caller or ends the call with 401 or 429; what is raised inside becomes the call's end.
+    Entering gives the caller or ends the call with 401, 429 or 503; what is raised inside becomes the call's end.
     """
 
     def __init__(self, context: Context, bounds: Bounds, sort: str = "calls") -> None:

@@ -6,6 +6,7 @@ running server. Runs on the daemon's event loop (uvloop).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import grpc
@@ -26,18 +27,25 @@ log = logging.getLogger(__name__)
 
 # Five thousand workers hold some eight streams each; beyond this the door itself is being flooded.
 _MAX_RPCS = 50_000
+# Within this time every client that is busy has called once more, and gone to another master.
+_TURN_AWAY_S = 0.2
 
 
 class GrpcServer:
     """A door that is open. `port` is the one it listens on."""
 
-    def __init__(self, server: grpc.aio.Server, channels: NodeChannels, port: int) -> None:
+    def __init__(self, server: grpc.aio.Server, channels: NodeChannels, bounds: Bounds, port: int) -> None:
         self._server = server
         self._channels = channels
+        self._bounds = bounds
         self.port = port
 
     async def stop(self, grace_s: float) -> None:
-        """Take no more calls, give those under way `grace_s` seconds, then end them."""
+        """Send whoever calls to another master, take no more calls, give those under way `grace_s` seconds, then end
+        them. A call that meets the end of the server itself breaks off, and nobody could say what came of it.
+        """
+        self._bounds.close("this master is stopping; nothing was done")
+        await asyncio.sleep(_TURN_AWAY_S)
         await self._server.stop(grace_s)
         await self._channels.close()
 
@@ -69,4 +77,4 @@ async def serve(
     if not port:
         raise OSError(f"cannot listen on {address}")
     await server.start()
-    return GrpcServer(server, channels, port)
+    return GrpcServer(server, channels, bounds, port)

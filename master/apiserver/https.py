@@ -40,8 +40,8 @@ T = TypeVar("T")
 class HttpsDoor:
     """The server behind the door.
 
-    `join(request, peer address)` decides about workers that join, `join_master` about masters (None where the store is
-    no group of masters); `ready()` names the parts that must be well for /readyz.
+    `join(request, peer address)` decides about workers that join, `join_master` about masters (None: there is no such
+    path); `ready()` names the parts that must be well for /readyz.
     """
 
     def __init__(
@@ -68,9 +68,10 @@ class HttpsDoor:
                 web.get("/readyz", self._handle_ready),
                 web.get("/cacerts", self._handle_ca),
                 web.post(JOIN_PATH, self._handle_join),
-                web.post(JOIN_MASTER_PATH, self._handle_join_master),
             ]
         )
+        if self._join_master is not None:
+            app.add_routes([web.post(JOIN_MASTER_PATH, self._handle_join_master)])
         return app
 
     async def start(self, address: str, context: ssl.SSLContext) -> int:
@@ -116,13 +117,8 @@ class HttpsDoor:
         return web.Response(body=msgspec.json.encode(reply), content_type="application/json")
 
     async def _handle_join_master(self, request: web.Request) -> web.Response:
-        asked = await _body(request, MemberJoinRequest)
-        if self._join_master is None:
-            why = (
-                "this cluster's masters keep their state in etcd and are no group: `barque master run` starts one more"
-            )
-            raise ApiError(409, "Conflict", why)
-        reply = await self._join_master(asked, request.remote or "")
+        assert self._join_master is not None
+        reply = await self._join_master(await _body(request, MemberJoinRequest), request.remote or "")
         return web.Response(body=msgspec.json.encode(reply), content_type="application/json")
 
 

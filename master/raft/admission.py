@@ -11,6 +11,11 @@ from barque.client.pki import MASTER_PREFIX, MASTERS_GROUP, Subject
 from barque.master.raft.ready import Standing
 
 
+def removal(member: str) -> str:
+    """What a removed member is told; the same words tell it that it need not come again."""
+    return f"member {member} was removed from the cluster; empty its data directory and join it anew"
+
+
 def refusal(standing: Standing, own_cluster: str, cluster: str, member: str, subject: Subject) -> str:
     """Why `subject`, who says it is `member` of `cluster`, is not heard; "" where it is."""
     if MASTERS_GROUP not in subject.groups or not subject.name.startswith(MASTER_PREFIX):
@@ -19,7 +24,7 @@ def refusal(standing: Standing, own_cluster: str, cluster: str, member: str, sub
         return f"this is a master of the cluster {own_cluster}, not of {cluster}"
     configuration = standing.configuration
     if member in configuration.removed:
-        return f"member {member} was removed from the cluster; empty its data directory and join it anew"
+        return removal(member)
     info = configuration.info(member)
     if info is None:
         if standing.leader in ("", member):

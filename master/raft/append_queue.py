@@ -11,6 +11,9 @@ from typing import NamedTuple
 from barque.master.raft.messages import AppendReply, Entry, HardState, Message
 from barque.master.raft.ready import Ready
 
+# A disk that refuses for days must not gather the answers of days. Messages may be lost: the oldest are.
+_MOST_MESSAGES = 4096
+
 
 class Batch(NamedTuple):
     """One append: afterwards the messages may be sent. `ends` are the last index and term of each `Ready` in it that
@@ -46,6 +49,7 @@ class AppendQueue:
             self._entries += ready.entries
             self._ends.append((ready.entries[-1].index, ready.entries[-1].term))
         self._messages += ready.durable
+        del self._messages[:-_MOST_MESSAGES]
 
     def due(self) -> bool:
         """Whether something waits that is worth an append. A commit index alone is not: it is a hint, and goes with

@@ -11,7 +11,7 @@ import msgspec
 from barque.master.raft.messages import Configuration, MemberInfo
 
 # So many removed members are remembered: a removed one that returns is told so, as long as this reaches back.
-_REMOVED = 64
+REMEMBERED = 64
 
 
 def members_of(configuration: Configuration) -> tuple[str, ...]:
@@ -60,5 +60,5 @@ def _told(current: Configuration, following: Configuration) -> Configuration:
     return msgspec.structs.replace(
         following,
         members=tuple(infos[member] for member in present if member in infos),
-        removed=tuple(member for member in removed if member not in present)[-_REMOVED:],
+        removed=tuple(member for member in removed if member not in present)[-REMEMBERED:],
     )

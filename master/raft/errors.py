@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from barque.client.supervise import StopError
+
 
 class Remedy(NamedTuple):
     """What a user does about files that were lost or changed; `member` names the master where the group has several.
@@ -32,7 +34,7 @@ class Remedy(NamedTuple):
         return f"{self}; without one, {cut} the later log-*.wal loses every write from entry {index} on"
 
 
-class StoreStartError(Exception):
+class StoreStartError(StopError):
     """The store's directory cannot be served."""
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from barque.master.raft.ports import Lane
+
 T = TypeVar("T")
 
 _Done = Callable[[Any, BaseException | None], None]
@@ -50,3 +52,19 @@ class ThreadLane:
             except BaseException as e:
                 failure = e
             self._loop.call_soon_threadsafe(done, result, failure)
+
+
+async def done_in(lane: Lane, job: Callable[[], T]) -> T:
+    """Have `job` done in the lane; returns or raises what it does."""
+    answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    def settle(result: T | None, failure: BaseException | None) -> None:
+        if answer.done():
+            return
+        if failure is not None:
+            answer.set_exception(failure)
+        else:
+            answer.set_result(result)  # type: ignore[arg-type]  # T may be None
+
+    lane.put(job, settle)
+    return await answer

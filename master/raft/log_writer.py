@@ -6,12 +6,12 @@ costs the event loop nothing. Other work on the log's files (a new segment, remo
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from barque.client.clock import Clock
+from barque.master.raft.lanes import done_in
 from barque.master.raft.messages import Entry, HardState, Kind
 from barque.master.raft.ports import Lane
 from barque.master.raft.wal import Wal
@@ -35,14 +35,8 @@ class LogWriter:
         self._seal = seal
         self._clock = clock
         self._lane = lane
-        self._in_hand = 0
         # Seconds per append that succeeded.
         self._times: deque[float] = deque(maxlen=_TIMES)
-
-    @property
-    def idle(self) -> bool:
-        """Every append that was handed in is answered."""
-        return self._in_hand == 0
 
     def append(
         self,
@@ -66,28 +60,15 @@ class LogWriter:
 
         def done(result: tuple[BaseException | None, float] | None, lane_failure: BaseException | None) -> None:
             failure, seconds = result or (lane_failure, 0.0)
-            self._in_hand -= 1
             if failure is None:
                 self._times.append(seconds)
             appended(failure, seconds)
 
-        self._in_hand += 1
         self._lane.put(job, done)
 
     async def run(self, job: Callable[[], T]) -> T:
         """Run `job` in the lane, after what was handed in before; returns or raises what it does."""
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-        def settle(result: T | None, failure: BaseException | None) -> None:
-            if answer.done():
-                return
-            if failure is not None:
-                answer.set_exception(failure)
-            else:
-                answer.set_result(result)  # type: ignore[arg-type]  # T may be None
-
-        self._lane.put(job, settle)
-        return await answer
+        return await done_in(self._lane, job)
 
     def percentile_ms(self, percent: int) -> float:
         """Of the newest appends; 0.0 before the first."""

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple, TypeVar
 
+from barque.client.supervise import StopError
 from barque.master.raft import messages
 from barque.master.raft.append_queue import AppendQueue, Batch
 from barque.master.raft.configuration import members_of
@@ -27,6 +28,7 @@ from barque.master.raft.log_writer import LogWriter
 from barque.master.raft.messages import Configuration, Entry, Kind, MemberInfo, Message, Parcel, decode_configuration
 from barque.master.raft.pace import Pace
 from barque.master.raft.ports import (
+    MAX_PAYLOAD_BYTES,
     Application,
     Connector,
     Ground,
@@ -54,8 +56,6 @@ _SEE_TO_S = 0.25
 _SHORTEST_TIMER_S = 0.001
 # A member that was removed is told so for this long.
 _PARTING_S = 10.0
-# One message must hold any entry (`wire.MAX_MESSAGE_BYTES`).
-MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
 
 
 class MemberSettings(NamedTuple):
@@ -185,11 +185,12 @@ class Member:
         wanted = configuration_of(core.configuration)
         if wanted == core.configuration == self._configuration:
             return
-        index = core.propose_configuration(wanted)
+        index, term = core.propose_configuration(wanted), core.term
         self._wake()
 
         def applied() -> bool:
-            return self.applied_index >= index and not self._configuration.joint
+            ours = core.term_at(index) in (None, term)  # and no other leader's, put in its place
+            return ours and self.applied_index >= index and not self._configuration.joint
 
         def over() -> bool:
             return applied() or (core.role is not Role.LEADER and not self._committed)
@@ -513,13 +514,10 @@ class Member:
         self.applied_index = entries[-1].index
         self._core.applied(self.applied_index)
         self._reads.applied(self.applied_index)
-        self._compact()
-        if self._committed:
-            self._wake()
-
-    def _compact(self) -> None:
         kept = self._settings.kept_bytes, self._settings.kept_for_laggards_bytes
         self._core.compact(compaction_index(self._core, *kept, self._senders))
+        if self._committed:
+            self._wake()
 
     # Peers
 
@@ -582,10 +580,11 @@ class Member:
     # Ends
 
     def _fail(self, failure: BaseException) -> None:
-        """A fault of ours that must not be worked around: the member stops."""
+        """A fault that must not be worked around: the member stops."""
         if self._stopped:
             return
-        log.critical("this member stops: %r", failure, exc_info=failure)
+        if not isinstance(failure, StopError):
+            log.critical("this member stops: %r", failure, exc_info=failure)
         self._stop(f"this member has stopped: {failure!r}")
         self._application.failed(failure)
 

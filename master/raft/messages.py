@@ -203,6 +203,7 @@ Message = (
     | Parcel
 )
 
+_KINDS = frozenset(Kind)
 _encoder = msgspec.msgpack.Encoder()
 _messages = msgspec.msgpack.Decoder(list[Message])
 _configurations = msgspec.msgpack.Decoder(Configuration)
@@ -215,6 +216,27 @@ def encode_messages(messages: list[Message]) -> bytes:
 def decode_messages(data: bytes) -> list[Message]:
     """Raises `msgspec.DecodeError` for anything that is none."""
     return _messages.decode(data)
+
+
+def flaw_of(message: Message) -> str:
+    """What no member sends, and what would harm whoever believed it; "" where there is nothing of that."""
+    if message.term < 0:
+        return f"a term of {message.term}"
+    if not isinstance(message, Append):
+        return ""
+    index, term = message.previous_index, message.previous_term
+    if index < 0 or term < 0:
+        return f"entries after entry {index} of term {term}"
+    for entry in message.entries:
+        if entry.index != index + 1 or not term <= entry.term <= message.term or entry.kind not in _KINDS:
+            return f"entry {entry.index} of kind {entry.kind} and term {entry.term} after {index} of term {term}"
+        index, term = entry.index, entry.term
+        if entry.kind == Kind.CONFIGURATION:
+            try:
+                decode_configuration(entry.data)
+            except msgspec.DecodeError as error:
+                return f"a configuration that does not read: {error}"
+    return ""
 
 
 def encode_configuration(configuration: Configuration) -> bytes:

@@ -19,6 +19,9 @@ from barque.master.raft.ready import Standing
 
 T = TypeVar("T")
 
+# What an entry may hold: one message must hold any entry (`wire.MAX_MESSAGE_BYTES`).
+MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
+
 
 class UnavailableError(Exception):
     """It cannot be done now, and was not: no leader, no quorum, or no answer in time. The message says which."""

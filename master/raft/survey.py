@@ -46,9 +46,14 @@ class Survey:
         if core.member not in members_of(configuration):
             return "this master is no member of the cluster"
         if core.leader not in ("", core.member):
-            return f"the leader {self.name(core.leader)} does not answer"
+            how = "has not answered in time" if self.silent_s(core.leader, now) <= recent_s else "does not answer"
+            return f"the leader {self.name(core.leader)} {how}"
         voters = configuration.voters
         answering = sum(self.silent_s(voter, now) <= recent_s for voter in voters)
+        if core.leader and 2 * answering > len(voters):
+            return (
+                f"{answering} of {len(voters)} masters answer, but no majority of them writes: is a disk full or slow?"
+            )
         what = "no majority" if core.leader else "no leader"
         return f"{what}: {answering} of {len(voters)} masters answer"
 

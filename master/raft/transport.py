@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError
 
 from barque.client import wire
 from barque.client.pki import MASTER_HOST, Identity, PkiError, Subject, subject_of
-from barque.master.raft.messages import MemberInfo, Message, decode_messages, encode_messages
+from barque.master.raft.messages import MemberInfo, Message, decode_messages, encode_messages, flaw_of
 from barque.master.raft.outbox import Outbox
 from barque.proto import raft_pb2, raft_pb2_grpc
 
@@ -64,6 +64,7 @@ class _Speaker(NamedTuple):
     cluster_id: str
     info: MemberInfo
     identity: Callable[[], Identity]
+    refused: Callable[[str], None]
 
 
 class PeerDoor:
@@ -118,11 +119,15 @@ class PeerDoor:
         self._receive = None
         self.connect(())
 
-    def serve(self, cluster_id: str, info: MemberInfo, admit: Admit) -> None:
-        """Let in whom `admit` admits, and reach for the members as `info`, whose address they may answer to."""
+    def serve(
+        self, cluster_id: str, info: MemberInfo, admit: Admit, refused: Callable[[str], None] = lambda why: None
+    ) -> None:
+        """Let in whom `admit` admits, and reach for the members as `info`, whose address they may answer to. `refused`
+        hears in what words one of them does not let this member in.
+        """
         assert self._hall is not None
         self._hall.open(cluster_id, info.id, admit, self._hear)
-        self._speaker = _Speaker(cluster_id, info, self._identity)
+        self._speaker = _Speaker(cluster_id, info, self._identity, refused)
         self.connect(self._members)
 
     def send(self, message: Message) -> None:
@@ -259,6 +264,8 @@ class _Peer:
                 greeting = await call.initial_metadata()
             if _ADMITTED not in dict(greeting):
                 # Refused: then there is no greeting, but an end at once.
+                if await call.code() is grpc.StatusCode.PERMISSION_DENIED:
+                    self._speaker.refused(await call.details() or "")
                 return _account(await call.code(), await call.details())
             self._connected()
             while not call.done():
@@ -405,6 +412,8 @@ class _Hall:
             if message.sender != stream.info.id or message.to != self._own[1]:
                 why = f"a message from {message.sender} to {message.to} does not belong on this stream"
                 raise _RefusedError(grpc.StatusCode.INVALID_ARGUMENT, why)
+            if flaw := flaw_of(message):
+                raise _RefusedError(grpc.StatusCode.INVALID_ARGUMENT, f"no member sends {flaw}")
             self._receive(message)
 
     def _end(self, stream: _Stream, code: grpc.StatusCode, why: str) -> None:

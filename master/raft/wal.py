@@ -316,15 +316,18 @@ class Wal:
                     )
         self._sizes = {s.path: self._disk.size(s.path) for s in found if s is not active}
         self._next_number = active.header.number + 1
-        self._read_active(active)
+        data = self._read_active(active)
         self._fd = self._disk.open(active.path)
+        # Written again, so that the sync finds something to do: after a sync that failed in the last run the pages are
+        # marked clean, and what was read came from memory alone.
+        self._disk.write(self._fd, data[: self._durable], 0)
         self._disk.truncate(self._fd, self._durable)
         # What voids a file must stand durably under its name before that file goes.
         self._disk.sync_directory(self.directory)
         with contextlib.suppress(OSError):
             self._remove_void()
 
-    def _read_active(self, active: _Segment) -> None:
+    def _read_active(self, active: _Segment) -> bytes:
         data = self._disk.read(active.path)
         self._durable, self.last_index = active.header.size, active.first_index - 1
         # Records are appended to a segment of the newest format only.
@@ -342,6 +345,7 @@ class Wal:
                 "%s: cut %d bytes at offset %d, the torn end of a write that was never acknowledged (%s)",
                 active.path, cut, e.offset, e,
             )  # fmt: skip
+        return data
 
     def _open_segment(self, path: Path) -> _Segment:
         try:

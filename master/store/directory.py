@@ -22,7 +22,8 @@ _IDENTITY = "identity"
 
 class Identity(NamedTuple):
     """`founded`: this member began the cluster, so a log that tells of no members means this one alone. `alone`: it
-    had no other members when this was written; `name` is what it is called among them.
+    had no other members when this was written; `name` is what it is called among them. `authority` names the cluster's
+    CA, "" where that is not known: nothing else tells the directories of two founders apart.
     """
 
     cluster_id: str
@@ -30,6 +31,7 @@ class Identity(NamedTuple):
     name: str
     founded: bool
     alone: bool
+    authority: str = ""
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -39,6 +41,7 @@ class _File(msgspec.Struct, frozen=True):
     name: str = ""
     founded: bool = True
     alone: bool = True
+    authority: str = ""
 
 
 class Directory:
@@ -60,6 +63,10 @@ class Directory:
     def remedy(self) -> Remedy:
         """What to do about data that is lost."""
         return Remedy() if self.identity.alone else Remedy(self.identity.name)
+
+    def damaged(self, found: CorruptFileError) -> CorruptFileError:
+        """The same with what is to be done here."""
+        return CorruptFileError(found.path, found.offset, found.why, str(self.remedy))
 
     def keep_identity(self, identity: Identity | None = None) -> None:
         """Write it: once the log exists, and when it changes. From then on a directory without a log is damaged, not
@@ -95,11 +102,12 @@ def open_directory(path: Path, disk: Disk, new: Identity) -> Directory:
         if kept is None:
             return Directory(path, lock_fd, disk, new, first_start=True)
         _check(path, kept, new)
-        identity = Identity(
-            kept.cluster_id, kept.member_id or new.member_id, new.name or kept.name, kept.founded, kept.alone
-        )
+        member_id, name, authority = (
+            kept.member_id or new.member_id, new.name or kept.name, kept.authority or new.authority,
+        )  # fmt: skip
+        identity = Identity(kept.cluster_id, member_id, name, kept.founded, kept.alone, authority)
         directory = Directory(path, lock_fd, disk, identity, first_start=False)
-        if kept.format < FORMAT or kept.name != identity.name:
+        if kept.format < FORMAT or (kept.name, kept.authority) != (name, authority):
             directory.keep_identity()
         return directory
     except BaseException:
@@ -108,13 +116,29 @@ def open_directory(path: Path, disk: Disk, new: Identity) -> Directory:
 
 
 def _check(path: Path, kept: _File, new: Identity) -> None:
-    away = f"move {path} away, or give this master its own data directory"
-    if not new.founded and kept.cluster_id != new.cluster_id:
+    away = f"put back what belongs into {path}, or give this master a data directory of its own"
+    if kept.authority and new.authority and kept.authority != new.authority:
+        raise StoreStartError(
+            f"{path} holds the data of cluster {kept.cluster_id}, whose CA is {kept.authority}, and this master is of "
+            f"the cluster whose CA is {new.authority}: {away}"
+        )
+    if new.founded:
+        if not kept.founded and kept.member_id != new.member_id:
+            raise StoreStartError(
+                f"{path} holds the data of the master {kept.name}, which has joined cluster {kept.cluster_id}, and "
+                f"this one has not: {away}"
+            )
+        return
+    if kept.cluster_id != new.cluster_id:
         raise StoreStartError(
             f"{path} holds the data of cluster {kept.cluster_id}, and this master is to join {new.cluster_id}: {away}"
         )
-    if not new.founded and kept.founded and not kept.member_id:
-        raise StoreStartError(f"{path} holds the data of a master that is in cluster {kept.cluster_id} already: {away}")
+    if kept.member_id != new.member_id:
+        other = f"the master {kept.name} ({kept.member_id})" if kept.member_id else "a master"
+        raise StoreStartError(
+            f"{path} holds the data of {other} that is in cluster {kept.cluster_id} already, and this one is member "
+            f"{new.member_id}: {away}"
+        )
 
 
 def _kept_identity(file: Path, disk: Disk) -> _File | None:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from barque.master.raft.errors import CorruptFileError
+from barque.client.supervise import StopError
 from barque.master.raft.member import Member, MemberSettings
 from barque.master.raft.messages import Configuration, Entry, Kind, MemberInfo
 from barque.master.raft.ports import (
@@ -78,8 +78,8 @@ from barque.master.store.records import (
 )
 from barque.master.store.recovery import Reader, Recovered
 from barque.master.store.replica import Replica, Turn
-from barque.master.store.snapshot import Head, SnapshotWriter, read_head
-from barque.master.store.snapshot_transfer import FileSink, FileSource, Room
+from barque.master.store.snapshot import Head
+from barque.master.store.snapshot_transfer import Exchange
 from barque.master.store.upkeep import Kept, Upkeep
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class Settings(NamedTuple):
     release: str = ""
 
 
-class MemberRemovedError(Exception):
+class MemberRemovedError(StopError):
     """This member is no longer one of the group."""
 
 
@@ -123,7 +123,7 @@ class Ship(NamedTuple):
 
 
 class EngineRaft:
-    """Implements `port.Store`, `group.Group`, `ports.Application` and `upkeep.Host`; made by `open_raft_store`."""
+    """Implements `port.Store`, `group.Group`, `ports.Application`, and what its parts ask; see `open_raft_store`."""
 
     def __init__(self, ship: Ship, ground: Ground, connector: Connector, settings: Settings) -> None:
         self._directory, recovered, self._ring, self._hub, info, lane = ship
@@ -144,11 +144,12 @@ class EngineRaft:
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self._member = self._make_member(start)
         self._proposals = Proposals(self._id, lambda: self._member, ground.clock, settings.proposals)
-        self._changes = GroupChanges(self._id, lambda: self._member, ground.clock)
+        self._changes = GroupChanges(self._id, lambda: self._member, ground.clock, ground.entropy)
         self._introductions = Introductions(self._id, info, settings.release, self._present, ground.clock)
-        self._inspection = Inspection(self._id, self._group, self._send, self.failed)
+        self._inspection = Inspection(self._id, self._group, lambda to, data: self._member.send(to, data), self.failed)
         kept = Kept(self._directory.path, ground.disk, self._wal, self._ring, snapshots, unsaved_bytes)
         self._upkeep = Upkeep(self, kept, ground.clock, lane, settings.snapshot_log_bytes)
+        self._exchange = Exchange(self, self._upkeep, self._directory, ground.disk, self._ring)
         self._own(self._hub.run(), "store-bookmarks")
 
     def start(self) -> None:
@@ -215,12 +216,12 @@ class EngineRaft:
 
     async def barrier(self) -> int:
         self._check_open()
-        if self._proposals.named:
+        # A member that is alone has acknowledged nothing but what its disk has.
+        if self._proposals.named or self._replica.index < self._wal.last_index:
             try:
                 await self._member.read_index()
             except UnavailableError as e:
                 raise StoreUnavailableError(str(e)) from e
-        # A member that is alone has applied what it has acknowledged.
         return self.revision
 
     async def wait_for_revision(self, revision: int) -> None:
@@ -278,7 +279,7 @@ class EngineRaft:
         return is_alone(self.configuration, self._id)
 
     def group_figures(self) -> GroupFigures:
-        return self._member.figures()
+        return self._introductions.figures()
 
     async def add_member(self, info: MemberInfo) -> None:
         self._check_open()
@@ -295,24 +296,12 @@ class EngineRaft:
     async def recover_quorum(self) -> Restored:
         self._check_open()
         check_lost(self._id, self._member.standing, self._member.figures())
-        log.warning("this master goes on alone: the others are given up for lost")
-        await self._member.close()
-        reader = Reader(self._wal, self._directory, self._ground.disk, self._ring, self.configuration)
-        after = self._replica.index
-
-        def write() -> tuple[Start, list[Entry]]:
-            present = reader.entries(after)
-            start, added = write_alone(self._id, self._wal, self.configuration)
-            return start, [*present, *added]
-
-        start, entries = await self._upkeep.in_lane(write)
-        for position in range(0, len(entries), _ENTRIES):
-            self.apply(entries[position : position + _ENTRIES])
-            await asyncio.sleep(0)
-        self._member = self._make_member(start)
-        self._member.start()
-        self.stands(self._member.standing)
-        await self.led(leads=True)
+        await self._upkeep.go_on_alone(self._go_on_alone)
+        try:
+            async with asyncio.timeout(_REACH_S):
+                await self.led(leads=True)
+        except TimeoutError:
+            raise StoreUnavailableError(f"this master is alone now and does not lead yet: {self.fault}") from None
         return Restored(self.revision, len(self.machine))
 
     # What Raft asks of its application.
@@ -369,43 +358,29 @@ class EngineRaft:
             self._own(self._keep_identity(alone_now), "store-identity")
 
     async def offer(self, after: int) -> SnapshotSource:
-        try:
-            file = await self._upkeep.snapshot(after)
-        except StoreUnavailableError as e:
-            raise OSError(str(e)) from e
-        disk = self._ground.disk
-        head, data = await self._upkeep.in_lane(lambda: (read_head(file, disk), disk.read(file.path)))
-        if head is None:
-            raise CorruptFileError(file.path, 0, "its head does not read", str(self._directory.remedy))
-        return FileSource(file.path, data, head, head.configuration or self._replica.configuration, self._ring)
+        return await self._exchange.offer(after)
 
     async def accept(self, head: SnapshotHead) -> SnapshotSink:
-        upkeep, disk, path = self._upkeep, self._ground.disk, self._directory.path
-        writer = await upkeep.in_lane(lambda: SnapshotWriter(path, disk, head.index))
-
-        async def reserve_uses() -> None:
-            await self.in_log(self._ring.reserve_uses)
-
-        return FileSink(
-            head, Room(self.cluster_id, self._ring, writer, upkeep.in_lane, reserve_uses, self._install, upkeep.abort)
-        )
+        return await self._exchange.accept(head)
 
     def failed(self, failure: BaseException) -> None:
         """A fault of ours that must not be worked around: the store stops."""
         if self._stopping:
             return
-        log.critical("the store stops: %r", failure)
-        self._stopping = f"the store has stopped: {failure!r}"
+        why = str(failure) if isinstance(failure, StopError) else repr(failure)
+        log.critical("the store stops: %s", why)
+        self._stopping = f"the store has stopped: {why}"
+        if not self._ended.done():
+            # Whoever awaits `run` hears it before those who hear only that the store is not there any more.
+            self._ended.set_exception(failure)
+            self._ended.exception()  # It is in the log already, should nobody await it.
         self._proposals.fail(self._stopping)
         self._lead()
         self._hub.close(StoreUnavailableError(self._stopping))
         self._advanced(0)
         self._own(self._member.close(), "store-stop")
-        if not self._ended.done():
-            self._ended.set_exception(failure)
-            self._ended.exception()  # It is in the log already, should nobody await `run`.
 
-    # What upkeep asks of the engine.
+    # What upkeep and exchange ask of the engine.
 
     @property
     def machine(self) -> StateMachine:
@@ -422,21 +397,35 @@ class EngineRaft:
         return await self._member.in_log(job)
 
     async def reach(self, index: int) -> None:
-        reached = self._future()
-        self._awaited.append((index, reached))
-        self._advanced(0)
         try:
             async with asyncio.timeout(_REACH_S):
-                await reached
+                # Whoever is woken may find that another restore has begun.
+                while not self._stopping and (self._replica.index < index or self._replica.restoring):
+                    reached = self._future()
+                    self._awaited.append((index, reached))
+                    await reached
         except TimeoutError:
-            raise StoreUnavailableError(f"{self._member.trouble()}: entry {index} is not applied yet") from None
+            why = "a restore is under way" if self._replica.restoring else self._member.trouble()
+            raise StoreUnavailableError(f"{why}: entry {index} is not applied yet") from None
         self._check_open()
+
+    def replace(self, replica: Replica) -> None:
+        before, self._replica = self._replica.machine, replica
+        self._inspection.close()
+        self._hub.restart(replica.machine.revision, "the state came anew from another master")
+        self._let_go(before)
+        self._proposals.found(replica.machine.result_of)
+        self._advanced(0)
 
     # Its life.
 
     async def run(self) -> None:
         """Wait until the store is closed; raises what broke it. For the daemon to supervise."""
         await asyncio.shield(self._ended)
+
+    def dismissed(self) -> None:
+        """Another member has said that this one was removed, while it was away: its data is of no use any more."""
+        self.failed(self._removed())
 
     def note_stall(self, seconds: float) -> None:
         """The event loop was held that long."""
@@ -470,6 +459,26 @@ class EngineRaft:
         if not self._ended.done():
             self._ended.set_result(None)
 
+    async def _go_on_alone(self) -> None:
+        # What was waited for may have taken long enough for the others to come back.
+        check_lost(self._id, self._member.standing, self._member.figures())
+        log.warning("this master goes on alone: the others are given up for lost")
+        await self._member.close()
+        try:
+            present, after = self.configuration, self._replica.index
+            reader = Reader(self._wal, self._directory, self._ground.disk, self._ring, present)
+            start, entries = await self._upkeep.in_lane(lambda: write_alone(self._id, present, reader, after))
+            for position in range(0, len(entries), _ENTRIES):
+                self.apply(entries[position : position + _ENTRIES])
+                await asyncio.sleep(0)
+            self._member = self._make_member(start)
+            self._member.start()
+            self.stands(self._member.standing)
+        except Exception as failure:
+            # There is no way back to the group; the next start goes on with what stands in the log.
+            self.failed(failure)
+            raise
+
     def _make_member(self, start: Start) -> Member:
         return Member(self._id, start, self._wal, self, self._ground, self._connector, self._settings.member)
 
@@ -479,9 +488,6 @@ class EngineRaft:
     def _group(self) -> tuple[Configuration, str]:
         standing = self._member.standing
         return standing.configuration, standing.leader
-
-    def _send(self, to: str, data: bytes) -> None:
-        self._member.send(to, data)
 
     def _named(self, op: Op) -> Op:
         return msgspec.structs.replace(op, boot_id=self._boot_id, sequence=next(self._sequence))
@@ -503,10 +509,13 @@ class EngineRaft:
         if turn.inspect:
             self._inspection.begin(replica.index, replica.machine.view())
         if self._id in replica.configuration.removed and not replica.configuration.joint:
-            raise MemberRemovedError(
-                f"this master was removed from cluster {self.cluster_id} and stops; to bring it back, move "
-                f"{self._directory.path.parent} away and run `barque master join`"
-            )
+            raise self._removed()
+
+    def _removed(self) -> MemberRemovedError:
+        return MemberRemovedError(
+            f"this master was removed from cluster {self.cluster_id} and stops; to bring it back, move "
+            f"{self._directory.path.parent} away and run `barque master join`"
+        )
 
     def _let_go(self, machine: StateMachine) -> None:
         """Letting go of all objects at once would hold the loop."""
@@ -540,16 +549,6 @@ class EngineRaft:
             self._leads = leads
             turned, self._turned = self._turned, self._future()
             turned.set_result(None)
-
-    async def _install(self, writer: SnapshotWriter, replica: Replica) -> None:
-        """A snapshot of another member takes the place of log and state."""
-        await self._upkeep.installed(writer, replica.index)
-        before, self._replica = self._replica.machine, replica
-        self._inspection.close()
-        self._hub.restart(replica.machine.revision, "the state came anew from another master")
-        self._let_go(before)
-        self._proposals.found(replica.machine.result_of)
-        self._advanced(0)
 
     async def _keep_identity(self, alone_now: bool) -> None:
         """What a start that finds damage tells the user to do depends on it."""

@@ -12,6 +12,7 @@ derived from what all masters hold (`etcd.shared_ring`). etcd's own members are 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import os
@@ -28,7 +29,7 @@ from barque.master.raft.errors import StoreStartError
 from barque.master.raft.messages import Configuration, MemberInfo
 from barque.master.raft.ports import GroupFigures
 from barque.master.store.etcd import layout
-from barque.master.store.etcd.client import Endpoints, EtcdAwayError, EtcdClient, EtcdError
+from barque.master.store.etcd.client import Endpoints, EtcdAwayError, EtcdClient, EtcdError, EtcdUntrustedError
 from barque.master.store.etcd.election import Election
 from barque.master.store.etcd.layout import Head, Keys
 from barque.master.store.etcd.reader import EtcdDamagedError, Reader
@@ -58,7 +59,9 @@ from barque.proto import etcd_pb2 as pb
 log = logging.getLogger(__name__)
 
 _RETRY_S = 0.5
-_AS_LONG_AS_IT_RUNS = "etcd keeps this cluster's state, and a master is a member for as long as it runs: stop it"
+# How long the start waits until some master leads: at a founding this one does within milliseconds.
+_ELECTED_S = 2.0
+_KEPT_IN_ETCD = "this cluster's state is in etcd"
 
 
 @dataclass(frozen=True)
@@ -201,18 +204,21 @@ class EngineEtcd:
 
     async def add_member(self, info: MemberInfo) -> None:
         """Nothing has to be done: it is a member once it runs. Raises `GroupError` where its name is taken."""
-        taken = self._reader.members.get(member_id(info.name))
-        if taken is not None and taken.host != info.host:
+        taken = next((other for other in self._reader.members.values() if other.name == info.name), None)
+        if taken is not None and taken != info:
             raise GroupError(f"a master named {info.name} runs already, at {taken.host}: give this one another name")
 
     async def remove_member(self, member: str) -> None:
-        raise GroupError(f"{_AS_LONG_AS_IT_RUNS} there")
+        raise GroupError(f"{_KEPT_IN_ETCD}, and a master is one for as long as it runs: stop it on its machine")
 
     async def transfer(self, to: str = "") -> str:
-        raise GroupError(f"{_AS_LONG_AS_IT_RUNS}, and it hands over leadership")
+        raise GroupError(f"{_KEPT_IN_ETCD}, and who leads is not chosen: a leading master that is stopped hands over")
 
     async def recover_quorum(self) -> Restored:
-        raise GroupError("etcd keeps this cluster's state: recover etcd's quorum with etcdctl, then restore a snapshot")
+        raise GroupError(
+            f"{_KEPT_IN_ETCD}, and one master is as good as three: where etcd has lost its majority, recover that with "
+            "etcd's own tools (etcdctl), or found the cluster on another etcd and restore a snapshot"
+        )
 
     async def run(self) -> None:
         """Wait until the store is closed; raises what broke it. For the daemon to supervise."""
@@ -253,9 +259,13 @@ class EngineEtcd:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._reader.catch_up()
+                await self._election.claim_name()
         except (TimeoutError, EtcdError, StoreUnavailableError) as e:
             raise StoreStartError(self._stopping or f"etcd's watch does not come up: {e}") from e
         self._started.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ELECTED_S):
+                await self._election.decided()
 
     async def _run_parts(self) -> None:
         async def once_started(work: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -286,14 +296,16 @@ async def open_etcd_store(
     wrapping: bytes,
     clock: Clock,
     *,
+    cluster_id: str = "",
     new_cluster_id: Callable[[], str] = lambda: str(uuid.uuid4()),
     entropy: Callable[[int], bytes] = os.urandom,
 ) -> EngineEtcd:
-    """Open the cluster under the prefix, founding it where there is none.
+    """Open the cluster under the prefix; without a `cluster_id`, found it where there is none.
 
-    `info` is what the other masters are told of this one; its id is made from its name. `wrapping` opens the key ring
-    (`wrapping_key` of a secret that all masters share); rings that have sealed saved snapshots elsewhere may lie in
-    `keys_directory` under any name ending in `.json`.
+    `info` is what the other masters are told of this one; where it has no id, that is made from its name. `wrapping`
+    opens the key ring (`wrapping_key` of a secret that all masters share); rings that have sealed saved snapshots
+    elsewhere may lie in `keys_directory` under any name ending in `.json`. `cluster_id` is the cluster that this master
+    is one of already: under a mistyped prefix it must not found another one.
 
     Raises `StoreStartError` with one line that says what to do, `ValueError` for endpoints that are none, and `OSError`
     where certificates or the directory do not read.
@@ -305,16 +317,23 @@ async def open_etcd_store(
         hub = Hub(clock, settings.hub)
         shared = SharedRing(wrapping, keys_directory, entropy, f"etcd key {keys.ring.decode()}")
         reader = Reader(client, keys, shared, hub, clock)
-        await _found_or_find(client, reader, keys, shared, settings.start_s, clock, new_cluster_id)
+        await _found_or_find(
+            client, reader, keys, shared, settings.start_s, clock, None if cluster_id else new_cluster_id
+        )
         try:
             await reader.load(settings.hub)
         except EtcdError as e:
             raise StoreStartError(str(e)) from e
         except SealError as e:
             raise StoreStartError(f"a Secret under {keys.root.decode()} in etcd {e}") from e
+        if cluster_id not in ("", reader.head.cluster_id):
+            raise StoreStartError(
+                f"etcd holds cluster {reader.head.cluster_id} under {keys.root.decode()}, and this master is one of "
+                f"{cluster_id}: check --etcd-endpoints and --etcd-prefix"
+            )
         hub.reset(reader.mirror.revision)
         writer = Writer(client, reader, keys, entropy(8).hex(), settings.patience_s, clock)
-        info = msgspec.structs.replace(info, id=member_id(info.name))
+        info = msgspec.structs.replace(info, id=info.id or member_id(info.name))
         election = Election(client, reader, keys, info, settings.lease_s, clock)
         upkeep = Upkeep(
             client, reader, writer, keys, shared, entropy, clock, settings.compaction_s, lambda: election.leads
@@ -328,7 +347,7 @@ async def open_etcd_store(
 
 
 def member_id(name: str) -> str:
-    """The id of the master of this name: the same at each start."""
+    """The id of the founding master of this name: the same at each start."""
     return hashlib.sha256(f"barque master {name}".encode()).hexdigest()[:16]
 
 
@@ -339,14 +358,22 @@ async def _found_or_find(
     shared: SharedRing,
     patience_s: float,
     clock: Clock,
-    new_cluster_id: Callable[[], str],
+    new_cluster_id: Callable[[], str] | None,
 ) -> None:
-    """Once this returns, a cluster stands under the prefix. Of several masters that start at once, one founds it."""
+    """Once this returns, a cluster stands under the prefix. Of several masters that start at once, one founds it; with
+    None, none does.
+    """
     deadline = clock.monotonic() + patience_s
+    said = ""
     while True:
         try:
             if (await reader.find()).head is not None:
                 return
+            if new_cluster_id is None:
+                raise StoreStartError(
+                    f"etcd has no cluster under {keys.root.decode()}, and this master is one of a cluster that exists: "
+                    "check --etcd-endpoints and --etcd-prefix"
+                )
             ring, value = shared.found(timestamp(clock.wall()))
             log.info("founding a cluster under %s in etcd, Secrets sealed with key %s", keys.root.decode(), ring.key_id)
             generation = "0"
@@ -357,10 +384,14 @@ async def _found_or_find(
                 layout.put(keys.head, layout.encode_head(head)),
             ]
             await client.txn(pb.TxnRequest(compare=[layout.modified_at(keys.head, 0)], success=written))
+        except EtcdUntrustedError as e:
+            raise StoreStartError(str(e)) from e
         except EtcdAwayError as e:
             if clock.monotonic() > deadline:
                 raise StoreStartError(f"{e}: start etcd, or check --etcd-endpoints and its certificates") from e
-            log.warning("%s: trying again", e)
+            if str(e) != said:
+                said = str(e)
+                log.warning("%s: trying for %.0f s", e, deadline - clock.monotonic())
             await clock.sleep(_RETRY_S)
         except EtcdError as e:
             raise StoreStartError(f"etcd refuses: {e}") from e

@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from barque.client.clock import timestamp
+from barque.master.raft.disk import Disk
+from barque.master.raft.errors import Remedy, StoreStartError
+from barque.master.raft.lanes import done_in
 from barque.master.raft.messages import Configuration, MemberInfo
 from barque.master.raft.ports import Connector, Ground, Lane
 from barque.master.store.directory import Directory, Identity, open_directory
 from barque.master.store.engine import EngineRaft, Settings, Ship
 from barque.master.store.hub import Hub
-from barque.master.store.keyring import open_ring
+from barque.master.store.keyring import KeyRing, open_ring
 from barque.master.store.recovery import recover
 
 __all__ = ["EngineRaft", "Joining", "Settings", "open_raft_store"]
@@ -49,14 +51,16 @@ async def open_raft_store(
     *,
     founding: MemberInfo | None = None,
     joining: Joining | None = None,
+    authority: str = "",
 ) -> EngineRaft:
     """Open the store in the directory `path`, creating it at the first start; its keys are kept in `keys` beside it.
 
-    At a later start `founding` tells where this member's doors are now; its id may be "". Raises `StoreStartError` (in
-    use, damaged, another member's, a key missing, written by a newer release) with one line that says what to do, and
-    `OSError` where the disk does not work.
+    At a later start `founding` tells where this member's doors are now; its id may be "". `authority` names the
+    cluster's CA: data that was written under another is refused. Raises `StoreStartError` (in use, damaged, another
+    member's, a key missing, written by a newer release) with one line that says what to do, and `OSError` where the
+    disk does not work.
     """
-    new = _identity(ground, founding, joining)
+    new = _identity(ground, founding, joining, authority)
     lane = ground.lanes("store-snapshot")
     hub = Hub(ground.clock, settings.hub)
     own = joining.info if joining is not None else founding
@@ -70,7 +74,7 @@ async def open_raft_store(
             raise
 
     try:
-        ship = await _in_lane(lane, start)
+        ship = await done_in(lane, start)
     except BaseException:
         lane.close()
         raise
@@ -84,14 +88,14 @@ async def open_raft_store(
     return engine
 
 
-def _identity(ground: Ground, founding: MemberInfo | None, joining: Joining | None) -> Identity:
+def _identity(ground: Ground, founding: MemberInfo | None, joining: Joining | None, authority: str) -> Identity:
     own = joining.info if joining is not None else founding
     member_id = (own.id if own is not None else "") or ground.entropy(8).hex()
     name = own.name if own is not None else ""
     if joining is not None:
-        return Identity(joining.cluster_id, member_id, name, founded=False, alone=False)
+        return Identity(joining.cluster_id, member_id, name, founded=False, alone=False, authority=authority)
     cluster_id = str(uuid.UUID(bytes=ground.entropy(16), version=4))
-    return Identity(cluster_id, member_id, name, founded=True, alone=True)
+    return Identity(cluster_id, member_id, name, founded=True, alone=True, authority=authority)
 
 
 def _ship(
@@ -104,6 +108,7 @@ def _ship(
         known = info or MemberInfo(identity.member_id, identity.name, "")
         first = Configuration(voters=(identity.member_id,), members=(known,))
     ring = open_ring(directory.path.with_name(_KEYS), disk, ground.entropy)
+    _check_emptied(directory, disk, ring)
     recovered = recover(directory, disk, hub, ring, settings.segment_bytes, first)
     try:
         if ring.empty:
@@ -117,16 +122,20 @@ def _ship(
     return Ship(directory, recovered, ring, hub, info, lane)
 
 
-async def _in_lane(lane: Lane, job: Callable[[], T]) -> T:
-    answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-    def settle(result: T | None, failure: BaseException | None) -> None:
-        if answer.done():
-            return
-        if failure is not None:
-            answer.set_exception(failure)
-        else:
-            answer.set_result(result)  # type: ignore[arg-type]  # T may be None
-
-    lane.put(job, settle)
-    return await answer
+def _check_emptied(directory: Directory, disk: Disk, ring: KeyRing) -> None:
+    """A directory without anything, whose keys are there, was in use. Its member has acknowledged what it does not know
+    any more, so it must not take part again; and one that founded a cluster would found another beside it. Raises
+    `StoreStartError`.
+    """
+    # The log is made before the first key.
+    if not directory.first_start or ring.empty or any(n.endswith(".wal") for n in disk.names(directory.path)):
+        return
+    identity = directory.identity
+    what = f"{directory.path} is empty, and {ring.path} is not: the data of this master is gone"
+    rejoin = Remedy(identity.name)
+    if not identity.founded:
+        raise StoreStartError(f"{what}; {rejoin}")
+    raise StoreStartError(
+        f"{what}; where there are others, {rejoin}; where there are none, restore the directory from a backup, or "
+        f"rename {ring.path.name} to another name ending in .json, to begin with an empty cluster"
+    )

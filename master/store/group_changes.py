@@ -33,6 +33,9 @@ class Changeable(Protocol):
     @property
     def standing(self) -> Standing: ...
 
+    @property
+    def fault(self) -> str: ...
+
     def figures(self) -> GroupFigures: ...
 
     def trouble(self) -> str: ...
@@ -45,11 +48,14 @@ class Changeable(Protocol):
 
 
 class GroupChanges:
-    def __init__(self, member_id: str, member: Callable[[], Changeable], clock: Clock) -> None:
+    def __init__(
+        self, member_id: str, member: Callable[[], Changeable], clock: Clock, entropy: Callable[[int], bytes]
+    ) -> None:
         self._id = member_id
         self._present = member
         self._clock = clock
-        self._numbers = itertools.count(1)
+        # No two runs of a member ask with the same number: a reply that was meant for the last one is told by it.
+        self._numbers = itertools.count(int.from_bytes(entropy(6), "big"))
         self._asked: dict[int, asyncio.Future[Reply]] = {}
         self._carrying_out: dict[tuple[str, int], asyncio.Task[None]] = {}
 
@@ -61,6 +67,7 @@ class GroupChanges:
         """Have it done by the leader. Raises `GroupError`, `StoreUnavailableError`."""
         request = Request(next(self._numbers), verb, name, info)
         until = self._clock.monotonic() + _PATIENCE_S
+        asked = False
         while self._clock.monotonic() < until:
             leader = self._member.standing.leader
             if leader == self._id:
@@ -69,15 +76,21 @@ class GroupChanges:
                 reply = await self._reply(leader, request)
             else:
                 reply = Reply(request.number, unavailable=self._member.trouble())
+            if reply.refused and asked and verb == "remove" and not self._is_member(name):
+                return name  # Done at the first time of asking, whose answer was lost.
             if reply.refused:
                 raise GroupError(reply.refused)
             if not reply.unavailable:
                 return reply.answer
+            asked = True
             await self._clock.sleep(_RETRY_S)
         raise StoreUnavailableError(
             f"{reply.unavailable}; it was asked for {_PATIENCE_S:g} s: look at `barque cluster members` whether it has "
             "been done"
         )
+
+    def _is_member(self, name: str) -> bool:
+        return any(name in (info.id, info.name) for info in self._member.standing.configuration.members)
 
     def receive(self, sender: str, letter: Request | Reply) -> None:
         if isinstance(letter, Reply):
@@ -121,16 +134,16 @@ class GroupChanges:
 
     async def _do(self, request: Request) -> str:
         configuration = self._member.standing.configuration
-        if request.verb == "add":
-            info = request.info
-            assert info is not None, "an addition says who"
+        info = request.info
+        if request.verb == "add" and info is not None:
             added(configuration, info)
             await self._member.change(lambda present: added(present, info))
             return info.name
         if request.verb == "remove":
             return await self._remove(named(configuration, request.name))
-        assert request.verb == "transfer", request.verb
-        return await self._transfer(request.name)
+        if request.verb == "transfer":
+            return await self._transfer(request.name)
+        raise GroupError(f"the leader's release does not know how to {request.verb}: upgrade it first")
 
     async def _remove(self, info: MemberInfo) -> str:
         removed(self._member.standing.configuration, info.id)

@@ -17,11 +17,14 @@ class Forward(msgspec.Struct, frozen=True, gc=False, tag=1, array_like=True):
 
 
 class Hello(msgspec.Struct, frozen=True, tag=2, array_like=True):
-    """To the leader, every few seconds: who and where I am, the newest format of an entry that I read, my release."""
+    """To the leader, every few seconds: who and where I am, the newest format of an entry that I read, my release; and
+    what is wrong with my disk, "" where nothing is.
+    """
 
     info: MemberInfo
     newest_format: int
     release: str
+    fault: str = ""
 
 
 class Digest(msgspec.Struct, frozen=True, gc=False, tag=3, array_like=True):

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
+from barque.master.raft.configuration import REMEMBERED
 from barque.master.raft.messages import Configuration, MemberInfo
 from barque.master.store.group import GroupError
-
-# Removed ids that are remembered: each is a master that was once there.
-_REMOVED = 64
 
 
 def added(configuration: Configuration, info: MemberInfo) -> Configuration:
@@ -63,7 +61,7 @@ def alone(configuration: Configuration, member: str) -> Configuration:
     return Configuration(
         voters=(member,),
         members=tuple(info for info in configuration.members if info.id == member),
-        removed=(*configuration.removed, *others)[-_REMOVED:],
+        removed=(*configuration.removed, *others)[-REMEMBERED:],
     )
 
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from barque.client.clock import Clock
+from barque.master.raft.ports import MAX_PAYLOAD_BYTES
 from barque.master.raft.ready import BusyError, NotLeaderError
 from barque.master.store.letters import Forward, encode_letter
 from barque.master.store.port import Op, Result, StoreUnavailableError, Unknown
@@ -148,7 +149,11 @@ class Proposals:
         return not self._alone
 
     def add(self, parts: Sequence[tuple[bytes, Content]]) -> Proposal:
-        """Propose these payloads, in this order. Raises `StoreUnavailableError` where too much waits."""
+        """Propose these payloads, in this order. Raises `StoreUnavailableError` where too much waits, and `ValueError`
+        where one is larger than an entry may be.
+        """
+        if any(len(payload) > MAX_PAYLOAD_BYTES for payload, _ in parts):
+            raise ValueError(f"an entry takes {MAX_PAYLOAD_BYTES} bytes")
         size = sum(len(payload) for payload, _ in parts)
         if self._bytes and self._bytes + size > self._settings.waiting_bytes:
             raise StoreUnavailableError(f"{self._bytes} bytes already wait to be written")
@@ -164,7 +169,7 @@ class Proposals:
         if self._leader != self._member:
             return
         for payload in payloads:
-            if payload in self._under_way:
+            if payload in self._under_way or len(payload) > MAX_PAYLOAD_BYTES:
                 continue
             if self._bytes + len(payload) > self._settings.waiting_bytes:
                 break  # Its sender tries again.
@@ -181,6 +186,8 @@ class Proposals:
         """Who leads now, or nobody. What an earlier one had in hand is handed on again."""
         self._alone = alone
         if leader == self._leader and term == self._term:
+            # Others may be waited for from now on.
+            self._awake()
             return
         self._leader, self._term = leader, term
         self._in_hand, self._expected = 0, 1

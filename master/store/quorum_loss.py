@@ -11,10 +11,10 @@ from __future__ import annotations
 from barque.master.raft.messages import Configuration, Entry, HardState, Kind, encode_configuration
 from barque.master.raft.ports import GroupFigures
 from barque.master.raft.ready import Standing, Start
-from barque.master.raft.wal import Wal
 from barque.master.store.group import GroupError
 from barque.master.store.membership import alone, is_alone
 from barque.master.store.records import QuorumRecovered, encode_command
+from barque.master.store.recovery import Reader
 
 # Whoever was heard within this time answers.
 _ANSWERS_S = 5.0
@@ -41,10 +41,11 @@ def check_lost(member: str, standing: Standing, figures: GroupFigures) -> None:
         raise GroupError(f"{', '.join(answering)} still answers, which is a majority with this one: nothing is lost")
 
 
-def write_alone(member: str, wal: Wal, configuration: Configuration) -> tuple[Start, list[Entry]]:
-    """Make the log that of a group of one, durably: where Raft starts then, and the entries that this adds. Blocks;
-    raises `LogWriteError`.
+def write_alone(member: str, configuration: Configuration, reader: Reader, after: int) -> tuple[Start, list[Entry]]:
+    """Make the log that of a group of one, durably: where Raft starts then, and the entries after `after`, which are
+    agreed by that. Blocks; raises `LogWriteError`, `StoreStartError`.
     """
+    wal, present = reader.wal, reader.entries(after)
     hard_state = wal.hard_state
     term, last = hard_state.term + _TERMS, wal.last_index
     sole = alone(configuration, member)
@@ -54,4 +55,4 @@ def write_alone(member: str, wal: Wal, configuration: Configuration) -> tuple[St
     ]
     hard_state = HardState(term, member, last + 2)
     wal.append(added, hard_state)
-    return Start(hard_state, sole, last + 2, term, [], last + 2), added
+    return Start(hard_state, sole, last + 2, term, [], last + 2), [*present, *added]

@@ -26,8 +26,9 @@ OPS_FORMAT = 1
 SEALED_OPS_FORMAT = 2
 COMMAND_FORMAT = 3
 SEALED_COMMAND_FORMAT = 4
-# What this release understands; also what every release that forms groups understands.
+# What this release understands, and what every release that forms groups does.
 NEWEST_FORMAT = 4
+FIRST_FORMAT = 4
 
 # What is sealed: the whole JSON of these objects. Their keys, labels and selectable fields stay readable.
 SEALED_RESOURCES = frozenset({"secrets"})

@@ -71,7 +71,7 @@ def recover(
     wal = open_wal(path, disk, create=directory.first_start, segment_bytes=segment_bytes, remedy=directory.remedy)
     try:
         if directory.first_start and (snapshots or wal.last_index):
-            raise StoreStartError(f"{path} has data but no identity file: restore the directory from a backup")
+            raise StoreStartError(f"{path} has data but no identity file: put that file alone back from a backup")
         reader = Reader(wal, directory, disk, ring, first)
         border = _pass_border(snapshots, reader)
         newest = snapshots[-1].index if snapshots else 0
@@ -124,11 +124,14 @@ class Reader(NamedTuple):
         if base is None:
             return Replica(machine, 0, 0, self.first)
         head: Head | None = None
-        for section in read_sections(base.path, self.disk.read(base.path), self.ring):
-            if isinstance(section, Head):
-                self._check(section, base)
-                head = section
-            load_section(machine, section)
+        try:
+            for section in read_sections(base.path, self.disk.read(base.path), self.ring):
+                if isinstance(section, Head):
+                    self._check(section, base)
+                    head = section
+                load_section(machine, section)
+        except CorruptFileError as e:
+            raise self.directory.damaged(e) from e
         assert head is not None, "a snapshot begins with its head"
         return Replica(machine, head.index, head.term, head.configuration or self.first)
 

@@ -5,8 +5,9 @@ Pure, as the state machine is. Besides ops an entry may carry a command, which e
 * A restore comes as a sequence of entries: a begin, sections of a snapshot, an end. Sections gather beside the state,
   so they cost each turn of the loop a little, and take its place at the end entry: on every member between the same
   two writes. Sections come in their order; one that comes twice is passed over, one that is missing voids the restore.
-  So does another restore's begin, and so do `_PATIENCE` entries without a section: whoever was sending it is gone.
-  While one is open no snapshot is taken, since a snapshot would not hold what has gathered.
+  So does another restore's begin, and so do `_PATIENCE` inspections (a minute apart) without a section between them:
+  whoever was sending it is gone. While one is open no snapshot is taken, since a snapshot would not hold what has
+  gathered.
 * A state whose quorum was given up for lost hands out no revision that one of the lost members may have handed out.
 """
 
@@ -30,8 +31,8 @@ from barque.master.store.snapshot import Objects, load_section, unpack_section
 
 # What a state that takes another's place adds to the revision, so that no revision is ever handed out twice.
 REVISION_STEP = 10**9
-# Entries without a section of it after which a restore is void.
-_PATIENCE = 4096
+# Inspections without a section of it after which a restore is void: the first may come right after a section.
+_PATIENCE = 2
 
 
 class Turn(NamedTuple):
@@ -53,7 +54,7 @@ class _Restore:
         self.name = name
         self.machine = StateMachine()
         self.sections = 0
-        self.passed = 0
+        self.inspected = 0
 
 
 _NOTHING = Turn()
@@ -92,11 +93,6 @@ class Replica:
 
     def _passed(self, entry: Entry) -> None:
         self.index, self.term = entry.index, entry.term
-        restore = self._restore
-        if restore is not None:
-            restore.passed += 1
-            if restore.passed > _PATIENCE:
-                self._restore = None
 
     def _command(self, command: Command) -> Turn:
         if isinstance(command, RestoreBegin):
@@ -107,7 +103,7 @@ class Replica:
         elif isinstance(command, RestoreEnd):
             return self._end(command)
         elif isinstance(command, Inspect):
-            return Turn(inspect=command.asked)
+            return self._inspected(command)
         else:
             assert isinstance(command, QuorumRecovered)
             self.machine.revision += REVISION_STEP
@@ -125,7 +121,15 @@ class Replica:
         assert content is not None, "a section was read before it was proposed"
         load_section(restore.machine, content)
         restore.sections += 1
-        restore.passed = 0
+        restore.inspected = 0
+
+    def _inspected(self, inspect: Inspect) -> Turn:
+        restore = self._restore
+        if restore is not None:
+            restore.inspected += 1
+            if restore.inspected >= _PATIENCE:
+                self._restore = None
+        return Turn(inspect=inspect.asked)
 
     def _end(self, end: RestoreEnd) -> Turn:
         restore, before = self._restore, self.machine

@@ -10,22 +10,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from barque.master.raft.disk import Disk
 from barque.master.raft.errors import CorruptFileError, KeyMissingError, NewerFormatError
+from barque.master.raft.ports import MAX_PAYLOAD_BYTES
 from barque.master.store.keyring import KeyRing
 from barque.master.store.port import Restored, SnapshotRefusedError, StoreUnavailableError
 from barque.master.store.proposals import OutcomeUnknownError
 from barque.master.store.records import Command, RestoreBegin, RestoreEnd, RestoreSection
 from barque.master.store.replica import Turn
-from barque.master.store.snapshot import End, Objects, read_packed
+from barque.master.store.snapshot import End, Objects, Section, holds_secrets, read_packed, secret_slices
 
 # Proposes a command and waits until it is applied here. Raises `StoreUnavailableError`, `OutcomeUnknownError`.
 Propose = Callable[[Command], Awaitable[Turn]]
+
+
+# What an entry takes, but for what else it says.
+_SECTION_BYTES = MAX_PAYLOAD_BYTES - 1024
 
 
 class InLane(Protocol):
@@ -57,7 +62,9 @@ class Restoring:
         try:
             await self._on_disk(self._ring.read_foreign)
             self._data = await self._on_disk(lambda: self._disk.read(self._spool))
-            for _ in read_packed(self._spool, self._data, self._ring):
+            for _, packed in read_packed(self._spool, self._data, self._ring):
+                if len(packed) > _SECTION_BYTES:
+                    raise SnapshotRefusedError(f"the file has a section of {len(packed)} bytes, which no log takes")
                 await asyncio.sleep(0)
         except CorruptFileError as e:
             raise SnapshotRefusedError(f"the file is damaged at offset {e.offset}: {e.why}") from e
@@ -76,9 +83,9 @@ class Restoring:
                     objects += len(section.rows)
                 if isinstance(section, End):
                     break
-                secrets = section.rows if isinstance(section, Objects) and not packed else []
-                await self._propose(RestoreSection(self._name, number, packed, secrets))
-                number += 1
+                for part in self._parts(section, packed, number):
+                    await self._propose(part)
+                    number += 1
         except (OutcomeUnknownError, StoreUnavailableError) as e:
             # The others need not wait for sections that never come.
             with contextlib.suppress(OutcomeUnknownError, StoreUnavailableError):
@@ -94,6 +101,16 @@ class Restoring:
         if turn.restored is None:
             raise StoreUnavailableError(turn.refusal)
         return turn.restored
+
+    def _parts(self, section: Section, packed: bytes, number: int) -> Iterator[RestoreSection]:
+        """The entries that carry a section, from `number` on. Secrets go by themselves, since each log seals them; also
+        those of an old file, where they stand plain among others.
+        """
+        if not isinstance(section, Objects) or not holds_secrets(section):
+            yield RestoreSection(self._name, number, packed)
+            return
+        for at, rows in enumerate(secret_slices(section.rows), number):
+            yield RestoreSection(self._name, at, secrets=rows)
 
     async def _on_disk(self, job: Callable[[], Any]) -> Any:
         try:

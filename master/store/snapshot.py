@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +23,7 @@ import google_crc32c
 import msgspec
 
 from barque.master.raft.disk import TEMPORARY, Disk
-from barque.master.raft.errors import CorruptFileError, KeyMissingError, NewerFormatError
+from barque.master.raft.errors import CorruptFileError, KeyMissingError, NewerFormatError, Remedy
 from barque.master.raft.messages import Configuration
 from barque.master.store.fsm import StateMachine, View
 from barque.master.store.keyring import KeyRing, SealError, UnknownKeyError
@@ -45,6 +45,8 @@ _PREFIX, _SUFFIX = "state-", ".snap"
 _SLICE_BYTES = 256 * 1024
 _SLICE_ROWS = 1000
 _SLICE_SECRETS = 250
+# More than a head with all that it may tell of members.
+_HEAD_BYTES = 64 * 1024
 # More than a slice and the largest object in it: a file from elsewhere must not unpack without bound.
 _SECTION_BYTES = 64 * 1024 * 1024
 
@@ -127,23 +129,20 @@ def spool_path(directory: Path) -> Path:
 
 def encode_sections(view: View, head: Head, ring: KeyRing) -> Iterator[bytes]:
     """The sections of a snapshot; each costs a millisecond or two."""
-    yield _encoder.encode(head)
-    rows: list[Stored] = []
     secrets: list[Stored] = []
-    size = 0
-    for stored in view.objects:
-        if stored.key.resource in SEALED_RESOURCES:
-            secrets.append(stored)
-            continue
-        rows.append(stored)
-        size += len(stored.json)
-        if size >= _SLICE_BYTES or len(rows) >= _SLICE_ROWS:
-            yield _encoder.encode(Objects(rows))
-            rows, size = [], 0
-    if rows:
+
+    def others() -> Iterator[Stored]:
+        for stored in view.objects:
+            if stored.key.resource in SEALED_RESOURCES:
+                secrets.append(stored)
+            else:
+                yield stored
+
+    yield _encoder.encode(head)
+    for rows in _slices(others(), _SLICE_ROWS):
         yield _encoder.encode(Objects(rows))
-    for start in range(0, len(secrets), _SLICE_SECRETS):
-        yield seal_secrets(secrets[start : start + _SLICE_SECRETS], ring)
+    for rows in secret_slices(secrets):
+        yield seal_secrets(rows, ring)
     for start in range(0, len(view.reserved), _SLICE_ROWS):
         yield _encoder.encode(Reserved(view.reserved[start : start + _SLICE_ROWS]))
     for boot_id, floor, kept in view.results:
@@ -153,6 +152,16 @@ def encode_sections(view: View, head: Head, ring: KeyRing) -> Iterator[bytes]:
 
 def encode_section(section: Section) -> bytes:
     return _encoder.encode(section)
+
+
+def holds_secrets(section: Section) -> bool:
+    """Whether Secrets stand plain in it: opened ones, or those of a file of format 1."""
+    return isinstance(section, Objects) and any(row.key.resource in SEALED_RESOURCES for row in section.rows)
+
+
+def secret_slices(rows: Iterable[Stored]) -> Iterator[list[Stored]]:
+    """Secrets by section: however large they are, each section of them can be read, sent and proposed."""
+    return _slices(rows, _SLICE_SECRETS)
 
 
 def seal_secrets(rows: Sequence[Stored], ring: KeyRing) -> bytes:
@@ -253,7 +262,7 @@ def read_packed(path: Path, data: bytes, ring: KeyRing) -> Iterator[tuple[Sectio
 
 def read_head(file: SnapshotFile, disk: Disk) -> Head | None:
     """The head alone; None where it does not read, which `read_sections` would say."""
-    data = disk.read(file.path, _HEADER_BYTES + _FRAME.size + 4096)
+    data = disk.read(file.path, _HEADER_BYTES + _FRAME.size + _HEAD_BYTES)
     if len(data) < _HEADER_BYTES + _FRAME.size:
         return None
     length, crc = _FRAME.unpack_from(data, _HEADER_BYTES)
@@ -272,6 +281,20 @@ def load_section(machine: StateMachine, section: Section) -> None:
         machine.load_results(section.boot_id, section.floor, section.rows)
     elif isinstance(section, Head):
         machine.revision = section.revision
+
+
+def _slices(rows: Iterable[Stored], most: int) -> Iterator[list[Stored]]:
+    """At most so many at once; fewer where they are large."""
+    some: list[Stored] = []
+    size = 0
+    for stored in rows:
+        some.append(stored)
+        size += len(stored.json)
+        if size >= _SLICE_BYTES or len(some) >= most:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
 
 
 def _opened(stored: Stored, ring: KeyRing, path: Path, offset: int) -> Stored:
@@ -305,4 +328,5 @@ def _read_header(path: Path, data: bytes) -> int:
 
 
 def _damaged(path: Path, offset: int, why: str) -> CorruptFileError:
-    return CorruptFileError(path, offset, why, "restore the directory from a backup")
+    # Whose the file is, and so what else may be done, is not known here.
+    return CorruptFileError(path, offset, why, str(Remedy()))

@@ -9,15 +9,16 @@ only then the state is served.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import NamedTuple, Protocol, TypeVar
 
-from barque.master.raft.messages import Configuration
-from barque.master.raft.ports import SnapshotHead
+from barque.master.raft.disk import Disk
+from barque.master.raft.errors import CorruptFileError, KeyMissingError
+from barque.master.raft.ports import SnapshotHead, SnapshotSink, SnapshotSource
+from barque.master.store.directory import Directory
 from barque.master.store.fsm import StateMachine
 from barque.master.store.keyring import KeyRing
-from barque.master.store.records import SEALED_RESOURCES
+from barque.master.store.port import StoreUnavailableError
 from barque.master.store.replica import Replica
 from barque.master.store.restoring import InLane
 from barque.master.store.snapshot import (
@@ -25,33 +26,61 @@ from barque.master.store.snapshot import (
     Head,
     Objects,
     Section,
+    SnapshotFile,
     SnapshotWriter,
     encode_section,
+    holds_secrets,
     load_section,
     pack_section,
+    read_head,
     read_packed,
     seal_secrets,
+    secret_slices,
     unpack_section,
 )
+from barque.master.store.upkeep import Upkeep
+
+T = TypeVar("T")
 
 
 class FileSource:
-    """Implements `ports.SnapshotSource`: a snapshot file, `data` of `path`, whose head is `head`."""
+    """Implements `ports.SnapshotSource`: a snapshot `file` with its bytes. `damaged` hears that it does not read."""
 
-    def __init__(self, path: Path, data: bytes, head: Head, configuration: Configuration, ring: KeyRing) -> None:
-        self._path = path
+    def __init__(
+        self, file: SnapshotFile, data: bytes, head: SnapshotHead, ring: KeyRing, damaged: Callable[[], None]
+    ) -> None:
+        self.head = head
+        self._file = file
         self._data = data
         self._ring = ring
-        self.head = SnapshotHead(head.index, head.term, configuration)
+        self._damaged = damaged
 
     async def pieces(self, start: int) -> AsyncIterator[bytes]:
-        for number, (section, packed) in enumerate(read_packed(self._path, self._data, self._ring)):
-            if number >= start:
-                yield packed or pack_section(encode_section(section))
-            await asyncio.sleep(0)
+        number = 0
+        try:
+            for section, packed in read_packed(self._file.path, self._data, self._ring):
+                for piece in _pieces(section, packed):
+                    if number >= start:
+                        yield pack_section(encode_section(piece)) if isinstance(piece, Objects) else piece
+                    number += 1
+                await asyncio.sleep(0)
+        except CorruptFileError as e:
+            self._damaged()
+            raise OSError(f"{e}; another snapshot is taken") from e
+        except KeyMissingError as e:
+            # A new key has been made since, and the state written anew with it: the next offer is of that.
+            raise OSError(str(e)) from e
 
     def close(self) -> None:
         self._data = b""
+
+
+def _pieces(section: Section, packed: bytes) -> Iterator[Objects | bytes]:
+    """What a section is sent as: itself, or its Secrets, which are packed anew."""
+    if packed:
+        yield packed
+    elif isinstance(section, Objects):
+        yield from map(Objects, secret_slices(section.rows))
 
 
 class Room(NamedTuple):
@@ -64,7 +93,7 @@ class Room(NamedTuple):
     # Before values are sealed (`KeyRing.reserve_uses`).
     reserve_uses: Callable[[], Awaitable[None]]
     # Puts the file in place, begins the log anew and serves the state. Raises `OSError`: nothing has changed then.
-    install: Callable[[SnapshotWriter, Replica], Awaitable[None]]
+    install: Callable[[Replica], Awaitable[None]]
     # Lets go of the file of a transfer that has failed.
     abort: Callable[[SnapshotWriter], None]
 
@@ -100,7 +129,7 @@ class FileSink:
             raise ValueError("the end of the snapshot is missing")
         head = self._head
         replica = Replica(self._machine, head.index, head.term, head.configuration)
-        await self._room.install(self._room.writer, replica)
+        await self._room.install(replica)
         self._ended = True
 
     def abort(self) -> None:
@@ -117,8 +146,70 @@ class FileSink:
 
     async def _write(self, section: Section, piece: bytes) -> None:
         room = self._room
-        if isinstance(section, Objects) and any(row.key.resource in SEALED_RESOURCES for row in section.rows):
+        if isinstance(section, Objects) and holds_secrets(section):
             await room.reserve_uses()
             await room.in_lane(lambda: room.writer.add(seal_secrets(section.rows, room.ring)))
         else:
             await room.in_lane(lambda: room.writer.add_packed(piece))
+
+
+class Served(Protocol):
+    """The engine, whose state is sent and replaced."""
+
+    @property
+    def head(self) -> Head: ...
+
+    def replace(self, replica: Replica) -> None:
+        """A snapshot of another member has taken the place of log and state."""
+        ...
+
+    async def in_log(self, job: Callable[[], None]) -> None: ...
+
+
+class Exchange:
+    """Where snapshots come from that others need, and where those go that this member needs."""
+
+    def __init__(self, served: Served, upkeep: Upkeep, directory: Directory, disk: Disk, ring: KeyRing) -> None:
+        self._served = served
+        self._upkeep = upkeep
+        self._directory = directory
+        self._disk = disk
+        self._ring = ring
+
+    async def offer(self, after: int) -> SnapshotSource:
+        """As `Application.offer`."""
+        try:
+            file = await self._upkeep.snapshot(after)
+        except StoreUnavailableError as e:
+            raise OSError(str(e)) from e
+        head, data = await self._in_lane(lambda: (read_head(file, self._disk), self._disk.read(file.path)))
+        if head is None:
+            self._upkeep.distrust(file)
+            raise OSError(f"{file.path} is damaged: its head does not read; another snapshot is taken")
+        # Files of a release without groups tell of none.
+        configuration = head.configuration or self._served.head.configuration
+        assert configuration is not None, "a state's own head tells of its members"
+        told = SnapshotHead(head.index, head.term, configuration)
+        return FileSource(file, data, told, self._ring, lambda: self._upkeep.distrust(file))
+
+    async def accept(self, head: SnapshotHead) -> SnapshotSink:
+        """As `Application.accept`."""
+        key_id = self._ring.key_id
+        writer = await self._in_lane(lambda: SnapshotWriter(self._directory.path, self._disk, head.index))
+
+        async def reserve_uses() -> None:
+            await self._served.in_log(self._ring.reserve_uses)
+
+        async def install(replica: Replica) -> None:
+            await self._upkeep.installed(writer, replica.index, key_id)
+            self._served.replace(replica)
+
+        cluster_id, abort = self._directory.cluster_id, self._upkeep.abort
+        return FileSink(head, Room(cluster_id, self._ring, writer, self._in_lane, reserve_uses, install, abort))
+
+    async def _in_lane(self, job: Callable[[], T]) -> T:
+        try:
+            return await self._upkeep.in_lane(job)
+        except StoreUnavailableError as e:
+            # A store that stops lets go of what is on its way; that is no fault of ours.
+            raise OSError(str(e)) from e

@@ -20,9 +20,11 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from barque.client.clock import Clock, timestamp
 from barque.master.raft.disk import Disk
+from barque.master.raft.lanes import done_in
 from barque.master.raft.ports import Lane
 from barque.master.raft.wal import Wal
 from barque.master.store.fsm import StateMachine, View
+from barque.master.store.group import GroupError
 from barque.master.store.keyring import KeyRing
 from barque.master.store.port import KeyRotated, Restored, StoreUnavailableError
 from barque.master.store.records import SEALED_RESOURCES
@@ -65,7 +67,9 @@ class Host(Protocol):
         ...
 
     async def reach(self, index: int) -> None:
-        """Until entry `index` is applied and no restore is under way. Raises `StoreUnavailableError`."""
+        """Wait until entry `index` is applied and no restore is under way: a picture of the state taken right then is
+        whole. Raises `StoreUnavailableError`.
+        """
         ...
 
     def failed(self, failure: BaseException) -> None:
@@ -98,7 +102,10 @@ class Upkeep:
         self._saving = False
         self._rotating = False
         self._restoring = False
+        self._going_on_alone = False
         self._closed = ""
+        # Snapshots that were found not to read.
+        self._damaged: list[SnapshotFile] = []
         self._at_work: dict[asyncio.Task[Any], None] = {}
         # What runs by itself: a snapshot, or sealing anew.
         self.task: asyncio.Task[None] | None = None
@@ -173,44 +180,76 @@ class Upkeep:
             self._restoring = False
             self._lane_soon(lambda: self._remove(spool))
 
+    async def go_on_alone(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Do `work`, which stops the log and begins it again, while nothing else here needs it, and to its end."""
+        self._check_free()
+        self._going_on_alone = True
+        try:
+            await self._to_its_end(self._undisturbed(work))
+        finally:
+            self._going_on_alone = False
+
     async def snapshot(self, after: int) -> SnapshotFile:
         """The newest snapshot where it is of entry `after` or later, or one that is taken now. Raises `OSError`,
         `StoreUnavailableError`.
         """
         self._check_open()
         async with self._turn:
-            if not self._snapshots or self._snapshots[-1].index < after:
+            if not self._snapshots or self._snapshots[-1].index < after or self._snapshots[-1] in self._damaged:
                 await self._host.reach(after)
                 await self._write(self._host.machine.view(), self._host.head)
-                await self._host.in_log(lambda: discard_old(self._wal, self._snapshots, self._disk))
+                await self._host.in_log(self._discard)
             return self._snapshots[-1]
 
-    async def installed(self, writer: SnapshotWriter, index: int) -> None:
-        """Put a snapshot from another member under its name: log and state begin anew after it. The log is at rest.
-        Raises `OSError`: nothing has changed then.
+    def distrust(self, file: SnapshotFile) -> None:
+        """It does not read: the state in memory does, and the next snapshot that is asked for is made of that."""
+        if file not in self._damaged:
+            self._damaged.append(file)
+
+    def _discard(self) -> None:
+        """Remove damaged snapshots, which a newer one has replaced, and old ones. Raises `OSError`."""
+        for file in [file for file in self._damaged if file != self._snapshots[-1]]:
+            if file in self._snapshots:
+                self._disk.remove(file.path)
+                self._snapshots.remove(file)
+        self._damaged.clear()
+        discard_old(self._wal, self._snapshots, self._disk)
+
+    async def installed(self, writer: SnapshotWriter, index: int, key_id: str) -> None:
+        """Put a snapshot from another member, sealed with the key `key_id`, under its name: log and state begin anew
+        after it. The log is at rest. Raises `OSError`: nothing has changed then.
         """
         async with self._turn:
-            file = await self.in_lane(writer.finish)
-            older, self._snapshots[:] = list(self._snapshots), [file]
-            self._unsaved_bytes = 0
+            if key_id != self._ring.key_id:
+                raise OSError("a new key was made while it came: it must come again")
+            older = [snapshot for snapshot in self._snapshots if snapshot.index != index]
 
-            def forget() -> None:
+            def put_in_place() -> SnapshotFile:
+                file = writer.finish()
                 self._wal.skip_to(index)
                 for snapshot in older:
-                    if snapshot.index != index:
-                        self._remove(snapshot.path)
+                    self._remove(snapshot.path)
+                return file
 
-            await self.in_lane(forget)
+            self._snapshots[:] = [await self.in_lane(put_in_place)]
+            self._unsaved_bytes = 0
+
+    async def _undisturbed(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        async with self._turn:
+            await work()
 
     async def _take(self) -> None:
         """A snapshot by policy."""
         async with self._turn:
-            unsaved_bytes, self._unsaved_bytes = self._unsaved_bytes, 0
-            head = self._host.head
+            unsaved_bytes, head = 0, self._host.head
             try:
+                # A restore may have begun while others had their turn.
+                await self._host.reach(head.index)
+                unsaved_bytes, self._unsaved_bytes = self._unsaved_bytes, 0
+                head = self._host.head
                 await self._write(self._host.machine.view(), head)
                 unsaved_bytes = 0
-                await self._host.in_log(lambda: discard_old(self._wal, self._snapshots, self._disk))
+                await self._host.in_log(self._discard)
             except (OSError, StoreUnavailableError) as e:
                 self._unsaved_bytes += unsaved_bytes
                 self._not_before = self._clock.monotonic() + _RETRY_S
@@ -294,28 +333,14 @@ class Upkeep:
 
     async def in_lane(self, job: Callable[[], T]) -> T:
         """Run `job` in the lane of snapshots; returns or raises what it does."""
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-        def settle(result: T | None, failure: BaseException | None) -> None:
-            if answer.done():
-                return
-            if failure is not None:
-                answer.set_exception(failure)
-            else:
-                answer.set_result(result)  # type: ignore[arg-type]  # T may be None
-
-        self._check_open_lane()
-        self._lane.put(job, settle)
-        return await answer
+        if self._lane_closed:
+            raise StoreUnavailableError(self._closed)
+        return await done_in(self._lane, job)
 
     def _lane_soon(self, job: Callable[[], None]) -> None:
         """Nobody waits for it; once the lane is closed, the next start does it."""
         if not self._lane_closed:
             self._lane.put(job, lambda result, failure: None)
-
-    def _check_open_lane(self) -> None:
-        if self._lane_closed:
-            raise StoreUnavailableError(self._closed)
 
     def _check_free(self) -> None:
         """What a user asks for is done one thing at a time: a file sealed with two keys would be of no use."""
@@ -324,6 +349,7 @@ class Upkeep:
             (self._rotating, "a key is being rotated"),
             (self._saving, "a snapshot is being saved"),
             (self._restoring, "a snapshot is being restored"),
+            (self._going_on_alone, "this master is about to go on alone"),
         )
         for busy, what in under_way:
             if busy:
@@ -341,7 +367,7 @@ class Upkeep:
         def ended(task: asyncio.Task[T]) -> None:
             del self._at_work[task]
             failure = None if task.cancelled() else task.exception()
-            if failure is not None and not isinstance(failure, OSError | StoreUnavailableError):
+            if failure is not None and not isinstance(failure, OSError | StoreUnavailableError | GroupError):
                 self._host.failed(failure)
 
         task.add_done_callback(ended)

@@ -164,16 +164,30 @@ async def test_only_the_named_master_goes_on_alone(door: Door) -> None:
     assert (reply.revision, reply.objects) == (1_000_000_042, 12)
 
 
-async def test_masters_on_etcd_have_no_group(door: Door) -> None:
-    door.service._group = None
+async def test_masters_on_etcd_do_not_vote(door: Door) -> None:
+    """Nothing is told of terms and logs, and what a group would do is refused by the engine, whichever master is asked
+    for; one more may join.
+    """
+    door.service._votes = False
+    door.group.refusal = GroupError("the state is in etcd")
     cluster = door.connect()
     status = await cluster.Status(pb.StatusRequest())
     assert (status.HasField("group"), [m.name for m in status.members]) == (False, ["m1"])
     for call in (
         cluster.RemoveMember(pb.RemoveMemberRequest(member="m1")),
         cluster.TransferLeadership(pb.TransferLeadershipRequest()),
-        cluster.RecoverQuorum(pb.RecoverQuorumRequest(member="m1")),
-        cluster.CreateJoinToken(pb.CreateJoinTokenRequest(for_master=True)),
+        cluster.RecoverQuorum(pb.RecoverQuorumRequest()),
     ):
         refused = await refusal(call)
-        assert (refused.code, "keep their state in etcd" in refused.message) == (409, True)
+        assert (refused.code, refused.message) == (409, "the state is in etcd")
+    made = await cluster.CreateJoinToken(pb.CreateJoinTokenRequest(for_master=True))
+    await door.tokens.check(made.token, "10.0.0.9", "master")
+
+
+async def test_a_store_without_other_masters(door: Door) -> None:
+    door.service._group = None
+    cluster = door.connect()
+    status = await cluster.Status(pb.StatusRequest())
+    assert (status.HasField("group"), [m.name for m in status.members]) == (False, ["m1"])
+    refused = await refusal(cluster.RemoveMember(pb.RemoveMemberRequest(member="m1")))
+    assert (refused.code, refused.message) == (409, "this master's store is no group of masters")

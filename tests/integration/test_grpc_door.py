@@ -299,6 +299,17 @@ async def test_a_stream_that_cannot_be_says_why(
     assert words in refused.message
 
 
+async def test_a_door_that_closes_sends_its_callers_to_another_master(harbour: Harbour) -> None:
+    verbs = harbour.connect().verbs
+    await verbs.list(target_of(ConfigMap))
+    closing = asyncio.create_task(harbour.door.stop(0))
+    await asyncio.sleep(0)
+    refused = await refusal(verbs.list(target_of(ConfigMap)))
+    assert (refused.code, refused.message) == (503, "this master is stopping; nothing was done")
+    assert wire.is_undone(refused)
+    await closing
+
+
 async def test_one_caller_s_calls_are_bounded(harbour: Harbour) -> None:
     await harbour.door.stop(0)
     await harbour.open(Bounds(max_calls=10, max_streams=2))

@@ -244,11 +244,6 @@ async def test_a_master_of_next_year_is_named_by_its_clock(tmp_path: Path) -> No
         await door.stop()
 
 
-async def test_masters_on_etcd_are_no_group(first: Master, data: Path) -> None:
-    first.door._join_master = None
-    assert "keep their state in etcd and are no group" in await first.refusal(data, await first.token())
-
-
 async def run_join(first: Master, data: Path, *arguments: str, name: str = "m2") -> Result:
     given = [
         "join", f"127.0.0.1:{first.port}", "--ca-pin", first.pki.pin, "--data-dir", str(data), "--name", name,

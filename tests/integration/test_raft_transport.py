@@ -22,7 +22,7 @@ from barque.master.raft.admission import refusal
 from barque.master.raft.disk import Disk
 from barque.master.raft.lanes import ThreadLane
 from barque.master.raft.member import Member, MemberSettings
-from barque.master.raft.messages import Configuration, Heartbeat, MemberInfo, Message, encode_messages
+from barque.master.raft.messages import Append, Configuration, Entry, Heartbeat, MemberInfo, Message, encode_messages
 from barque.master.raft.ready import Role, Standing
 from barque.master.raft.transport import PeerDoor
 from barque.master.raft.wal import open_wal
@@ -338,6 +338,7 @@ async def test_a_master_is_heard(hall: Hall) -> None:
         raft_pb2.Frame(messages=msgspec.msgpack.encode([[99, "b", "a", 1]])).SerializeToString(),
         a_frame(Heartbeat("b", "c", 1, 0)),
         a_frame(Heartbeat("c", "a", 1, 0)),
+        a_frame(Append("b", "a", 1, 0, 0, 0, (Entry(2, 1),))),
         random.Random(1).randbytes(100_000),
     ],
 )

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from barque.master.raft.errors import NewerFormatError, StoreStartError
+from barque.master.raft.wal import LogWriteError
 from barque.master.store.engine import MemberRemovedError
 from barque.master.store.engine_raft import EngineRaft, Joining, Settings, open_raft_store
 from barque.master.store.group import GroupError
@@ -19,6 +20,7 @@ from barque.master.store.inspection import DeviantStateError
 from barque.master.store.port import Absent, Committed, HistoryGoneError, StoreUnavailableError, Unknown
 from barque.master.store.proposals import ProposalSettings
 from barque.master.store.state_hash import hash_state
+from tests.support.faulty_disk import FaultyDisk
 from tests.support.raft_group import Links, RaftGroup, a_ground, an_info
 from tests.support.store import Reading, a_pod, a_secret, a_service, unpacked
 
@@ -331,3 +333,57 @@ async def test_damage_in_a_group_is_not_mended_with_a_backup(group: RaftGroup, t
         StoreStartError, match=r"run `barque cluster remove-member m2` on one of them.*`barque master join`"
     ):
         await group.start("m2")
+
+
+async def last_of(group: RaftGroup) -> tuple[str, EngineRaft]:
+    """A follower whose group is gone, and that has noticed."""
+    follower = await group.follower()
+    name = next(name for name, engine in group.members.items() if engine is follower)
+    for other in [other for other in group.members if other != name]:
+        group.links.isolate(group.members[other].member_id)
+        await group.members.pop(other).close()
+    while follower.group_figures().leader or any(
+        peer.info.id != follower.member_id and peer.silent_s is not None and peer.silent_s < 5
+        for peer in follower.group_figures().peers
+    ):
+        await asyncio.sleep(0.05)
+    return name, follower
+
+
+async def test_who_asks_twice_to_go_on_alone_or_goes_away_leaves_one_that_goes_on(tmp_path: Path) -> None:
+    group = RaftGroup(tmp_path, SETTINGS)
+    await group.found()
+    await commit_one(await group.leader(), "kept")
+    await group.settled()
+    _, follower = await last_of(group)
+    first = asyncio.ensure_future(follower.recover_quorum())
+    await asyncio.sleep(0)
+    with pytest.raises(StoreUnavailableError, match="this master is about to go on alone"):
+        await follower.recover_quorum()
+    first.cancel()
+    async with asyncio.timeout(20):
+        await follower.led(leads=True)
+        assert await commit_one(follower, "alone") == Committed(2 + 10**9)
+    with pytest.raises(GroupError, match="the only one"):
+        await follower.recover_quorum()
+    await group.close()
+
+
+async def test_one_that_cannot_go_on_alone_stops_and_says_so(tmp_path: Path) -> None:
+    group, disk = RaftGroup(tmp_path, SETTINGS), FaultyDisk()
+    for name in ("m1", "m2", "m3"):
+        group.use(name, disk)
+    await group.found()
+    await commit_one(await group.leader(), "kept")
+    await group.settled()
+    name, follower = await last_of(group)
+    disk.failing = {"write"}
+    with pytest.raises(LogWriteError, match="cannot write"):
+        await follower.recover_quorum()
+    with pytest.raises(LogWriteError):
+        await asyncio.wait_for(follower.run(), 10)
+    disk.failing = set()
+    await group.stop(name)
+    again = await group.start(name)
+    assert len(again.configuration.voters) == 3
+    await group.close()

@@ -36,7 +36,7 @@ class MasterProcess:
         self.data = directory / "data"
         self._log = directory / "master.log"
         self._wrapper = wrapper
-        self._ports = _free_ports(3)
+        self._ports = _free_ports(4)
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -59,15 +59,20 @@ class MasterProcess:
 
     async def launch(self) -> None:
         """Start it."""
-        grpc, https, bus = map(str, self._ports)
         self._began = len(self._log.read_bytes()) if self._log.exists() else 0
         with self._log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *self._wrapper, sys.executable, "-m", "barque.cli", "master", "run", "--data-dir", str(self.data),
-                "--name", "m1", "--address", "127.0.0.1", "--listen", "127.0.0.1", "--grpc-port", grpc,
-                "--https-port", https, "--bus-port", bus, "--peer-port", "0", stdout=output, stderr=output,
-                env={**os.environ, "HOME": str(self.directory)},
+                *self._wrapper, sys.executable, "-m", "barque.cli", "master", "run", *self.options(), stdout=output,
+                stderr=output, env={**os.environ, "HOME": str(self.directory)},
             )  # fmt: skip
+
+    def options(self) -> list[str]:
+        """Of `barque master run`."""
+        grpc, https, bus, _ = map(str, self._ports)
+        return [
+            "--data-dir", str(self.data), "--name", "m1", "--address", "127.0.0.1", "--listen", "127.0.0.1",
+            "--grpc-port", grpc, "--https-port", https, "--bus-port", bus, "--peer-port", "0",
+        ]  # fmt: skip
 
     async def ended(self) -> tuple[int, str]:
         """Wait for its own end: the exit status, and what it said since it was started."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +36,22 @@ _OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.use_local_subchannel_pool", 1),
+    # A proxy of the environment is for the way out to the Internet.
+    ("grpc.enable_http_proxy", 0),
 )
 _METADATA = (("hasleader", "true"),)
+
+# What gRPC says where TLS does not come about, and what that means here. The last is an alert after the handshake.
+_NO_TLS = (
+    ("certificate has expired", "its certificate has expired by this machine's clock"),
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not one of --etcd-ca"),
+    ("Hostname Verification Check failed", "its certificate is not good for this address"),
+    ("_ALERT_", "it does not take this master's certificate (--etcd-cert, --etcd-key)"),
+    ("TSI_DATA_CORRUPTED", "it does not take this master's certificate (--etcd-cert, --etcd-key)"),
+)
+
+# What is wrong, within what gRPC says of a connection that does not come about.
+_LAST_ERROR = re.compile(r"last error: [A-Z_]+: (?:\w+:\S+: )?(.+)", re.DOTALL)
 
 # etcd's own words where it refuses a request for good; nothing of such a request was carried out.
 _TOO_LARGE = ("request is too large", "message larger than max")
@@ -56,6 +72,10 @@ class EtcdError(Exception):
 
 class EtcdAwayError(EtcdError):
     """No endpoint has answered; what was asked may have been done."""
+
+
+class EtcdUntrustedError(EtcdAwayError):
+    """At no endpoint does TLS come about, which waiting does not change."""
 
 
 class EtcdRefusedError(EtcdError):
@@ -103,14 +123,23 @@ class Endpoints:
         return found
 
     def credentials(self) -> grpc.ChannelCredentials | None:
-        """None without TLS. Raises `OSError`."""
+        """None without TLS. Raises `OSError`, and `ValueError` for files that are not what they should be."""
         if not self.urls[0].startswith("https://"):
             return None
 
         def read(file: Path | None) -> bytes | None:
             return file.read_bytes() if file else None
 
-        return grpc.ssl_channel_credentials(read(self.ca), read(self.key), read(self.cert))
+        ca, key, cert = read(self.ca), read(self.key), read(self.cert)
+        # gRPC would say no more than that it fails.
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+            if self.cert:
+                context.load_cert_chain(self.cert, self.key)
+        except ssl.SSLError as e:
+            files = ", ".join(str(file) for file in (self.ca, self.cert, self.key) if file)
+            raise ValueError(f"what is in {files} makes no TLS with etcd: {e.reason or e}") from e
+        return grpc.ssl_channel_credentials(ca, key, cert)
 
 
 class _Endpoint:
@@ -217,6 +246,7 @@ class EtcdClient:
     async def _ask(self, call: Callable[[_Endpoint], Awaitable[T]]) -> T:
         """Ask the endpoints in turn, each once."""
         failures: list[str] = []
+        untrusted = 0
         for _ in self._endpoints:
             number, at = self._current, self._endpoints[self._current]
             try:
@@ -226,9 +256,13 @@ class EtcdClient:
                 # After an answer that did not come, a refusal says nothing of what the first endpoint has done.
                 if refusal is not None and not failures:
                     raise refusal from e
-                failures.append(f"{at.target}: {_said(e)}")
+                no_tls = _no_tls(e)
+                untrusted += bool(no_tls)
+                failures.append(f"{at.target}: {no_tls or _said(e)}")
             if self._current == number:
                 self.turn()
+        if untrusted == len(failures):
+            raise EtcdUntrustedError(f"no TLS with etcd at {'; '.join(failures)}")
         raise EtcdAwayError(f"etcd does not answer at {'; '.join(failures)}")
 
 
@@ -242,7 +276,15 @@ def _refusal(error: grpc.aio.AioRpcError) -> EtcdError | None:
     return EtcdRefusedError(details) if code in _REFUSALS else None
 
 
+def _no_tls(error: BaseException) -> str:
+    """Why TLS does not come about; "" where that is not what is wrong."""
+    details = (error.details() or "") if isinstance(error, grpc.aio.AioRpcError) else ""
+    return next((meaning for words, meaning in _NO_TLS if words in details), "")
+
+
 def _said(error: BaseException) -> str:
     if isinstance(error, grpc.aio.AioRpcError):
-        return str(error.details() or error.code().name).strip()
+        details = str(error.details() or error.code().name).strip()
+        told = _LAST_ERROR.search(details)
+        return _no_tls(error) or (told[1] if told else details)
     return "no answer in time" if isinstance(error, TimeoutError) else str(error)

@@ -14,6 +14,7 @@ import logging
 import msgspec
 
 from barque.client.clock import Clock
+from barque.master.raft.errors import StoreStartError
 from barque.master.raft.messages import MemberInfo
 from barque.master.store.etcd import layout
 from barque.master.store.etcd.client import EtcdClient, EtcdError
@@ -26,6 +27,10 @@ log = logging.getLogger(__name__)
 
 _RETRY_S = 0.5
 _REVOKE_S = 1.0
+# What etcd has done comes by on the watch within this.
+_SOON_S = 0.02
+# etcd ends a lease up to this much later than it could.
+_LAPSE_S = 1.5
 
 
 class Election:
@@ -44,6 +49,7 @@ class Election:
         self._said = False
         self._turned = asyncio.Event()
         self._look = asyncio.Event()
+        self._led = asyncio.Event()
         self._closed = ""
         reader.on_leader = self._leader_changed
 
@@ -59,6 +65,31 @@ class Election:
             if self.leads == leads:
                 return
             await self._turned.wait()
+
+    async def decided(self) -> None:
+        """Until some master leads."""
+        while not self._reader.leader:
+            self._led.clear()
+            await self._led.wait()
+
+    async def claim_name(self) -> None:
+        """Before `run`: end what is left of this master's earlier life, so that it need not run out first.
+
+        Raises `StoreStartError` where another master of this name runs, and `EtcdError`.
+        """
+        patience_until = self._clock.monotonic() + self._lease_s + _LAPSE_S
+        while (other := self._namesake()) is not None:
+            if self._clock.monotonic() > patience_until:
+                raise StoreStartError(
+                    f"a master named {other.name} runs already, at {other.grpc_address}: stop that one, or give this "
+                    "one a data directory and a --name of its own"
+                )
+            await self._clock.sleep(_RETRY_S)
+        reply = await self._client.range(pb.RangeRequest(key=self._keys.members + self.info.id.encode()))
+        for kv in reply.kvs:
+            await self._client.revoke(kv.lease)
+        while self.info.id in self._reader.members:
+            await self._clock.sleep(_SOON_S)
 
     async def run(self) -> None:
         """Hold a lease, and stand for election whenever nobody leads, until cancelled."""
@@ -119,8 +150,16 @@ class Election:
                 self._until = asked_at + ttl_s
                 return asked_at, ttl_s
 
+    def _namesake(self) -> MemberInfo | None:
+        """Another master that runs under this one's name or id, as its lease says."""
+        own = self.info
+        running = self._reader.members.values()
+        return next((info for info in running if (info.name == own.name or info.id == own.id) and info != own), None)
+
     def _leader_changed(self) -> None:
         self._look.set()
+        if self._reader.leader:
+            self._led.set()
         self._tell()
 
     def _tell(self) -> None:

@@ -140,7 +140,8 @@ class Reader:
             except EtcdAwayError as e:
                 # A watch that stood has cleared the fault.
                 retry_s = min(_LONGEST_RETRY_S, retry_s * 2) if self.fault else _RETRY_S
-                self.fault = str(e)
+                # What no endpoint answers says more than where a watch has ended.
+                self.fault = self.fault or str(e)
                 log.warning("%s; it goes on at the next endpoint", e)
                 await self._clock.sleep(retry_s)
 

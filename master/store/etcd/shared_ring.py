@@ -46,8 +46,8 @@ class SharedRing:
             file = self._cipher.decrypt(value[:_NONCE_BYTES], value[_NONCE_BYTES:], self._where.encode())
         except InvalidTag:
             raise StoreStartError(
-                f"{self._where} does not open with this master's keys: give it those of the cluster's other masters "
-                "(its pki directory), or another --etcd-prefix"
+                f"{self._where} does not open with this master's keys, so it is another cluster's: give this one "
+                "another --etcd-prefix, or make it a master of that one with `barque master join`"
             ) from None
         return open_ring(self._directory, _RingFile(file), self._entropy)
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from barque.client.supervise import UnexpectedEndError, run_all
+from barque.client.supervise import StopError, UnexpectedEndError, run_all
 from tests.support.clock import settle
 
 
@@ -46,6 +46,17 @@ async def test_a_failure_keeps_its_cause() -> None:
 async def test_nested_names_are_joined() -> None:
     with pytest.raises(UnexpectedEndError, match=r"^controllers/node failed: ValueError: bad fact$"):
         await run_all({"controllers": run_all({"node": fails(), "other": forever()}), "rest": forever()})
+
+
+async def test_what_is_no_fault_is_said_as_it_is() -> None:
+    class RemovedError(StopError):
+        pass
+
+    async def stops() -> None:
+        raise RemovedError("this master was removed")
+
+    with pytest.raises(RemovedError, match=r"^this master was removed$"):
+        await run_all({"store": run_all({"group": stops(), "rest": forever()}), "rest": forever()})
 
 
 async def test_a_cancellation_from_within_is_no_silent_end() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from barque.master.raft.member import MAX_PAYLOAD_BYTES, MemberSettings
+from barque.master.raft.member import MemberSettings
 from barque.master.raft.messages import (
     Append,
     AppendReply,
@@ -19,7 +19,7 @@ from barque.master.raft.messages import (
     SnapshotOffer,
     VoteReply,
 )
-from barque.master.raft.ports import UnavailableError
+from barque.master.raft.ports import MAX_PAYLOAD_BYTES, UnavailableError
 from barque.master.raft.ready import BusyError, NotLeaderError, Role
 from tests.support.faulty_disk import FaultyDisk
 from tests.support.raft_member import Crew, an_info, run
