@@ -343,7 +343,7 @@ def _names_one_object(options: bytes) -> bool:
     """Whether a delete is of one very object, or of nothing at all."""
     try:
         told = msgspec.json.decode(options, type=DeleteOptions) if options else DeleteOptions()
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return False
     return bool(told.dryRun) or (told.preconditions is not None and bool(told.preconditions.uid))
 

@@ -161,8 +161,9 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
     async def RemoveMember(self, request: pb.RemoveMemberRequest, context: Context) -> pb.RemoveMemberReply:
         async with Handled(context, self._bounds) as user, _Changing():
             _check_administrator(user, "remove masters")
+            asked = request.member
             group, view = self._grouped()
-            member = _member(group, request.member)
+            member = _member(group, asked)
             risk = view.removal_risk(member) if view else ""
             if risk and not request.force:
                 raise ApiError(409, "Conflict", risk)
@@ -175,8 +176,9 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
     ) -> pb.TransferLeadershipReply:
         async with Handled(context, self._bounds) as user, _Changing():
             _check_administrator(user, "transfer leadership")
+            asked = request.to
             group, _ = self._grouped()
-            to = _member(group, request.to).id if request.to else ""
+            to = _member(group, asked).id if asked else ""
             began = self._clock.monotonic()
             leader = await group.transfer(to)
             return pb.TransferLeadershipReply(leader=leader, took_ms=(self._clock.monotonic() - began) * 1000)
@@ -184,12 +186,13 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
     async def RecoverQuorum(self, request: pb.RecoverQuorumRequest, context: Context) -> pb.RecoverQuorumReply:
         async with Handled(context, self._bounds) as user, _Changing():
             _check_administrator(user, "recover the quorum")
+            asked = request.member
             group, view = self._grouped()
             if view is None:
                 await group.recover_quorum()
-            asked, own = _member(group, request.member), _member(group, group.member_id)
-            if asked.id != own.id:
-                raise ApiError(409, "Conflict", f"this is the master {own.name}, not {asked.name}: nothing was changed")
+            meant, own = _member(group, asked), _member(group, group.member_id)
+            if meant.id != own.id:
+                raise ApiError(409, "Conflict", f"this is the master {own.name}, not {meant.name}: nothing was changed")
             log.warning("%s has the master %s go on without the others", user.name, own.name)
             recovered = await group.recover_quorum()
             return pb.RecoverQuorumReply(revision=recovered.revision, objects=recovered.objects)

@@ -90,11 +90,12 @@ class Sessions(sessions_pb2_grpc.SessionsServicer):
         try:
             if not user_of_call(context).is_master:
                 raise ApiError(403, "Forbidden", "only a master may pass heartbeats on")
+            nodes = request.nodes
         except ApiError as error:
             await abort(context, error)
         leads = self._leads()
         now = self._clock.monotonic()
-        for heard in request.nodes if leads else ():
+        for heard in nodes if leads else ():
             self._hear(heard.node, now - heard.age_ms / 1000)
         return sessions_pb2.Relayed(leads=leads)
 
