@@ -234,7 +234,7 @@ class Wal:
             if path not in self._void:
                 self._void.append(path)
             self._disk.rename(temporary, path)
-        except OSError:
+        except BaseException:
             self._disk.close(fd)
             raise
         self.close()
@@ -375,11 +375,15 @@ def open_wal(
     does not work.
     """
     wal = Wal(directory, disk, segment_bytes, remedy)
-    wal._recover()
-    if not wal._segments:
-        if not create:
-            raise StoreStartError(f"{directory} has no log files any more: {remedy}")
-        wal._begin_segment()
+    try:
+        wal._recover()
+        if not wal._segments:
+            if not create:
+                raise StoreStartError(f"{directory} has no log files any more: {remedy}")
+            wal._begin_segment()
+    except BaseException:
+        wal.close()
+        raise
     return wal
 
 

@@ -12,6 +12,8 @@ from tests.simulation.harness.planted import CAUGHT_BY, PLANTED
 from tests.simulation.harness.run import first_catch
 
 _SEEDS = int(os.environ.get("BARQUE_SIM_SEEDS", "300"))
+# A planted fault must be caught within so many.
+_MOST = 200
 _RUN = (sys.executable, "-m", "tests.simulation.harness.run")
 
 
@@ -37,5 +39,5 @@ def test_a_seed_replays_exactly() -> None:
 @pytest.mark.parametrize("name", PLANTED)
 @pytest.mark.timeout(300)
 def test_a_planted_fault_is_caught(name: str) -> None:
-    outcome = first_catch(name, CAUGHT_BY[name])
-    assert outcome is not None, f"{name}: not caught by seeds {list(CAUGHT_BY[name])}; search with make sim PLANTED=1"
+    outcome = first_catch(name, [*CAUGHT_BY[name], *range(_MOST)])
+    assert outcome is not None, f"{name}: not caught by {_MOST} seeds"
