@@ -445,8 +445,9 @@ async def test_a_master_apart_from_the_leader_sends_its_workers_away_with_their_
         await follower.relay.look()
         await leader.until_seen("n1")
         assert connection.channels.master == leader.address
-        async with asyncio.timeout(2):
-            while old.get_state() is not grpc.ChannelConnectivity.SHUTDOWN:
+        # The leader has heard the worker before the worker hears that.
+        async with asyncio.timeout(5):
+            while old.get_state() is not grpc.ChannelConnectivity.SHUTDOWN or len(sessions) < 3:
                 await asyncio.sleep(0.01)
         assert not follower.sessions.connected("n1")
         assert sessions == [True, False, True]
