@@ -125,19 +125,12 @@ class Master:
 
     async def _serve(self, own: MemberInfo, pki: MasterPki, identity: RenewingIdentity, store: Engine) -> None:
         settings, clock = self.settings, self.clock
-        bus_settings = BusSettings(
-            settings.data_dir / "bus", f"{settings.listen}:{settings.bus_port}", name=settings.name
-        )
-        bus = Bus(bus_settings, lambda: identity.current, store, clock)
-        identity.on_change(bus.renewed)
+        bus = self._bus(identity, store)
         registry = Registry(store, bus.events, settings.api, clock, account_key=pki.account_key)
         masters = Masters(own, store, store)
         sessions = Sessions(clock, leads=lambda: store.leads)
         tokens = JoinTokens(_acting_as(registry, "master"), clock)
         joining = Joining(pki, tokens, sessions.connected, clock, masters=masters.doors)
-
-        def store_health() -> Component:
-            return Component(name="store", healthy=not store.fault, message=store.fault or f"revision {store.revision}")
 
         stalls = StallMonitor(clock, store.note_stall if isinstance(store, EngineRaft) else None)
         # Without the bus all but Events and the feed goes on, so readiness is the store's alone.
@@ -146,11 +139,11 @@ class Master:
             names=certificate_names(settings.api.service_network),
             settings=shared_settings(settings.api, settings.etcd), entropy=os.urandom,
         )  # fmt: skip
-        https = HttpsDoor(pki.ca_pem, joining.join, lambda: [store_health()], joining_masters.join)
+        https = HttpsDoor(pki.ca_pem, joining.join, lambda: [_store_health(store)], joining_masters.join)
         state = ClusterState(
             version=version("barque"),
             members=lambda: _members(masters),
-            components=lambda: [store_health(), bus.health()],
+            components=lambda: [_store_health(store), bus.health()],
             https_port=lambda: https.port,
             stalls=stalls.figures,
         )
@@ -199,6 +192,13 @@ class Master:
                 held = "event loop: held for p99.9 %.1f ms, longest %.1f ms; delays (ms:count) %s"
                 log.info(held, *stalls.figures(), stalls.classes())
 
+    def _bus(self, identity: RenewingIdentity, store: Engine) -> Bus:
+        settings = self.settings
+        at = BusSettings(settings.data_dir / "bus", f"{settings.listen}:{settings.bus_port}", name=settings.name)
+        bus = Bus(at, lambda: identity.current, store, self.clock)
+        identity.on_change(bus.renewed)
+        return bus
+
     async def _lead(
         self, registry: Registry, sessions: Sessions, controlling: ControllerSettings, doors: Doors
     ) -> None:
@@ -236,6 +236,10 @@ async def _ensure_namespaces(client: Client, clock: Clock) -> None:
         except ApiError as error:
             log.info("the first namespaces are not there yet: %s", error.message)
         await clock.sleep(_PAUSE_S)
+
+
+def _store_health(store: Engine) -> Component:
+    return Component(name="store", healthy=not store.fault, message=store.fault or f"revision {store.revision}")
 
 
 def _members(masters: Masters) -> list[Member]:

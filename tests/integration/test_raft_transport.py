@@ -268,6 +268,7 @@ async def test_who_comes_back_with_another_address_is_answered(fleet: Fleet) -> 
     await moved.board(founding)
     await fleet.ships["a"].board(founding)
     await fleet.write([b"two"], "ab")
+    assert moved.ledger.lines == [b"one", b"two"]
     old.mend()
     await old.close()
 

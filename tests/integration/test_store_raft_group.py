@@ -306,8 +306,10 @@ async def test_the_doors_of_a_member_that_moved_are_told(group: RaftGroup, tmp_p
     )
     group.members[name] = moved
     leader = await group.leader()
-    while leader.configuration.info(info.id) != info:
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(20):
+        while leader.configuration.info(info.id) != info:
+            await asyncio.sleep(0.05)
+    assert moved.configuration.info(info.id) == info
 
 
 async def test_a_directory_of_another_cluster_is_refused(group: RaftGroup, tmp_path: Path) -> None:

@@ -369,3 +369,31 @@ def an_info(name: str, port: int = 7444) -> MemberInfo:
 
 def a_configuration(*names: str) -> Configuration:
     return Configuration(tuple(names), members=tuple(an_info(name) for name in names))
+
+
+KIB = 1024
+# So little stays in memory that whoever misses some entries needs a snapshot.
+SHORT = MemberSettings(kept_bytes=16 * KIB, kept_for_laggards_bytes=32 * KIB)
+
+
+def lines(count: int, size: int = 8, start: int = 0) -> list[bytes]:
+    return [b"%08d" % number + b"x" * (size - 8) for number in range(start, start + count)]
+
+
+def with_learner(name: str):
+    def change(configuration: Configuration) -> Configuration:
+        learners, members = (*configuration.learners, name), (*configuration.members, an_info(name))
+        return msgspec.structs.replace(configuration, learners=learners, members=members)
+
+    return change
+
+
+def without(name: str):
+    def change(configuration: Configuration) -> Configuration:
+        return msgspec.structs.replace(
+            configuration,
+            voters=tuple(voter for voter in configuration.voters if voter != name),
+            members=tuple(info for info in configuration.members if info.id != name),
+        )
+
+    return change

@@ -311,3 +311,4 @@ async def test_a_write_without_an_epoch_is_anybodys(sea: Sea) -> None:
     await sea.registry().create(a_config("a"))
     await sea.store.commit([Op("delete", LEADER)])
     await sea.registry().create(a_config("b"))
+    assert [stored.key.name for stored in sea.store.list("configmaps").items] == ["a", "b"]

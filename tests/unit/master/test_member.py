@@ -5,51 +5,20 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from barque.master.raft.member import MemberSettings
 from barque.master.raft.messages import (
     Append,
     AppendReply,
     Configuration,
-    Message,
     ReadRequest,
-    SnapshotChunk,
     SnapshotOffer,
     VoteReply,
 )
 from barque.master.raft.ports import MAX_PAYLOAD_BYTES, UnavailableError
 from barque.master.raft.ready import BusyError, NotLeaderError, Role
 from tests.support.faulty_disk import FaultyDisk
-from tests.support.raft_member import Crew, an_info, run
-
-KIB = 1024
-# So little stays in memory that whoever misses some entries needs a snapshot.
-SHORT = MemberSettings(kept_bytes=16 * KIB, kept_for_laggards_bytes=32 * KIB)
-
-
-def lines(count: int, size: int = 8, start: int = 0) -> list[bytes]:
-    return [b"%08d" % number + b"x" * (size - 8) for number in range(start, start + count)]
-
-
-def with_learner(name: str):
-    def change(configuration: Configuration) -> Configuration:
-        learners, members = (*configuration.learners, name), (*configuration.members, an_info(name))
-        return msgspec.structs.replace(configuration, learners=learners, members=members)
-
-    return change
-
-
-def without(name: str):
-    def change(configuration: Configuration) -> Configuration:
-        return msgspec.structs.replace(
-            configuration,
-            voters=tuple(voter for voter in configuration.voters if voter != name),
-            members=tuple(info for info in configuration.members if info.id != name),
-        )
-
-    return change
+from tests.support.raft_member import KIB, SHORT, Crew, lines, run, with_learner, without
 
 
 def test_a_group_of_one_leads_at_once_and_finds_its_entries_again(tmp_path: Path) -> None:
@@ -500,75 +469,6 @@ def test_a_learner_gets_a_snapshot_catches_up_and_votes(tmp_path: Path) -> None:
         crew.sail("b", founding=Configuration())
         await crew.write(b"more")
         assert (await crew.agree())[-1] == b"more"
-        await crew.close()
-
-    run(story())
-
-
-def test_a_snapshot_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
-    async def story() -> None:
-        crew = Crew(tmp_path, "a", settings=SHORT)
-        crew.sail("a")
-        for start in range(0, 40, 4):
-            await crew.write(*lines(4, size=256 * KIB, start=start))
-
-        def cut(message: Message) -> bool:
-            if isinstance(message, SnapshotChunk) and message.number == 20:
-                crew.network.isolated = {"b"}
-            return False
-
-        crew.network.lost = cut
-        crew.sail("b", founding=Configuration())
-        changing = asyncio.ensure_future(crew.member("a").change(with_learner("b")))
-        await asyncio.sleep(8)
-        assert 20 < len(crew.network.of(SnapshotChunk)) < 30
-        crew.network.lost = lambda message: False
-        crew.network.isolated = set()
-        await changing
-        await crew.until(lambda: crew.ledgers["b"].lines == crew.ledgers["a"].lines)
-        sent = len(crew.network.of(SnapshotChunk))
-        # The window that was lost is sent again, and nothing before it.
-        assert 41 < sent <= 41 + 8
-        assert len({offer.transfer for offer in crew.network.of(SnapshotOffer)}) == 1
-        await crew.close()
-
-    run(story())
-
-
-def test_lost_pieces_and_a_receiver_that_starts_anew_delay_a_snapshot_only(tmp_path: Path) -> None:
-    async def story() -> None:
-        crew = Crew(tmp_path, "a", settings=SHORT)
-        crew.sail("a")
-        for start in range(0, 40, 4):
-            await crew.write(*lines(4, size=256 * KIB, start=start))
-        crew.network.lost = lambda message: (
-            isinstance(message, SnapshotChunk) and len(crew.network.of(SnapshotChunk)) % 7 == 0
-        )
-        crew.sail("b", founding=Configuration())
-        await crew.member("a").change(with_learner("b"))
-        await crew.until(lambda: len(crew.network.of(SnapshotChunk)) > 20)
-        crew.sink("b")
-        crew.sail("b", founding=Configuration())
-        await crew.until(lambda: crew.ledgers["b"].lines == crew.ledgers["a"].lines)
-        await crew.close()
-
-    run(story())
-
-
-def test_writes_go_on_while_a_snapshot_is_sent_and_installed(tmp_path: Path) -> None:
-    async def story() -> None:
-        crew = Crew(tmp_path, "a", "b", "c", settings=SHORT)
-        crew.sail("a", "b", "c")
-        leader = await crew.write(b"warm")
-        away = next(name for name in "abc" if name != leader)
-        crew.sink(away)
-        for start in range(0, 200, 10):
-            await crew.write(*lines(10, size=KIB, start=start))
-        crew.sail(away)
-        for number in range(100):
-            await crew.write(b"n%d" % number)
-        assert (await crew.agree())[-1] == b"n99"
-        assert crew.ledgers[leader].offered >= 1
         await crew.close()
 
     run(story())

@@ -80,9 +80,10 @@ async def test_without_a_quorum_a_read_is_refused_in_words_unless_old_data_will_
 async def test_a_read_of_a_revision_that_is_here_needs_no_other_master(bench: Bench) -> None:
     bench.store.failure = ALONE
     version = str(bench.store.revision)
-    await bench.admin.get(target("pods", "a"), version)
-    await bench.admin.list(target("pods"), page=Page(resource_version=version, match="NotOlderThan"))
-    await bench.admin.list(target("pods"), page=Page(resource_version=version, match="Exact"))
+    assert b'"a"' in await bench.admin.get(target("pods", "a"), version)
+    for match in ("NotOlderThan", "Exact"):
+        listed = await bench.admin.list(target("pods"), page=Page(resource_version=version, match=match))
+        assert listed.resource_version == version
 
 
 async def test_the_pages_of_old_data_need_no_other_master(bench: Bench) -> None:
