@@ -12,8 +12,8 @@ A snapshot that took the place of another state (`Head.restored`) is a border: n
 it under its name is what makes it hold, so a start may find it with the log still ending before it, or still holding
 other entries there: that log is void then.
 
-With a snapshot every 24 MiB of log the log stays between 24 and 64 MiB (two such stretches, one segment at the front,
-what is written while a snapshot is taken), which bounds the time of a start.
+With a snapshot every 24 MiB of log the log is two such stretches long, one segment at the front, and what is written
+while a snapshot is taken: 24 to 64 MiB at what the API writes, which bounds the time of a start.
 """
 
 from __future__ import annotations

@@ -526,7 +526,7 @@ class Chaos:
             await self._mend(master)
 
     async def _mend(self, master: Master) -> None:
-        """It did not start: its disk refuses for now, or its data is damaged and is put back, or given up."""
+        """It did not start: its disk refuses at the moment, or its data is damaged and is put back, or given up."""
         if master.unflip is None:
             if "damaged" in master.damage or "lacks" in master.damage or "missing" in master.damage:
                 self._world.breaks(f"{master.name} finds damage that nobody did: {master.damage}")

@@ -216,7 +216,9 @@ def test_a_stop_in_a_history_of_chance(tmp_path: Path, seed: int) -> None:
     home = tmp_path / "log"
     _, ship, disk = stopped(home, None, dice.randrange(1, 120), dice)
     for image in images(home, disk, dice):
-        go_on(image, ship.model, ship.model.find(copied(image)))
+        found = ship.model.find(copied(image))
+        assert ship.model.find(copied(image)) == found, "a start changes nothing that the next one finds"
+        go_on(image, ship.model, found)
 
 
 @pytest.mark.parametrize("seed", range(120))
