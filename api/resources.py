@@ -28,7 +28,8 @@ class Resource:
     """One served resource.
 
     `fields` are the selectable fields besides metadata.name and metadata.namespace, as dotted JSON paths; an op carries
-    their values so that the store never parses JSON. `storage` is "store" (replicated state) or "bus" (Event records).
+    their values so that the store never parses JSON. `storage` is "store" (replicated state), "bus" (Event records), or the
+    name of a view: objects that a master makes of what it knows at the moment.
     """
 
     group: str

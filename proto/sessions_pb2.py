@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62\x61rque/proto/sessions.proto\x12\tbarque.v1\"8\n\x04\x42\x65\x61t\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08node_uid\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\"2\n\tBeatReply\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x13\n\x0binterval_ms\x18\x02 \x01(\x03\",\n\x05Heard\x12#\n\x05nodes\x18\x01 \x03(\x0b\x32\x14.barque.v1.NodeHeard\")\n\tNodeHeard\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x02 \x01(\x03\"\x18\n\x07Relayed\x12\r\n\x05leads\x18\x01 \x01(\x08\x32q\n\x08Sessions\x12\x36\n\tHeartbeat\x12\x0f.barque.v1.Beat\x1a\x14.barque.v1.BeatReply(\x01\x30\x01\x12-\n\x05Relay\x12\x10.barque.v1.Heard\x1a\x12.barque.v1.Relayedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62\x61rque/proto/sessions.proto\x12\tbarque.v1\"G\n\x04\x42\x65\x61t\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08node_uid\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\r\n\x05usage\x18\x04 \x01(\x0c\"2\n\tBeatReply\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x13\n\x0binterval_ms\x18\x02 \x01(\x03\",\n\x05Heard\x12#\n\x05nodes\x18\x01 \x03(\x0b\x32\x14.barque.v1.NodeHeard\")\n\tNodeHeard\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x02 \x01(\x03\"\x18\n\x07Relayed\x12\r\n\x05leads\x18\x01 \x01(\x08\x32q\n\x08Sessions\x12\x36\n\tHeartbeat\x12\x0f.barque.v1.Beat\x1a\x14.barque.v1.BeatReply(\x01\x30\x01\x12-\n\x05Relay\x12\x10.barque.v1.Heard\x1a\x12.barque.v1.Relayedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,15 +32,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'barque.proto.sessions_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BEAT']._serialized_start=42
-  _globals['_BEAT']._serialized_end=98
-  _globals['_BEATREPLY']._serialized_start=100
-  _globals['_BEATREPLY']._serialized_end=150
-  _globals['_HEARD']._serialized_start=152
-  _globals['_HEARD']._serialized_end=196
-  _globals['_NODEHEARD']._serialized_start=198
-  _globals['_NODEHEARD']._serialized_end=239
-  _globals['_RELAYED']._serialized_start=241
-  _globals['_RELAYED']._serialized_end=265
-  _globals['_SESSIONS']._serialized_start=267
-  _globals['_SESSIONS']._serialized_end=380
+  _globals['_BEAT']._serialized_end=113
+  _globals['_BEATREPLY']._serialized_start=115
+  _globals['_BEATREPLY']._serialized_end=165
+  _globals['_HEARD']._serialized_start=167
+  _globals['_HEARD']._serialized_end=211
+  _globals['_NODEHEARD']._serialized_start=213
+  _globals['_NODEHEARD']._serialized_end=254
+  _globals['_RELAYED']._serialized_start=256
+  _globals['_RELAYED']._serialized_end=280
+  _globals['_SESSIONS']._serialized_start=282
+  _globals['_SESSIONS']._serialized_end=395
 # @@protoc_insertion_point(module_scope)

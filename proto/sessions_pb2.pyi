@@ -7,14 +7,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Beat(_message.Message):
-    __slots__ = ("node", "node_uid", "sequence")
+    __slots__ = ("node", "node_uid", "sequence", "usage")
     NODE_FIELD_NUMBER: _ClassVar[int]
     NODE_UID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
     node: str
     node_uid: str
     sequence: int
-    def __init__(self, node: _Optional[str] = ..., node_uid: _Optional[str] = ..., sequence: _Optional[int] = ...) -> None: ...
+    usage: bytes
+    def __init__(self, node: _Optional[str] = ..., node_uid: _Optional[str] = ..., sequence: _Optional[int] = ..., usage: _Optional[bytes] = ...) -> None: ...
 
 class BeatReply(_message.Message):
     __slots__ = ("sequence", "interval_ms")

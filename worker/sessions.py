@@ -28,7 +28,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 
 
 class Heartbeat:
-    """`node_uid` is asked at each beat; `on_session` is told whenever a master begins (True) or ceases to hear us."""
+    """`node_uid` is asked at each beat, and `usage` for the sample to send with it (b"" for none); `on_session` is told
+    whenever a master begins (True) or ceases to hear us.
+    """
 
     def __init__(
         self,
@@ -37,12 +39,14 @@ class Heartbeat:
         node_uid: Callable[[], str],
         on_session: Callable[[bool], None],
         clock: Clock,
+        usage: Callable[[], bytes] = bytes,
     ) -> None:
         self._connection = connection
         self._node = node
         self._node_uid = node_uid
         self._on_session = on_session
         self._clock = clock
+        self._usage = usage
         self._sequence = 0
         self._failures = 0
 
@@ -70,7 +74,9 @@ class Heartbeat:
             first = True
             while True:
                 self._sequence += 1
-                beat = sessions_pb2.Beat(node=self._node, node_uid=self._node_uid(), sequence=self._sequence)
+                beat = sessions_pb2.Beat(
+                    node=self._node, node_uid=self._node_uid(), sequence=self._sequence, usage=self._usage()
+                )
                 async with asyncio.timeout(ANSWER_TIMEOUT_S):
                     try:
                         await call.write(beat)

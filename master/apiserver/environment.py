@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal, TypeVar
 
 from barque.api import codec
 from barque.api.apply import Manager
+from barque.api.errors import unavailable
 from barque.api.resources import Resource
 from barque.api.types.base import Object
 from barque.client.clock import Clock
@@ -32,6 +33,7 @@ class Environment:
     store: Store
     objects: Backend
     events: Backend
+    views: Mapping[str, Backend]
     authorizer: Authorizer
     tokens: AccountTokens
     settings: ApiSettings
@@ -39,8 +41,16 @@ class Environment:
     entropy: Random
 
     def backend(self, resource: Resource) -> Backend:
-        """Where the objects of this resource are kept."""
-        return self.events if resource.storage == "bus" else self.objects
+        """Where the objects of this resource are kept. Raises 503 for a view that this registry does not have."""
+        match resource.storage:
+            case "store":
+                return self.objects
+            case "bus":
+                return self.events
+        view = self.views.get(resource.storage)
+        if view is None:
+            raise unavailable(f"{resource.plural} of {resource.api_version} are not served here")
+        return view
 
     def held(self, prefix: str, owner: Key) -> Held:
         """The reservations with this prefix as this master knows them."""

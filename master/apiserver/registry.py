@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from random import Random
 from secrets import randbits
 
@@ -68,7 +68,8 @@ class Registry:
     """The verbs over a store and the bus's events. Nothing here outlives a request but the number of the next op.
 
     `account_key` signs the tokens of service accounts; without it they are good for this registry's life. With an
-    `epoch` it is for the work of that term's leader alone: what is written through it later is refused.
+    `epoch` it is for the work of that term's leader alone: what is written through it later is refused. `views` serve
+    the resources that are in neither, by their `Resource.storage`.
     """
 
     def __init__(
@@ -80,13 +81,16 @@ class Registry:
         entropy: Random | None = None,
         account_key: AccountKey | None = None,
         epoch: Epoch | None = None,
+        views: Mapping[str, Backend] | None = None,
     ) -> None:
         # Uids and names must be unique, not secret: so the system is asked once, not ten times a create.
         entropy = entropy or Random(randbits(256))
         objects = StoreBackend(store, f"{entropy.getrandbits(64):016x}", epoch)
         key = account_key or AccountKey.generate()
         tokens = AccountTokens(key, settings.service_account_issuer, objects, clock, entropy)
-        self.environment = Environment(store, objects, events, Authorizer(objects), tokens, settings, clock, entropy)
+        self.environment = Environment(
+            store, objects, events, views or {}, Authorizer(objects), tokens, settings, clock, entropy
+        )
 
     def as_user(self, user: User, warnings: list[str] | None = None) -> UserVerbs:
         """The verbs as this caller may use them; what is remarked about accepted objects is added to `warnings`."""

@@ -31,18 +31,22 @@ PATIENCE_S = 3.0
 
 
 class Sessions(sessions_pb2_grpc.SessionsServicer):
-    """Serves `Heartbeat` and `Relay`; the node controller asks `last_seen`. `leads` says whether this master judges."""
+    """Serves `Heartbeat` and `Relay`; the node controller asks `last_seen`. `leads` says whether this master judges;
+    `on_usage` is told each sample that comes with a beat, by the node it is of, and must not wait.
+    """
 
     def __init__(
         self,
         clock: Clock,
         *,
         leads: Callable[[], bool] = lambda: True,
+        on_usage: Callable[[str, bytes], None] = lambda node, sample: None,
         interval_s: float = INTERVAL_S,
         silence_s: float = SILENCE_S,
     ) -> None:
         self._clock = clock
         self._leads = leads
+        self._on_usage = on_usage
         self._interval_ms = round(interval_s * 1000)
         self._silence_s = silence_s
         self._seen: dict[str, float] = {}
@@ -138,6 +142,8 @@ class Sessions(sessions_pb2_grpc.SessionsServicer):
                 self._hear(node, now)
                 if not self._leads():
                     self._untold[node] = now
+                if beat.usage:
+                    self._on_usage(node, beat.usage)
                 yield beat
         except asyncio.CancelledError:
             task = asyncio.current_task()

@@ -45,6 +45,8 @@ PING_INTERVAL_S = 5
 PULL_MESSAGES = 256
 PULL_EXPIRES_S = 30
 HEARTBEAT_S = 2
+# What a listener may leave lying.
+LISTEN_AT_MOST = 10_000
 _NANO = 1_000_000_000
 
 T = TypeVar("T")
@@ -60,6 +62,7 @@ class Message(NamedTuple):
     sequence: int
     at: float
     data: bytes
+    subject: str = ""
 
 
 class Outgoing(NamedTuple):
@@ -213,14 +216,35 @@ class Session:
         except NotFoundError:
             wanted.first_seq = first_sequence
             return await self.ask(self.jetstream.add_stream(wanted))
-        have = (found.config.subjects, found.config.max_bytes, found.config.max_age or 0)
-        if have == (wanted.subjects, wanted.max_bytes, wanted.max_age or 0):
+        if _shape(found.config) == _shape(wanted):
             return found
         wanted.first_seq = found.config.first_seq
         return await self.ask(self.jetstream.update_stream(wanted))
 
-    async def follow(self, stream: str, after: int) -> AsyncIterator[list[Message]]:
-        """The stream's messages after a sequence, in order and without a gap, in batches as they come.
+    async def tell(self, subject: str, payload: bytes) -> None:
+        """Publish to whoever listens now; nobody answers and nothing is kept."""
+        await self.ask(self._connection.publish(subject, payload))
+
+    async def listen(self, subject: str, *, queue: str = "") -> AsyncIterator[Msg]:
+        """What is told on a subject from now on; with a `queue` each message goes to one of its listeners.
+
+        Bounded: whoever is slower than the subject loses the newest. Raises `BusAwayError` when the connection ends.
+        """
+        inbox = _Inbox(LISTEN_AT_MOST)
+        subscription = await self.ask(self._connection.subscribe(subject, queue=queue, cb=inbox.hear))
+        self._inboxes.add(inbox)
+        try:
+            while True:
+                for message in await inbox.take(silence_s=None):
+                    yield message
+        finally:
+            self._inboxes.discard(inbox)
+            if self.connected:
+                await self.ask(subscription.unsubscribe())
+
+    async def follow(self, stream: str, after: int, subject: str = "") -> AsyncIterator[list[Message]]:
+        """The stream's messages after a sequence, in order and without a gap, in batches as they come; with `subject`
+        only those on it, wildcards allowed.
 
         Never ends by itself; raises `BusAwayError` where the connection or the consumer is gone: then follow anew from
         the last message seen. An ordered pull consumer: no more is sent than was asked for.
@@ -232,6 +256,7 @@ class Session:
             inactive_threshold=60,
             mem_storage=True,
             num_replicas=1,
+            filter_subject=subject or None,
         )
         consumer = await self.ask(self.jetstream.add_consumer(stream, config))
         request = {"batch": PULL_MESSAGES, "expires": PULL_EXPIRES_S * _NANO, "idle_heartbeat": HEARTBEAT_S * _NANO}
@@ -255,27 +280,34 @@ class Session:
                 await self.ask(subscription.unsubscribe())
 
 
-class _Inbox:
-    """Where a follower's messages arrive."""
+def _shape(config: api.StreamConfig) -> tuple[object, ...]:
+    """What of a stream's configuration is kept as it is wanted."""
+    return config.subjects, config.max_bytes, config.max_age or 0, config.num_replicas or 1
 
-    def __init__(self) -> None:
+
+class _Inbox:
+    """Where a follower's messages arrive, `at_most` of them before some are taken; the newest are lost then."""
+
+    def __init__(self, at_most: int = 0) -> None:
+        self._at_most = at_most
         self._arrived: list[Msg] = []
         self._signal = asyncio.Event()
         self._delivered = 0
         self._closed = False
 
     async def hear(self, message: Msg) -> None:
-        self._arrived.append(message)
+        if not self._at_most or len(self._arrived) < self._at_most:
+            self._arrived.append(message)
         self._signal.set()
 
     def close(self) -> None:
         self._closed = True
         self._signal.set()
 
-    async def take(self) -> list[Msg]:
+    async def take(self, silence_s: float | None = 3 * HEARTBEAT_S) -> list[Msg]:
         """All that has arrived, once something has. Raises `BusAwayError` on silence and at the end."""
         try:
-            async with asyncio.timeout(3 * HEARTBEAT_S):
+            async with asyncio.timeout(silence_s):
                 await self._signal.wait()
         except TimeoutError:
             raise BusAwayError("the stream's consumer has fallen silent") from None
@@ -301,7 +333,7 @@ class _Inbox:
             self._delivered += 1
             if about.sequence.consumer != self._delivered:
                 raise BusAwayError("the stream's consumer has lost messages")
-            messages.append(Message(about.sequence.stream, about.timestamp.timestamp(), message.data))
+            messages.append(Message(about.sequence.stream, about.timestamp.timestamp(), message.data, message.subject))
         return messages, over
 
 

@@ -50,6 +50,8 @@ class MemberInfo(msgspec.Struct, frozen=True, array_like=True):
     peer_port: int = 7444
     grpc_port: int = 7443
     https_port: int = 6443
+    bus_port: int = 4222
+    route_port: int = 6222
 
     @property
     def peer_address(self) -> str:
