@@ -7,6 +7,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any
 
+from barque.api.occurrences import said_by
 from barque.api.resources import Resource
 from barque.api.types.base import Object
 
@@ -14,7 +15,7 @@ from barque.api.types.base import Object
 _WHEN_UNSET = {"spec.hostNetwork": "false", "spec.unschedulable": "false", "status.replicas": "0"}
 # Selectable fields that are no path to one value: how each is taken from the object.
 _COMPUTED: dict[tuple[str, str], Callable[[Any], str]] = {
-    ("Event", "source"): lambda event: (event.source.component if event.source else "") or event.reportingComponent,
+    ("Event", "source"): said_by,
     ("Pod", "status.podIPs"): lambda pod: ",".join(address.ip for address in pod.status.podIPs),
 }
 

@@ -21,6 +21,8 @@ from barque.api.unserved import UNSERVED
 ALL_VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 # A namespace takes everything in it along, so they are deleted one by one.
 _SINGLE_VERBS = tuple(verb for verb in ALL_VERBS if verb != "deletecollection")
+# Of what a master makes of what it knows, and keeps nowhere.
+_READING = ("get", "list")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Resource:
 
     `fields` are the selectable fields besides metadata.name and metadata.namespace, as dotted JSON paths; an op carries
     their values so that the store never parses JSON. `storage` is "store" (replicated state), "bus" (Event records), or the
-    name of a view: objects that a master makes of what it knows at the moment.
+    name of a view: objects that a master makes of what it knows at the moment. `kept_as` is the `apiVersion` in which the
+    records of this kind are kept where that is another one (`barque.api.conversion`).
     """
 
     group: str
@@ -45,6 +48,7 @@ class Resource:
     fields: tuple[str, ...] = ()
     storage: str = "store"
     types_module: str = field(default="")
+    kept_as: str = ""
 
     @property
     def group_resource(self) -> str:
@@ -61,15 +65,23 @@ class Resource:
         return self.types_module or f"{self.group.split('.')[0] or 'core'}_{self.version}"
 
     @cached_property
+    def stored(self) -> Resource:
+        """The resource whose records these are: itself, where it is not kept as another."""
+        return by_kind(self.kept_as, self.kind) if self.kept_as else self
+
+    @cached_property
     def type(self) -> type[Object]:
         """The struct of this kind; imports its module on first use."""
         found: type[Object] = getattr(importlib.import_module(f"barque.api.types.{self.module}"), self.kind)
         return found
 
 
+_REFERENCE_FIELDS = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
 _EVENT_FIELDS = (
-    *(f"involvedObject.{name}" for name in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")),
-    "reason", "reportingComponent", "source", "type",
+    *(f"involvedObject.{name}" for name in _REFERENCE_FIELDS), "reason", "reportingComponent", "source", "type",
+)  # fmt: skip
+_NEW_EVENT_FIELDS = (
+    *(f"regarding.{name}" for name in _REFERENCE_FIELDS), "reason", "reportingController", "type",
 )  # fmt: skip
 _POD_FIELDS = (
     "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
@@ -99,17 +111,28 @@ RESOURCES: tuple[Resource, ...] = (
         "apps", "v1", "Deployment", "deployments", "deployment", ("deploy",), ("all",), True, ALL_VERBS, ("status", "scale"),
     ),
     Resource("coordination.k8s.io", "v1", "Lease", "leases", "lease"),
+    Resource(
+        "events.k8s.io", "v1", "Event", "events", "event", ("ev",), fields=_NEW_EVENT_FIELDS, storage="bus", kept_as="v1",
+    ),
+    Resource("", "v1", "ComponentStatus", "componentstatuses", "componentstatus", ("cs",), (), False, _READING, storage="components"),
+    # After the core's nodes and pods, which those words mean; these are `nodes.metrics.k8s.io` or `nodemetrics`.
+    Resource("metrics.k8s.io", "v1beta1", "NodeMetrics", "nodes", "nodemetrics", (), (), False, _READING, storage="usage"),
+    Resource("metrics.k8s.io", "v1beta1", "PodMetrics", "pods", "podmetrics", (), (), True, _READING, storage="usage"),
 )  # fmt: skip
 
-_BY_PLURAL = {(r.group, r.plural): r for r in RESOURCES}
+# Without a version the first one listed is meant.
+_BY_PLURAL = {(r.group, r.plural, version): r for r in reversed(RESOURCES) for version in ("", r.version)}
 _BY_KIND = {(r.api_version, r.kind): r for r in RESOURCES}
 _BY_STRUCT = {(f"barque.api.types.{r.module}", r.kind): r for r in RESOURCES}
 
 
-def by_plural(group: str, plural: str) -> Resource:
+def by_plural(group: str, plural: str, version: str = "") -> Resource:
     """The resource of a target. Raises 404 where it is not served."""
-    found = _BY_PLURAL.get((group, plural))
+    found = _BY_PLURAL.get((group, plural, version))
     if found is None:
+        other = _BY_PLURAL.get((group, plural, ""))
+        if other is not None:
+            raise ApiError(404, "NotFound", f"barque serves {other.group_resource} as {other.api_version} only")
         name = f"{plural}.{group}" if group else plural
         yet = " yet" if any((u.group, u.plural) == (group, plural) for u in UNSERVED) else ""
         raise ApiError(404, "NotFound", f"barque does not serve resource {name}{yet}")

@@ -26,7 +26,7 @@ class Unserved(NamedTuple):
 # Kinds by group and version; after the kind stand the plural, where it is not the kind's with an "s", and short names.
 _KINDS = {
     "v1": """
-        Binding, ComponentStatus componentstatuses cs, LimitRange limitranges limits,
+        Binding, LimitRange limitranges limits,
         PersistentVolume persistentvolumes pv, PersistentVolumeClaim persistentvolumeclaims pvc,
         ReplicationController replicationcontrollers rc, ResourceQuota resourcequotas quota""",
     "admissionregistration.k8s.io/v1": """
@@ -43,7 +43,6 @@ _KINDS = {
     "autoscaling/v2": "HorizontalPodAutoscaler horizontalpodautoscalers hpa",
     "batch/v1": "CronJob cronjobs cj, Job",
     "certificates.k8s.io/v1": "CertificateSigningRequest certificatesigningrequests csr",
-    "events.k8s.io/v1": "Event",
     "flowcontrol.apiserver.k8s.io/v1": "FlowSchema, PriorityLevelConfiguration",
     "networking.k8s.io/v1": """
         IPAddress ipaddresses ip, Ingress ingresses ing, IngressClass ingressclasses,

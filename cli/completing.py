@@ -62,13 +62,13 @@ def complete_contexts(session: Session, incomplete: str) -> list[CompletionItem]
 def _types(incomplete: str) -> list[CompletionItem]:
     """The last of several types, as in `pods,serv`; the plural, or the short name where that is what was begun."""
     before, comma, begun = incomplete.rpartition(",")
-    found = []
+    found: dict[str, CompletionItem] = {}
     for resource in resources.RESOURCES:
         words = (resource.plural, *resource.short_names, resource.singular)
         word = next((w for w in words if w.startswith(begun)), None)
         if word is not None:
-            found.append(CompletionItem(f"{before}{comma}{word}", help=resource.kind))
-    return found
+            found.setdefault(word, CompletionItem(f"{before}{comma}{word}", help=resource.kind))
+    return list(found.values())
 
 
 async def _names(session: Session, connection: Connection, resource: Resource) -> list[str]:

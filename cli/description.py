@@ -108,7 +108,8 @@ def heading(page: Page, obj: Any, *, namespaced: bool = True) -> None:
 
 def event_table(page: Page, found: list[Any] | str, now: datetime.datetime) -> None:
     """The events' table; a string in its place says why there is none."""
-    from barque.api.columns import age
+    from barque.api.columns.events import interval
+    from barque.api.occurrences import said_by
 
     if isinstance(found, str):
         page.field(0, "Events", f"<not available: {found}>")
@@ -116,16 +117,9 @@ def event_table(page: Page, found: list[Any] | str, now: datetime.datetime) -> N
     if not found:
         page.field(0, "Events", "<none>")
         return
-    rows = []
-    for event in found:
-        last = age(event.lastTimestamp or event.eventTime or event.metadata.creationTimestamp, now)
-        if (event.count or 0) > 1:
-            last = f"{last} (x{event.count} over {age(event.firstTimestamp, now)})"
-        source = event.source.component if event.source is not None else ""
-        rows.append([event.type, event.reason, last, source or event.reportingComponent, event.message.strip()])
     page.line(0, "Events:")
     headers = ("Type", "Reason", "Age", "From", "Message")
     page.line(1, *headers)
     page.line(1, *("-" * (4 if h == "Age" else len(h)) for h in headers))
-    for row in rows:
-        page.line(1, *row)
+    for event in found:
+        page.line(1, event.type, event.reason, interval(event, now), said_by(event), event.message.strip())

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
+from barque.api.occurrences import last_seen
+
 State = Literal["ok", "waiting", "failed"]
 
 _IMAGE_REASONS = (
@@ -43,7 +45,7 @@ class Diagnosis(NamedTuple):
 
 def diagnose(pod: Any, events: Iterable[Any], node: Any | None) -> Diagnosis:
     """`events` are the pod's own; `node` is the one it is bound to, None where there is none or it is gone."""
-    newest = sorted((e for e in events if e.involvedObject.uid in ("", pod.metadata.uid)), key=_moment, reverse=True)
+    newest = sorted((e for e in events if e.involvedObject.uid in ("", pod.metadata.uid)), key=last_seen, reverse=True)
     findings = tuple(_findings(pod, newest, node))
     first = next((finding for finding in findings if finding.state != "ok"), None)
     name = f"pod/{pod.metadata.name}"
@@ -222,8 +224,3 @@ def _advice(pod: Any, first: Finding | None) -> Iterable[str]:
 
 def _condition(obj: Any, type: str) -> Any | None:
     return next((condition for condition in obj.status.conditions if condition.type == type), None)
-
-
-def _moment(event: Any) -> str:
-    series = event.series.lastObservedTime if event.series is not None else ""
-    return str(series or event.lastTimestamp or event.eventTime or event.metadata.creationTimestamp or "")

@@ -9,7 +9,7 @@ import difflib
 import re
 import textwrap
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -85,7 +85,7 @@ def fields_of(struct: type[Object]) -> tuple[Field, ...]:
             name,
             shape,
             _type_word(shape),
-            (struct.__name__, name) in REQUIRED or _always(factories[name]),
+            any((word, name) in REQUIRED for word in _names_of(struct)) or _always(factories[name]),
             supported is None or name in supported,
             known.get(name) or everywhere.get(name) or Explanation(),
         )
@@ -154,9 +154,17 @@ def _struct_text(struct: type[Object]) -> str:
 
 
 def _explanations(struct: type[Object]) -> dict[str, Explanation]:
-    """An ephemeral container is explained as any other container is, and by what it has beyond that."""
-    names = dict.fromkeys((struct.__name__.removeprefix("Ephemeral"), struct.__name__))
+    names = _names_of(struct)
     return {field: found for name in names for field, found in _parsed(EXPLANATIONS.get(name, "")).items()}
+
+
+def _names_of(struct: type[Object]) -> Iterable[str]:
+    """Under which names a struct is explained, the more special ones last: an ephemeral container is as any other
+    container is, and one version's Event as any Event.
+    """
+    module = struct.__module__.rpartition(".")[2]
+    name = struct.__name__
+    return dict.fromkeys((name.removeprefix("Ephemeral"), name, f"{module}.{name}"))
 
 
 @cache

@@ -1,7 +1,8 @@
 """What `explain` says of the kinds that are served and of the fields people use most: one sentence each.
 
-By struct: lines of `field {VALUES} =DEFAULT: sentence`, where VALUES are the only ones there are; the line `:` is about
-the struct itself. `REQUIRED` names the required fields that the types cannot tell, because they have no zero value.
+By struct, where its versions differ also by `version.struct` for what is one version's own: lines of
+`field {VALUES} =DEFAULT: sentence`, where VALUES are the only ones there are; the line `:` is about the struct itself.
+`REQUIRED` names the required fields that the types cannot tell, because they have no zero value.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ REQUIRED = frozenset(
     {
         ("DeploymentSpec", "selector"),
         ("DeploymentSpec", "template"),
-        ("Event", "involvedObject"),
-        ("Event", "metadata"),
+        ("core_v1.Event", "involvedObject"),
+        ("core_v1.Event", "metadata"),
         ("HTTPGetAction", "port"),
         ("PersistentVolumeClaimTemplate", "spec"),
         ("PreferredSchedulingTerm", "preference"),
@@ -273,18 +274,40 @@ protocol {TCP,UDP,SCTP} =TCP: The protocol.
     "Event": """
 : Something that happened to an object; kept for an hour.
 action: What was done or refused.
-count: How often it has happened.
 eventTime: When it was first seen.
+reason: A word for programs, as in FailedScheduling.
+related: Another object that has to do with it.
+reportingInstance: Which one of them.
+series: How often it has happened, where it goes on.
+type {Normal,Warning}: Whether it is to be expected.
+""",
+    "EventSeries": """
+: An event that goes on.
+count: How often it has happened.
+lastObservedTime: When it happened last.
+""",
+    "EventSource": """
+: Who tells of an event.
+component: The component.
+host: The node it runs on.
+""",
+    "core_v1.Event": """
+count: How often it has happened.
 firstTimestamp: When it happened first.
 involvedObject: What it happened to.
 lastTimestamp: When it happened last.
 message: A sentence for people.
-reason: A word for programs, as in FailedScheduling.
 reportingComponent: Who tells it.
-reportingInstance: Which one of them.
-series: How often it has happened, where it goes on.
 source: Who tells it, and from which node.
-type {Normal,Warning}: Whether it is to be expected.
+""",
+    "events_v1.Event": """
+deprecatedCount: How often an older event has happened; newer ones have a series.
+deprecatedFirstTimestamp: When an older event happened first.
+deprecatedLastTimestamp: When an older event happened last.
+deprecatedSource: Who tells an older event, and from which node.
+note: A sentence for people.
+regarding: What it happened to.
+reportingController: Who tells it.
 """,
     "ObjectReference": """
 : An object, named.
@@ -348,6 +371,33 @@ message: A sentence for people.
 reason: A word for programs.
 status {True,False,Unknown}: Whether it holds.
 type: What the statement is about.
+""",
+    "ComponentCondition": """
+: One statement about a part of a master.
+error: What is wrong.
+message: What the part says of itself.
+status {True,False,Unknown}: Whether it is so.
+type {Healthy}: What it is about.
+""",
+    "ComponentStatus": """
+: How one part of the answering master is, at this moment.
+""",
+    "ContainerMetrics": """
+: What one container uses.
+name: The container.
+usage: How many cores (cpu) and how much memory it uses.
+""",
+    "NodeMetrics": """
+: What a node uses, as its worker measured it last.
+timestamp: When the master heard of it.
+usage: How many cores (cpu) and how much memory (the working set) the node uses, all its processes together.
+window: Over which time the use of cores is averaged.
+""",
+    "PodMetrics": """
+: What a pod uses, as its node's worker measured it last.
+containers: What each of its containers uses.
+timestamp: When the master heard of it.
+window: Over which time the use of cores is averaged.
 """,
     "Lease": """
 : A claim that its holder renews: who leads, who is alive.

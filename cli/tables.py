@@ -31,17 +31,16 @@ class Table:
 
     def render(self, rows: Iterable[Sequence[str]]) -> str:
         """The rows as lines, after the headers the first time; ends with a newline unless there is nothing to print."""
-        lines = [[_one_line(cell) for cell in row] for row in rows]
+        lines = list(rows)
         if self._pending_headers:
             lines.insert(0, self._headers)
             self._pending_headers = False
-        for line in lines:
-            self._widths = [max(w, len(cell) + PADDING, MIN_WIDTH) for w, cell in zip(self._widths, line, strict=True)]
-        return "".join(self._line(line) for line in lines)
-
-    def _line(self, cells: Sequence[str]) -> str:
-        padded = (cell.ljust(width) for cell, width in zip(cells, self._widths, strict=True))
-        return "".join(padded).rstrip() + "\n"
+        # Column by column: of tens of thousands of rows each costs a microsecond.
+        columns = [_one_lines(column) for column in zip(*lines, strict=True)]
+        widths = [max(max(map(len, column)) + PADDING, MIN_WIDTH) for column in columns]
+        self._widths = list(map(max, self._widths, widths)) if widths else self._widths
+        line = "".join(f"%-{width}s" for width in self._widths)
+        return "".join([(line % cells).rstrip() + "\n" for cells in zip(*columns, strict=True)])
 
 
 class Layout(NamedTuple):
@@ -107,7 +106,13 @@ def _text(cell: Any) -> str:
     return str(cell).lower() if isinstance(cell, bool) else str(cell)
 
 
+def _one_lines(cells: Sequence[str]) -> Sequence[str]:
+    """Cells that do not break the table: of each only the first line is shown, marked as cut."""
+    if _LINE_END.search("".join(cells)) is None:
+        return cells
+    return [_one_line(cell) for cell in cells]
+
+
 def _one_line(cell: str) -> str:
-    """A cell may not break the table: only its first line is shown, marked as cut."""
     first = _LINE_END.split(cell, maxsplit=1)[0]
     return first if first == cell else first + "..."

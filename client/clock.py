@@ -41,3 +41,8 @@ class SystemClock:
 def timestamp(moment: datetime.datetime) -> str:
     """`metav1.Time`: RFC 3339 in UTC to the second."""
     return moment.isoformat(timespec="seconds")[:19] + "Z"
+
+
+def micro_timestamp(moment: datetime.datetime) -> str:
+    """`metav1.MicroTime`: RFC 3339 in UTC to the microsecond."""
+    return moment.isoformat(timespec="microseconds")[:26] + "Z"

@@ -7,7 +7,7 @@ this: a lone change comes at once; what arrives during the pause after it, or wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 from barque.client.clock import Clock
@@ -19,9 +19,13 @@ MOST_WAITING = 10_000
 
 
 async def gathered(
-    batches: AsyncIterator[Sequence[T]], clock: Clock, pause_s: float, most: int = MOST_WAITING
+    batches: AsyncIterator[Sequence[T]],
+    clock: Clock,
+    pause_s: float | Callable[[int], float],
+    most: int = MOST_WAITING,
 ) -> AsyncGenerator[list[T], None]:
-    """Everything of `batches`, in order, with at least `pause_s` between two lists.
+    """Everything of `batches`, in order, with at least `pause_s` between two lists; it may depend on how long the list
+    before the pause was.
 
     Ends, or raises, as `batches` does once all before it has been handed over; closing this closes `batches`.
     """
@@ -48,7 +52,7 @@ async def gathered(
             room.set()
             if taken:
                 yield taken
-                await clock.sleep(pause_s)
+                await clock.sleep(pause_s if isinstance(pause_s, float) else pause_s(len(taken)))
             if reader.done():
                 news.set()
         reader.result()

@@ -47,6 +47,7 @@ from barque.client.verbs import (
 )
 from barque.proto import (
     cluster_pb2_grpc,
+    feed_pb2_grpc,
     images_pb2_grpc,
     pods_pb2_grpc,
     resources_pb2,
@@ -73,9 +74,9 @@ _EVENT_TYPES: dict[int, EventType] = {
 
 
 class Connection:
-    """One process's way to the masters. `pods`, `cluster`, `images` and `sessions` are stubs on the master in use:
-    their calls raise `grpc.aio.AioRpcError`, which `wire.api_error` translates; `await ready()` first, to move past a
-    dead master.
+    """One process's way to the masters. `pods`, `cluster`, `feed`, `images` and `sessions` are stubs on the master in
+    use: their calls raise `grpc.aio.AioRpcError`, which `wire.api_error` translates; `await ready()` first, to move
+    past a dead master.
     """
 
     def __init__(self, channels: Channels, on_warning: Warn | None = None, *, patience_s: float = 0.0) -> None:
@@ -94,6 +95,10 @@ class Connection:
     @property
     def cluster(self) -> cluster_pb2_grpc.ClusterStub:
         return cluster_pb2_grpc.ClusterStub(self.channels.channel)
+
+    @property
+    def feed(self) -> feed_pb2_grpc.FeedStub:
+        return feed_pb2_grpc.FeedStub(self.channels.channel)
 
     @property
     def images(self) -> images_pb2_grpc.ImagesStub:

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
+    from barque.master.bus.access import UserNats
     from barque.master.enrolment import Enrolled, Membership
     from barque.master.store.engine_etcd import EtcdSettings
 
@@ -38,6 +39,8 @@ def _site_options(function: F) -> F:
         click.option("--grpc-port", default=7443, show_default=True, help="Clients and workers."),
         click.option("--peer-port", default=7444, show_default=True, help="The other masters."),
         click.option("--https-port", default=6443, show_default=True, help="Health, the CA's certificate, joining."),
+        click.option("--bus-port", default=4222, show_default=True, help="NATS: its clients."),
+        click.option("--route-port", default=6222, show_default=True, help="NATS: the other masters' servers."),
         click.option(
             "--profile",
             type=click.Path(path_type=Path),
@@ -59,6 +62,8 @@ def init(
     grpc_port: int,
     peer_port: int,
     https_port: int,
+    bus_port: int,
+    route_port: int,
     profile: Path | None,
     cluster: str,
 ) -> None:
@@ -92,7 +97,8 @@ def init(
     click.echo(f"  certificates  {data_dir / 'pki'}: the master's until {pki.master.expires:%Y-%m-%d}")
     click.echo(f"  profile       {path}, context {cluster}")
     click.echo("Next:")
-    click.echo(f"  {_run_command(data_dir, name, address, [grpc_port, peer_port, https_port])}")
+    ports = [grpc_port, peer_port, https_port, bus_port, route_port]
+    click.echo(f"  {_run_command(data_dir, name, address, ports)}")
     click.echo("  barque token create         once it runs: prints the command that joins a worker")
     click.echo("  barque cluster add-member   prints the command that joins another master; three bear the loss of one")
 
@@ -103,7 +109,9 @@ def _run_command(data_dir: Path, name: str, address: str, ports: list[int]) -> s
     words += [f"--data-dir {data_dir}"] * (data_dir != DATA_DIR)
     words += [f"--name {name}"] * (name != socket.gethostname().lower())
     words += [f"--address {address}"] * (address != _own_address())
-    defaults = {"--grpc-port": 7443, "--peer-port": 7444, "--https-port": 6443}
+    defaults = {
+        "--grpc-port": 7443, "--peer-port": 7444, "--https-port": 6443, "--bus-port": 4222, "--route-port": 6222,
+    }  # fmt: skip
     words += [f"{o} {port}" for (o, default), port in zip(defaults.items(), ports, strict=True) if port != default]
     return " ".join(words)
 
@@ -123,6 +131,8 @@ def join(
     grpc_port: int,
     peer_port: int,
     https_port: int,
+    bus_port: int,
+    route_port: int,
     profile: Path | None,
 ) -> None:
     """Make this machine another master of the cluster whose master answers at ADDRESS (host or host:6443).
@@ -149,7 +159,7 @@ def join(
 
     try:
         host = address or asyncio.run(_address_towards(master_address))
-        info = MemberInfo("", name, host, peer_port, grpc_port, https_port)
+        info = MemberInfo("", name, host, peer_port, grpc_port, https_port, bus_port, route_port)
         click.echo(f"joining as {name} ({host}) through the master at {master_address}", err=True)
         now = SystemClock().wall()
         enrolled = asyncio.run(enrol(data_dir, info, master_address, token, ca_pin.strip(), now, os.urandom))
@@ -172,11 +182,14 @@ def _tell(data_dir: Path, enrolled: Enrolled, profile: Path | None) -> None:
         click.echo(f"  etcd          {settings['etcd_endpoints']}, keys under {settings['etcd_prefix']}")
     if enrolled.clock:
         click.echo(f"Warning: {enrolled.clock}", err=True)
+    if "bus_url" in settings:
+        click.echo(f"  bus           {settings['bus_url']}")
     missing = missing_files(settings)
     if missing:
+        options = ", ".join(f"--{option.replace('_', '-')}" for option in missing)
         click.echo(
-            f"Warning: the other masters speak to etcd with {', '.join(missing)}: put the same there, or give `barque "
-            "master run` files of this machine's own (--etcd-ca, --etcd-cert, --etcd-key)",
+            f"Warning: the other masters use {', '.join(missing.values())}: put the same there, or give `barque "
+            f"master run` files of this machine's own ({options})",
             err=True,
         )
     click.echo("Next:")
@@ -212,7 +225,6 @@ async def _address_towards(master_address: str) -> str:
 @master.command(short_help="Run the master in the foreground.")
 @_site_options
 @click.option("--listen", default="0.0.0.0", show_default=True, help="The address to listen on.")
-@click.option("--bus-port", default=4222, show_default=True, help="NATS.")
 @click.option("--cluster-cidr", default="10.244.0.0/16", show_default=True, help="Addresses of pods.")
 @click.option("--node-cidr-prefix", default=24, show_default=True, help="How much of it each node gets.")
 @click.option("--service-cidr", default="10.96.0.0/12", show_default=True, help="Addresses of services.")
@@ -235,6 +247,15 @@ async def _address_towards(master_address: str) -> str:
 @click.option("--etcd-cert", type=click.Path(path_type=Path), help="etcd: this master's certificate for it (PEM).")
 @click.option("--etcd-key", type=click.Path(path_type=Path), help="etcd: that certificate's key (PEM).")
 @click.option("--etcd-prefix", default="/barque", show_default=True, help="etcd: what the cluster's keys begin with.")
+@click.option(
+    "--bus-url", default="", metavar="URL,…", help="A NATS that you run, instead of the masters' own: tls://host:4222."
+)
+@click.option("--bus-ca", type=click.Path(path_type=Path), help="That NATS: whom it is certified by [the machine's].")
+@click.option("--bus-cert", type=click.Path(path_type=Path), help="That NATS: this master's certificate for it (PEM).")
+@click.option("--bus-key", type=click.Path(path_type=Path), help="That NATS: that certificate's key (PEM).")
+@click.option("--change-feed/--no-change-feed", default=True, help="Tell every change on the bus.", show_default=True)
+@click.option("--bus-creds", type=click.Path(path_type=Path), help="That NATS: this master's file of credentials.")
+@click.option("--bus-replicas", default=1, show_default=True, help="That NATS: how many servers keep each stream.")
 @click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING"]), show_default=True)
 def run(log_level: str, profile: Path | None, data_dir: Path, **options: Any) -> None:
     """Run the master in the foreground until SIGTERM.
@@ -249,6 +270,7 @@ def run(log_level: str, profile: Path | None, data_dir: Path, **options: Any) ->
       barque master run
       barque master run --address 192.168.56.10 --data-dir /srv/barque
       barque master run --store etcd --etcd-endpoints https://10.0.0.5:2379,https://10.0.0.6:2379
+      barque master run --bus-url tls://10.0.0.7:4222 --bus-creds /etc/barque/nats.creds
     """
     # gRPC's fork handlers are of no use here: the one child, nats-server, is started by exec at once.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -269,6 +291,7 @@ def run(log_level: str, profile: Path | None, data_dir: Path, **options: Any) ->
             options = _as_joined(joined, options)
         options["address"] = options["address"] or _own_address()
         options["etcd"] = _etcd_settings(options)
+        options["nats"] = _user_nats(options)
         api = ApiSettings(**{field: options.pop(option) for option, field in enrolment.SHARED_OPTIONS.items()})
         settings = MasterSettings(data_dir, api=api, **options)
         _found(settings.data_dir, settings.name, settings.address, settings.grpc_port, profile)
@@ -283,16 +306,40 @@ def _etcd_settings(options: dict[str, Any]) -> EtcdSettings | None:
     from barque.master.store.etcd.client import Endpoints
 
     endpoints = tuple(filter(None, options.pop("etcd_endpoints").split(",")))
-    given = {f"--etcd-{name}": options.pop(f"etcd_{name}") for name in ("ca", "cert", "key")}
-    for option, file in given.items():
-        if file is not None and not file.is_file():
-            raise ValueError(f"{option}: there is no file {file} on this machine")
-    # Masters that join are told of them, and start elsewhere.
-    files = [file and file.absolute() for file in given.values()]
+    ca, cert, key = _files(options, "etcd", ("ca", "cert", "key"))
     prefix, wanted = options.pop("etcd_prefix"), options.pop("kept_in") == "etcd"
     if wanted != bool(endpoints):
         raise ValueError("--store etcd and --etcd-endpoints go together: say where etcd is, or leave both out")
-    return EtcdSettings(Endpoints(endpoints, *files), prefix) if wanted else None
+    return EtcdSettings(Endpoints(endpoints, ca, cert, key), prefix) if wanted else None
+
+
+def _user_nats(options: dict[str, Any]) -> UserNats | None:
+    """Take the options of a NATS of the user's out of `options`; None where there is none. Raises ValueError."""
+    from barque.master.bus.access import UserNats
+
+    urls = tuple(filter(None, options.pop("bus_url").split(",")))
+    ca, cert, key, creds = files = _files(options, "bus", ("ca", "cert", "key", "creds"))
+    replicas = options.pop("bus_replicas")
+    if not urls:
+        if any(files):
+            raise ValueError("--bus-ca, --bus-cert, --bus-key and --bus-creds go with --bus-url")
+        return None
+    nats = UserNats(urls, ca, cert, key, creds, replicas)
+    nats.check()
+    if nats.in_the_clear:
+        logging.getLogger(__name__).warning("the bus at %s is not encrypted: tls:// would be", nats.hosts)
+    return nats
+
+
+def _files(options: dict[str, Any], part: str, names: Sequence[str]) -> list[Path | None]:
+    """Take `--<part>-<name>` out of `options`, where masters that join may be told of them: they start elsewhere.
+    Raises ValueError where there is no such file.
+    """
+    given = {f"--{part}-{name}": options.pop(f"{part}_{name}") for name in names}
+    for option, file in given.items():
+        if file is not None and not file.is_file():
+            raise ValueError(f"{option}: there is no file {file} on this machine")
+    return [file and file.absolute() for file in given.values()]
 
 
 def _as_joined(joined: Membership, options: dict[str, Any]) -> dict[str, Any]:

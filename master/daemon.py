@@ -19,6 +19,7 @@ import signal
 import sys
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,14 @@ from barque.client.clock import Clock, SystemClock
 from barque.client.cycles import freeze_survivors
 from barque.client.informers import Informers
 from barque.client.pki import MASTERS_GROUP
-from barque.client.recorder import EventRecorder
+from barque.client.recorder import CLUSTER, EventRecorder
 from barque.client.renewal import RenewingIdentity
 from barque.client.supervise import run_all
 from barque.master.allocator import give_back_freed
 from barque.master.apiserver import grpc_server
 from barque.master.apiserver.bootstrap import ensure_namespaces
 from barque.master.apiserver.cluster_service import ClusterService, ClusterState
+from barque.master.apiserver.component_view import ComponentView
 from barque.master.apiserver.heartbeat_relay import HeartbeatRelay
 from barque.master.apiserver.heartbeat_relay import dialer as relay_dialer
 from barque.master.apiserver.https import HttpsDoor
@@ -53,8 +55,10 @@ from barque.master.auth.identity import User
 from barque.master.auth.joining import Joining
 from barque.master.auth.member_joining import MemberJoining
 from barque.master.auth.tokens import JoinTokens
+from barque.master.bus.access import UserNats
 from barque.master.bus.bus import Bus
-from barque.master.bus.server import BusSettings
+from barque.master.bus.config import BusSettings
+from barque.master.bus.topology import topology_in
 from barque.master.controllers.kubernetesservice import Doors, certificate_names
 from barque.master.controllers.manager import ControllerManager
 from barque.master.controllers.settings import ControllerSettings
@@ -69,6 +73,7 @@ from barque.master.store.engine_etcd import EtcdSettings
 from barque.master.store.engine_raft import EngineRaft
 from barque.master.store.epoch import Epoch
 from barque.master.underlay import check_ranges, read_routes
+from barque.master.usage.usage import Usage
 from barque.proto.cluster_pb2 import Component, Member
 
 log = logging.getLogger(__name__)
@@ -93,7 +98,10 @@ class MasterSettings:
     peer_port: int = 7444
     https_port: int = 6443
     bus_port: int = 4222
+    route_port: int = 6222
     etcd: EtcdSettings | None = None
+    nats: UserNats | None = None
+    change_feed: bool = True
     api: ApiSettings = field(default_factory=ApiSettings)
 
 
@@ -112,7 +120,10 @@ class Master:
         hosts = [address, *certificate_names(settings.api.service_network)]
         pki = MasterPki.open(settings.data_dir / "pki", settings.name, hosts, self.clock.wall())
         identity = pki.renewing(self.clock, random.Random())
-        own = MemberInfo("", settings.name, address, settings.peer_port, settings.grpc_port, settings.https_port)
+        own = MemberInfo(
+            "", settings.name, address, settings.peer_port, settings.grpc_port, settings.https_port,
+            settings.bus_port, settings.route_port,
+        )  # fmt: skip
         site = Site(settings.data_dir, own, settings.listen, settings.etcd)
         async with self._storage(site, pki, identity) as store:
             own = msgspec.structs.replace(own, id=store.member_id)
@@ -125,25 +136,25 @@ class Master:
 
     async def _serve(self, own: MemberInfo, pki: MasterPki, identity: RenewingIdentity, store: Engine) -> None:
         settings, clock = self.settings, self.clock
-        bus = self._bus(identity, store)
-        registry = Registry(store, bus.events, settings.api, clock, account_key=pki.account_key)
+        bus = self._bus(own, pki, identity, store)
         masters = Masters(own, store, store)
-        sessions = Sessions(clock, leads=lambda: store.leads)
+        usage = Usage(store, bus.link, bus.cluster, secrets.token_hex(8), clock, lambda: len(masters.all()) > 1)
+        parts_shown = ComponentView(lambda: [*state.components(), *_parts_of_leader(masters)])
+        views = {"usage": usage.view, "components": parts_shown}
+        registry_of = partial(Registry, store, bus.events, settings.api, clock, None, pki.account_key, views=views)
+        registry = registry_of()
+        sessions = Sessions(clock, leads=lambda: store.leads, on_usage=usage.hear)
         tokens = JoinTokens(_acting_as(registry, "master"), clock)
         joining = Joining(pki, tokens, sessions.connected, clock, masters=masters.doors)
 
         stalls = StallMonitor(clock, store.note_stall if isinstance(store, EngineRaft) else None)
         # Without the bus all but Events and the feed goes on, so readiness is the store's alone.
-        joining_masters = MemberJoining(
-            pki, tokens, store, store.cluster_id, clock,
-            names=certificate_names(settings.api.service_network),
-            settings=shared_settings(settings.api, settings.etcd), entropy=os.urandom,
-        )  # fmt: skip
+        joining_masters = self._joining_masters(pki, tokens, store)
         https = HttpsDoor(pki.ca_pem, joining.join, lambda: [_store_health(store)], joining_masters.join)
         state = ClusterState(
             version=version("barque"),
             members=lambda: _members(masters),
-            components=lambda: [_store_health(store), bus.health()],
+            components=lambda: [_store_health(store), bus.health(), usage.health()],
             https_port=lambda: https.port,
             stalls=stalls.figures,
         )
@@ -152,12 +163,12 @@ class Master:
         )
 
         async def lead(epoch: Epoch) -> None:
-            as_leader = Registry(store, bus.events, settings.api, clock, account_key=pki.account_key, epoch=epoch)
+            as_leader = registry_of(epoch=epoch)
             # What was heard in an earlier term is not the newest: every node gets its whole time again.
             sessions.forget_all()
             own_doors = Doors(masters.addresses, lambda: https.port, settings.grpc_port, settings.api.service_network)
             controlling = ControllerSettings(root_ca=pki.ca_pem.decode())
-            await self._lead(as_leader, sessions, controlling, own_doors)
+            await run_all({"bus": bus.lead(), "term": self._lead(as_leader, sessions, controlling, own_doors)})
 
         leadership = Leadership(store, settings.name, lead, lambda: secrets.token_hex(8), clock)
         async with contextlib.AsyncExitStack() as doors_open:
@@ -171,6 +182,7 @@ class Master:
                 sessions=sessions,
                 cluster=ClusterService(state, store, tokens, pki, clock, group=store, votes=not settings.etcd),
                 dial=dialer(lambda: identity.current),
+                feed=bus.relay,
             )
             doors_open.push_async_callback(server.stop, _STOP_GRACE_S)
             await https.start(f"{settings.listen}:{settings.https_port}", identity.server_context())
@@ -183,6 +195,7 @@ class Master:
                 "cycles": freeze_survivors(clock),
                 "certificate": identity.run(),
                 "bus": bus.run(),
+                "usage": usage.run(),
                 "heartbeats": relay.run(),
                 "leadership": leadership.run(),
             }
@@ -192,10 +205,24 @@ class Master:
                 held = "event loop: held for p99.9 %.1f ms, longest %.1f ms; delays (ms:count) %s"
                 log.info(held, *stalls.figures(), stalls.classes())
 
-    def _bus(self, identity: RenewingIdentity, store: Engine) -> Bus:
+    def _joining_masters(self, pki: MasterPki, tokens: JoinTokens, store: Engine) -> MemberJoining:
         settings = self.settings
-        at = BusSettings(settings.data_dir / "bus", f"{settings.listen}:{settings.bus_port}", name=settings.name)
-        bus = Bus(at, lambda: identity.current, store, self.clock)
+        return MemberJoining(
+            pki, tokens, store, store.cluster_id, self.clock,
+            names=certificate_names(settings.api.service_network),
+            settings=shared_settings(settings.api, settings.etcd, settings.nats), entropy=os.urandom,
+        )  # fmt: skip
+
+    def _bus(self, own: MemberInfo, pki: MasterPki, identity: RenewingIdentity, store: Engine) -> Bus:
+        settings = self.settings
+        clients, routes = (f"{settings.listen}:{port}" for port in (settings.bus_port, settings.route_port))
+        at = BusSettings(
+            settings.data_dir / "bus", clients, pki.authority.cluster, routes, change_feed=settings.change_feed
+        )
+        bus = Bus(
+            at, lambda: identity.current, store, self.clock,
+            topology=lambda: topology_in(own, store.configuration), users=settings.nats, account_key=pki.account_key,
+        )  # fmt: skip
         identity.on_change(bus.renewed)
         return bus
 
@@ -203,20 +230,23 @@ class Master:
         self, registry: Registry, sessions: Sessions, controlling: ControllerSettings, doors: Doors
     ) -> None:
         """One term: whatever only one master may do, on caches of its own. `registry` writes for this term alone."""
-        clock = self.clock
+        clock, name = self.clock, self.settings.name
         own = _acting_as(registry, "master")
         await _ensure_namespaces(own, clock)
         client = _acting_as(registry, "controller-manager")
         informers = Informers(client, clock)
-        manager = ControllerManager(client, informers, sessions.last_seen, clock, controlling, doors)
-        scheduler = Scheduler(_acting_as(registry, "scheduler"), informers, clock)
-        recorder = EventRecorder(own, "reservation-repair-controller", self.settings.name, clock)
+        manager = ControllerManager(client, informers, sessions.last_seen, clock, controlling, doors, host=name)
+        scheduler = Scheduler(_acting_as(registry, "scheduler"), informers, clock, host=name)
+        repairs = EventRecorder(own, "reservation-repair-controller", name, clock)
+        terms = EventRecorder(own, "barque-master", name, clock)
+        terms.event(CLUSTER, "Normal", "LeaderElection", f"{name} became leader")
         await run_all(
             {
                 "controllers": manager.run(),
                 "scheduler": scheduler.run(),
-                "reservations": ReservationRepair(registry.environment, recorder).run(),
-                "events of reservations": recorder.run(),
+                "reservations": ReservationRepair(registry.environment, repairs).run(),
+                "events of reservations": repairs.run(),
+                "events of terms": terms.run(),
                 "informers": informers.run(),
             }
         )
@@ -240,6 +270,14 @@ async def _ensure_namespaces(client: Client, clock: Clock) -> None:
 
 def _store_health(store: Engine) -> Component:
     return Component(name="store", healthy=not store.fault, message=store.fault or f"revision {store.revision}")
+
+
+def _parts_of_leader(masters: Masters) -> list[Component]:
+    """What runs on the leader alone, as far as another master knows: there, if there is one."""
+    leader = masters.leader()
+    said = f"on {leader.name}" if leader is not None else "no master leads"
+    names = ("controller-manager", "scheduler")
+    return [Component(name=name, healthy=leader is not None, message=said) for name in names]
 
 
 def _members(masters: Masters) -> list[Member]:

@@ -32,6 +32,7 @@ from barque.master.foundation import is_laid
 from barque.master.raft.messages import MemberInfo
 
 if TYPE_CHECKING:
+    from barque.master.bus.access import UserNats
     from barque.master.store.engine_etcd import EtcdSettings
 
 FILE = "member.json"
@@ -43,6 +44,7 @@ SHARED_OPTIONS = {
     "not_ready_toleration": "not_ready_toleration_s",
     "unreachable_toleration": "unreachable_toleration_s",
 }
+_FILE_OPTIONS = ("etcd_ca", "etcd_cert", "etcd_key", "bus_ca", "bus_cert", "bus_key", "bus_creds")
 _ID_BYTES = 8
 # Certificates bear clocks that are off by a day; people who compare logs do not.
 _CLOCK_WORTH_A_WORD_S = 60.0
@@ -77,9 +79,9 @@ class Enrolled(msgspec.Struct):
     clock: str
 
 
-def shared_settings(api: ApiSettings, etcd: EtcdSettings | None = None) -> dict[str, str]:
-    """What a joining master must be told of these settings: the options of its `run` that are not the default. Of TLS
-    with etcd that is where its files are, not what is in them.
+def shared_settings(api: ApiSettings, etcd: EtcdSettings | None = None, nats: UserNats | None = None) -> dict[str, str]:
+    """What a joining master must be told of these settings: the options of its `run` that are not the default. Of what
+    is shown to etcd and to a NATS of the user's that is where the files are, not what is in them.
     """
     default = ApiSettings()
     shared = {
@@ -92,6 +94,10 @@ def shared_settings(api: ApiSettings, etcd: EtcdSettings | None = None) -> dict[
         files = {"etcd_ca": at.ca, "etcd_cert": at.cert, "etcd_key": at.key}
         shared |= {"kept_in": "etcd", "etcd_endpoints": ",".join(at.urls), "etcd_prefix": etcd.prefix}
         shared |= {option: str(file) for option, file in files.items() if file is not None}
+    if nats is not None:
+        files = {"bus_ca": nats.ca, "bus_cert": nats.cert, "bus_key": nats.key, "bus_creds": nats.creds}
+        shared |= {"bus_url": ",".join(nats.urls), "bus_replicas": str(nats.replicas)}
+        shared |= {option: str(file) for option, file in files.items() if file is not None}
     return shared
 
 
@@ -100,10 +106,10 @@ def on_etcd(settings: Mapping[str, str]) -> bool:
     return settings.get("kept_in") == "etcd"
 
 
-def missing_files(settings: Mapping[str, str]) -> list[str]:
-    """Files for TLS with etcd that the other masters read, and that are not on this machine."""
-    named = (settings.get(option) for option in ("etcd_ca", "etcd_cert", "etcd_key"))
-    return [file for file in named if file and not Path(file).exists()]
+def missing_files(settings: Mapping[str, str]) -> dict[str, str]:
+    """By option, the files that the other masters read, and that are not on this machine."""
+    named = {option: settings[option] for option in _FILE_OPTIONS if settings.get(option)}
+    return {option: file for option, file in named.items() if not Path(file).exists()}
 
 
 def membership(data_dir: Path) -> Membership | None:

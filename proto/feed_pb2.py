@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62\x61rque/proto/feed.proto\x12\tbarque.v1\"/\n\rFollowRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\"2\n\tFeedBatch\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.barque.v1.FeedEntry\"?\n\tFeedEntry\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\x0c\x32\x42\n\x04\x46\x65\x65\x64\x12:\n\x06\x46ollow\x12\x18.barque.v1.FollowRequest\x1a\x14.barque.v1.FeedBatch0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62\x61rque/proto/feed.proto\x12\tbarque.v1\"/\n\rFollowRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\"D\n\tFeedBatch\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.barque.v1.FeedEntry\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"?\n\tFeedEntry\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\x0c\x32\x42\n\x04\x46\x65\x65\x64\x12:\n\x06\x46ollow\x12\x18.barque.v1.FollowRequest\x1a\x14.barque.v1.FeedBatch0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FOLLOWREQUEST']._serialized_start=38
   _globals['_FOLLOWREQUEST']._serialized_end=85
   _globals['_FEEDBATCH']._serialized_start=87
-  _globals['_FEEDBATCH']._serialized_end=137
-  _globals['_FEEDENTRY']._serialized_start=139
-  _globals['_FEEDENTRY']._serialized_end=202
-  _globals['_FEED']._serialized_start=204
-  _globals['_FEED']._serialized_end=270
+  _globals['_FEEDBATCH']._serialized_end=155
+  _globals['_FEEDENTRY']._serialized_start=157
+  _globals['_FEEDENTRY']._serialized_end=220
+  _globals['_FEED']._serialized_start=222
+  _globals['_FEED']._serialized_end=288
 # @@protoc_insertion_point(module_scope)

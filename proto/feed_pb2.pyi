@@ -15,10 +15,12 @@ class FollowRequest(_message.Message):
     def __init__(self, subject: _Optional[str] = ..., after: _Optional[int] = ...) -> None: ...
 
 class FeedBatch(_message.Message):
-    __slots__ = ("entries",)
+    __slots__ = ("entries", "sequence")
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     entries: _containers.RepeatedCompositeFieldContainer[FeedEntry]
-    def __init__(self, entries: _Optional[_Iterable[_Union[FeedEntry, _Mapping]]] = ...) -> None: ...
+    sequence: int
+    def __init__(self, entries: _Optional[_Iterable[_Union[FeedEntry, _Mapping]]] = ..., sequence: _Optional[int] = ...) -> None: ...
 
 class FeedEntry(_message.Message):
     __slots__ = ("sequence", "subject", "message")

@@ -46,7 +46,7 @@ class FeedServicer:
 
     def Follow(self, request, context):
         """Entries in order, without a gap, until the caller goes; it waits while the bus is away. The caller must be allowed
-        to watch all that the subject can match.
+        to watch all that the subject can match. 410 where what comes after `after` is not kept any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -96,14 +96,15 @@ async def _http(target: Target, action: core_v1.HTTPGetAction) -> Outcome:
         url = _url(target, action)
         for _ in range(MAX_REDIRECTS):
             async with _get(session, target, action, url) as answer:
-                await answer.content.read(OUTPUT_BYTES)
+                body = await answer.content.read(OUTPUT_BYTES)
                 status, following = answer.status, answer.headers.get("Location", "")
             if status not in _REDIRECTS or not following:
                 break
             where = urljoin(url, following)
             # Where another host answers, this one is alive enough to send there.
             if urlsplit(where).hostname != urlsplit(url).hostname:
-                return Outcome(True)
+                shown = body.decode(errors="replace")
+                return Outcome(True, f"Probe terminated redirects, Response body: {shown}", doubtful=True)
             url = where
         else:
             return Outcome(False, f'Get "{url}": stopped after {MAX_REDIRECTS} redirects')

@@ -13,12 +13,12 @@ import os
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from barque.api.errors import ApiError
-from barque.api.types import core_v1, discovery_v1, meta_v1
+from barque.api.types import core_v1, discovery_v1
 from barque.api.views import NodeView
 from barque.client import profile as profiles
 from barque.client.address import NoAddressError, default_address
@@ -48,7 +48,6 @@ from barque.worker.actions import HostProber
 from barque.worker.desired import PodCache, write_durably
 from barque.worker.eviction.evictor import Evictor, Measures
 from barque.worker.eviction.signals import Signal, SignalName, read_signals
-from barque.worker.eviction.usage import working_set
 from barque.worker.images.collector import Disk, ImageCollector
 from barque.worker.images.images import Images
 from barque.worker.images.pull_secrets import PullSecrets
@@ -56,11 +55,10 @@ from barque.worker.lock import only_one
 from barque.worker.masters import MastersKeeper
 from barque.worker.mounts import KernelMounter, Mounter
 from barque.worker.network_port import PodNetwork
-from barque.worker.node import NodeKeeper, Registered, Where
+from barque.worker.node import NodeKeeper, Registered, Where, unregistered
 from barque.worker.pods.config import NodeFacts
 from barque.worker.pods.manager import PodManager
 from barque.worker.pods.names import ClusterDns
-from barque.worker.pods.observed import Instance
 from barque.worker.pods.parts import Parts
 from barque.worker.pods.static import StaticPods
 from barque.worker.probes import Prober
@@ -73,7 +71,10 @@ from barque.worker.server.images import NodeImagesService
 from barque.worker.server.service import NodeService
 from barque.worker.sessions import Heartbeat
 from barque.worker.settings import Settings, WorkerError
+from barque.worker.stats.disks import Disks
+from barque.worker.stats.gauges import Gauges
 from barque.worker.stats.meter import Meter
+from barque.worker.stats.sampler import Sampler
 from barque.worker.status_writer import StatusWriter
 from barque.worker.volumes.contents import VolumeContents
 from barque.worker.volumes.tokens import PodTokens, RequestedTokens
@@ -101,8 +102,8 @@ class Machinery(NamedTuple):
     mounter: Mounter
     prober: Prober
     iptables: Iptables | None
-    # The memory that a container uses; None where this is not to be measured, as containers are simulated.
-    memory: Callable[[Instance], int | None] | None = None
+    # Whether what containers use can be measured: not so where they are simulated.
+    measured: bool = False
     # How other hosts' pods are reached; None where there are no other hosts, as all are simulated.
     overlay: Overlay | None = None
 
@@ -159,7 +160,7 @@ async def machinery(settings: Settings, membership: Membership, clock: Clock) ->
     )
     ranges = Ranges(settings.cluster_cidr, settings.service_cidr)
     overlay = Overlay(settings.overlay._replace(node_ip=settings.node_ip), ranges, membership.profile.masters, clock)
-    return Machinery(runtime, network, KernelMounter(), HostProber(runtime), iptables, working_set, overlay)
+    return Machinery(runtime, network, KernelMounter(), HostProber(runtime), iptables, True, overlay)
 
 
 async def run(settings: Settings, clock: Clock | None = None) -> None:
@@ -184,6 +185,8 @@ class Worker:
         folder = settings.references / membership.cluster
         self._reference_files = ReferenceFiles(folder, membership.profile.identity.key_pem)
         self._collector = ImageCollector(machinery.runtime, settings.images, clock)
+        self._gauges = Gauges(clock, settings.pods)
+        self._disks = Disks(machinery.runtime, clock)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -199,15 +202,19 @@ class Worker:
             stack.push_async_callback(self._machinery.runtime.close)
             stack.push_async_callback(connection.close)
             services = Informer(connection.client, core_v1.Service, clock=self._clock)
-            recorder = EventRecorder(connection.client, "barque-worker", membership.node, self._clock)
+            name = membership.node
+            recorder = EventRecorder(connection.client, "barque-worker", name, self._clock, unregistered(name))
             parts = self._parts(connection.client, services, recorder, address, facts.memory_bytes)
             manager = PodManager(parts, lambda info, why: node.note_runtime(info, why))
-            meter = Meter(self._machinery.runtime, settings.pods, self._clock)
+            meter = Meter(self._gauges, self._disks, self._clock)
             service = NodeService(manager, self._machinery.runtime, meter, self._clock)
             images = NodeImagesService(self._machinery.runtime, self._collector.note)
             port = await stack.enter_async_context(_served(service, images, settings.listen, renewing))
             where = Where(membership.node, address, port)
-            node = NodeKeeper(connection.client, where, facts, version(), self._machinery.runtime.images, self._clock)
+            node = NodeKeeper(
+                connection.client, where, facts, version(), self._machinery.runtime.images, self._clock, recorder
+            )
+            node.say("Normal", "Starting", "Starting barque-worker.")
             parts.allocatable = node.allocatable
             log.info("worker of node %s at %s:%d", membership.node, address, port)
             tasks = self._tasks(connection, parts, manager, node, services)
@@ -227,7 +234,8 @@ class Worker:
         services: Informer[core_v1.Service],
     ) -> Mapping[str, Coroutine[Any, Any, object]]:
         client, clock, name = connection.client, self._clock, self._membership.node
-        heartbeat = Heartbeat(connection, name, lambda: parts.node.uid, node.note_session, clock)
+        sampler = Sampler(manager.observations, self._gauges, self._disks, clock)
+        heartbeat = Heartbeat(connection, name, lambda: parts.node.uid, node.note_session, clock, sampler.take)
         tasks = {
             "pods": self._run_pods(client, parts, manager, node),
             "heartbeat": heartbeat.run(),
@@ -235,6 +243,8 @@ class Worker:
             "own node": node.informer.run(),
             "services": services.run(),
         }
+        if self._machinery.measured:
+            tasks |= {"usage": sampler.run(), "disk use": self._disks.run(manager.observations)}
         iptables, cidr = self._machinery.iptables, self._settings.cluster_cidr
         if iptables is not None:
             slices = Informer(client, discovery_v1.EndpointSlice, clock=clock)
@@ -332,14 +342,9 @@ class Worker:
         self, parts: Parts, manager: PodManager, node: NodeKeeper
     ) -> dict[str, Coroutine[Any, Any, object]]:
         """What keeps memory and disk from running out, on a host that can be measured."""
-        memory, pods, clock = self._machinery.memory, self._settings.pods, self._clock
-        if memory is None:
+        pods, clock = self._settings.pods, self._clock
+        if not self._machinery.measured:
             return {}
-        name = self._membership.node
-
-        def say(type: Literal["Normal", "Warning"], reason: str, message: str) -> None:
-            about = node.informer.get(name) or core_v1.Node(metadata=meta_v1.ObjectMeta(name=name, uid=name))
-            parts.recorder.event(about, type, reason, message)
 
         def signals() -> dict[SignalName, Signal]:
             return read_signals(pods, Path(node.health.runtime.root_dir) if node.health.runtime else pods)
@@ -348,9 +353,9 @@ class Worker:
             found = (await asyncio.to_thread(signals)).get("imagefs.available")
             return Disk(*found) if found else Disk(0, 0)
 
-        self._collector.watch(disk, lambda reason, message: say("Warning", reason, message))
-        measures = Measures(signals, memory, parts.volumes.disk_use)
-        evictor = Evictor(manager, measures, clock, self._collector.collect_all, node.note_pressure, say)
+        self._collector.watch(disk, lambda reason, message: node.say("Warning", reason, message))
+        measures = Measures(signals, self._gauges.working_set, parts.volumes.disk_use)
+        evictor = Evictor(manager, measures, clock, self._collector.collect_all, node.note_pressure, node.say)
         parts.admit = evictor.admit
         return {"eviction": evictor.run(), "image collection": self._collector.run()}
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -24,6 +24,7 @@ from barque.client.verbs import MERGE_PATCH
 from barque.network.overlay.overlay import State as OverlayState
 from barque.worker.host import MIN_AVAILABLE_BYTES, HostFacts, Pressure
 from barque.worker.pods.backoff import doubled
+from barque.worker.pods.parts import Recorder
 from barque.worker.runtime.port import ImageUsage, RuntimeFault, RuntimeInfo
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,19 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 MAX_IMAGES = 50
 # So many nodes that cannot be reached are named in a condition.
 MAX_REMARKS = 3
+
+
+# What a condition's new status is called in events.
+_TOLD_CONDITIONS = {
+    ("MemoryPressure", "False"): "NodeHasSufficientMemory",
+    ("MemoryPressure", "True"): "NodeHasInsufficientMemory",
+    ("DiskPressure", "False"): "NodeHasNoDiskPressure",
+    ("DiskPressure", "True"): "NodeHasDiskPressure",
+    ("PIDPressure", "False"): "NodeHasSufficientPID",
+    ("PIDPressure", "True"): "NodeHasInsufficientPID",
+    ("Ready", "True"): "NodeReady",
+    ("Ready", "False"): "NodeNotReady",
+}
 
 
 class Where(NamedTuple):
@@ -161,6 +175,39 @@ def _set(held: list[core_v1.NodeCondition], kind: str, true: bool, reason: str, 
     found.lastHeartbeatTime = now
 
 
+class Told(NamedTuple):
+    """An event about the node."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+def node_events(name: str, before: core_v1.NodeStatus, after: core_v1.NodeStatus) -> list[Told]:
+    """What to tell of the change from one status to the next, as the kubelet does. A condition that was not stated
+    before, or that the masters had put in doubt, becomes known anew.
+    """
+    told = [
+        Told("Normal", reason, f"Node {name} status is now: {reason}")
+        for condition in after.conditions
+        if (reason := _TOLD_CONDITIONS.get((condition.type, condition.status)))
+        and not _is_stated(before.conditions, condition.type, condition.status)
+    ]
+    boot_before = before.nodeInfo.bootID if before.nodeInfo else ""
+    boot = after.nodeInfo.bootID if after.nodeInfo else ""
+    if boot_before and boot and boot != boot_before:
+        told.append(Told("Warning", "Rebooted", f"Node {name} has been rebooted, boot id: {boot}"))
+    return told
+
+
+def _is_stated(held: Sequence[core_v1.NodeCondition], kind: str, status: str) -> bool:
+    found = conditions.find(held, kind)
+    if found is None:
+        # A new node is not ready yet: nothing has changed.
+        return (kind, status) == ("Ready", "False")
+    return found.status == status
+
+
 class Registered(NamedTuple):
     """What the cluster gave this node; kept on disk for a start while no master answers."""
 
@@ -169,7 +216,7 @@ class Registered(NamedTuple):
 
 
 class NodeKeeper:
-    """`register` once, then `run`. `health` may be changed at any time: call `wake` then."""
+    """`register` once, then `run`. `health` may be changed at any time: call `wake` then. Changes are events, too."""
 
     def __init__(
         self,
@@ -179,6 +226,7 @@ class NodeKeeper:
         version: str,
         images: Callable[[], Any],
         clock: Clock,
+        recorder: Recorder,
     ) -> None:
         self._client = client
         self._where = where
@@ -186,6 +234,7 @@ class NodeKeeper:
         self._version = version
         self._images = images
         self._clock = clock
+        self._recorder = recorder
         self.health = Health()
         self.in_touch = False
         self.informer = Informer(client, core_v1.Node, fields=f"metadata.name={where.name}", clock=clock)
@@ -231,6 +280,11 @@ class NodeKeeper:
         self.in_touch = in_touch
         if in_touch:
             self._say_anew()
+
+    def say(self, type: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        """An event about this node."""
+        name = self._where.name
+        self._recorder.event(self.informer.get(name) or unregistered(name), type, reason, message)
 
     def wake(self) -> None:
         self._woken.set()
@@ -326,11 +380,19 @@ class NodeKeeper:
                 metadata=meta_v1.ObjectMeta(name=name, labels=labels), status=self._status(core_v1.NodeStatus())
             )
             log.info("registering node %s", name)
-            return await self._client.create(new)
+            created = await self._client.create(new)
+            self._tell(core_v1.NodeStatus(), new.status)
+            return created
         if any(node.metadata.labels.get(key) != value for key, value in labels.items()):
             await self._patch({"metadata": {"labels": labels}})
-        status = msgspec.to_builtins(self._status(node.status))
-        return await self._patch({"status": status}, "status")
+        status = self._status(node.status)
+        patched = await self._patch({"status": msgspec.to_builtins(status)}, "status")
+        self._tell(node.status, status)
+        return patched
+
+    def _tell(self, before: core_v1.NodeStatus, after: core_v1.NodeStatus) -> None:
+        for told in node_events(self._where.name, before, after):
+            self.say(*told)
 
     async def _patch(self, patch: dict[str, Any], subresource: str = "") -> core_v1.Node:
         return await self._client.patch(
@@ -341,6 +403,11 @@ class NodeKeeper:
         if self._failures == 0:
             log.warning("cannot write node %s, and keep trying: %s", self._where.name, error)
         self._failures += 1
+
+
+def unregistered(name: str) -> core_v1.Node:
+    """What events about a node refer to before it is known: its name stands for its uid, as with the kubelet."""
+    return core_v1.Node(metadata=meta_v1.ObjectMeta(name=name, uid=name))
 
 
 def _largest(images: Sequence[ImageUsage]) -> list[ImageUsage]:

@@ -22,8 +22,11 @@ EAGER_PAUSE_S = 0.025
 
 
 class Outcome(NamedTuple):
+    """`doubtful`: it counts as a success, but the user should hear of `message`."""
+
     ok: bool
     message: str = ""
+    doubtful: bool = False
 
 
 class Target(NamedTuple):
@@ -71,7 +74,7 @@ Told = Callable[[Kind, str, bool, str], None]
 
 class Probes:
     """The probe tasks of one pod. `told(kind, container id, holds, message)` hears every result that holds;
-    `failed(kind, container, message)` hears every failure, for the pod's events.
+    `noted(kind, container, outcome)` hears every failure and every doubtful success, for the pod's events.
     """
 
     def __init__(
@@ -79,13 +82,13 @@ class Probes:
         prober: Prober,
         clock: Clock,
         told: Told,
-        failed: Callable[[Kind, str, str], None],
+        noted: Callable[[Kind, str, Outcome], None],
         random: Callable[[], float] = _random.random,
     ) -> None:
         self._prober = prober
         self._clock = clock
         self._told = told
-        self._failed = failed
+        self._noted = noted
         self._random = random
         self._tasks: dict[tuple[str, Kind], asyncio.Task[None]] = {}
 
@@ -130,8 +133,8 @@ class Probes:
         while True:
             before = tally.result
             outcome, first = first or await self._prober.ask(target, probe), None
-            if not outcome.ok:
-                self._failed(kind, target.container.name, outcome.message)
+            if not outcome.ok or outcome.doubtful:
+                self._noted(kind, target.container.name, outcome)
             if tally.record(outcome.ok):
                 if tally.result != before or kind == "Startup" or not tally.result:
                     self._told(kind, target.id, tally.result, outcome.message)

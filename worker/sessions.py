@@ -16,6 +16,7 @@ from barque.api.errors import ApiError
 from barque.client import wire
 from barque.client.clock import Clock
 from barque.client.remote import Connection
+from barque.client.usage import SAMPLE_INTERVAL_S
 from barque.proto import sessions_pb2
 from barque.worker.pods.backoff import doubled
 
@@ -25,10 +26,13 @@ INTERVAL_S = 2.0
 # No answer for so long: the master is paused or cut off, and another one may hear us in time.
 ANSWER_TIMEOUT_S = 3.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
+# Older than this, the newest sample says nothing any more: measuring has failed since.
+SAMPLE_AGE_S = 2 * SAMPLE_INTERVAL_S
 
 
 class Heartbeat:
-    """`node_uid` is asked at each beat, and `usage` for the sample to send with it (b"" for none); `on_session` is told
+    """`node_uid` is asked at each beat, and `usage` for the sample to send with it (b"" for none). Each session begins
+    with the newest sample, for the master may know nothing yet; no sample is sent twice in one. `on_session` is told
     whenever a master begins (True) or ceases to hear us.
     """
 
@@ -47,6 +51,7 @@ class Heartbeat:
         self._on_session = on_session
         self._clock = clock
         self._usage = usage
+        self._sample, self._sampled_s = b"", float("-inf")
         self._sequence = 0
         self._failures = 0
 
@@ -75,7 +80,7 @@ class Heartbeat:
             while True:
                 self._sequence += 1
                 beat = sessions_pb2.Beat(
-                    node=self._node, node_uid=self._node_uid(), sequence=self._sequence, usage=self._usage()
+                    node=self._node, node_uid=self._node_uid(), sequence=self._sequence, usage=self._next_sample(first)
                 )
                 async with asyncio.timeout(ANSWER_TIMEOUT_S):
                     try:
@@ -95,6 +100,14 @@ class Heartbeat:
                 await self._clock.sleep(reply.interval_ms / 1000 or INTERVAL_S)
         finally:
             call.cancel()
+
+    def _next_sample(self, first: bool) -> bytes:
+        fresh, now = self._usage(), self._clock.monotonic()
+        if fresh:
+            self._sample, self._sampled_s = fresh, now
+        elif not first or now - self._sampled_s > SAMPLE_AGE_S:
+            return b""
+        return self._sample
 
     def _note_failure(self, why: str) -> None:
         if self._failures == 0:

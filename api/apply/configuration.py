@@ -27,6 +27,7 @@ from barque.api.apply.managers import (
     identify,
 )
 from barque.api.apply.schema import Changes, MapPlan, plan_of
+from barque.api.apply.versions import as_written, seen_from
 from barque.api.errors import bad_request
 from barque.api.types.base import Object
 from barque.api.types.meta_v1 import ManagedFieldsEntry
@@ -66,7 +67,7 @@ def apply_configuration(
     configuration = written_through(_fitting(plan, applied), manager.subresource)
     current = document_of(live) if live is not None else {}
     identity = identify(manager, version_of(kind))
-    managers = decode(live.metadata.managedFields) if live is not None else {}
+    managers = seen_from(decode(live.metadata.managedFields), kind) if live is not None else {}
     adopts = live is not None and not managers
     if adopts:
         managers = _first_owners(plan, current, identity, manager, version_of(kind))
@@ -78,7 +79,7 @@ def apply_configuration(
     fields = plan.owned(trackable(configuration, manager.subresource)) or EMPTY
     owners = _settled(managers, changes, Ownership(identity, version_of(kind), fields, manager.time))
     document = _with_annotation_settled(without_nulls(merged), applied, manager.name, adopts)
-    return Applied(document, encode(owners))
+    return Applied(document, encode(as_written(owners, kind)))
 
 
 def finish(live: Object | None, new: Any, managed: list[ManagedFieldsEntry]) -> list[ManagedFieldsEntry]:

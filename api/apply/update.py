@@ -30,6 +30,7 @@ from barque.api.apply.managers import (
     is_reset,
 )
 from barque.api.apply.schema import Changes, plan_of
+from barque.api.apply.versions import as_written, seen_from
 from barque.api.types.base import Object
 from barque.api.types.meta_v1 import ManagedFieldsEntry
 
@@ -54,7 +55,7 @@ def track_update(before: Object | None, after: Object, manager: Manager) -> list
     if changes.changed or changes.removed:
         managers = _updated(managers, changes, identity, manager.time)
         managers = cap(managers)
-    return encode(managers)
+    return encode(as_written(managers, type(after)))
 
 
 def changes_between(before: Object | None, after: Object, subresource: str) -> Changes:
@@ -109,8 +110,8 @@ def _known(before: Any, after: Any, manager: Manager) -> Managers:
             return {}
         # As in Kubernetes, a client that garbles what it does not understand changes nothing.
         with suppress(ValueError):
-            return decode_sent(sent)
-    return decode(stored)
+            return seen_from(decode_sent(sent), type(after))
+    return seen_from(decode(stored), type(after))
 
 
 def _updated(managers: Managers, changes: Changes, identity: Identity, time: str) -> Managers:

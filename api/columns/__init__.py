@@ -28,6 +28,7 @@ __all__ = ["Cell", "ColumnDefinition", "age", "cells", "human_duration", "table_
 # Which module of this package has the tables of a group's kinds.
 _MODULES: dict[str, dict[str, tuple[str, ...]]] = {
     "": {
+        "components": ("ComponentStatus",),
         "config": ("ConfigMap", "Namespace", "Secret", "ServiceAccount"),
         "events": ("Event",),
         "networking": ("Endpoints", "Service"),
@@ -39,19 +40,19 @@ _MODULES: dict[str, dict[str, tuple[str, ...]]] = {
     "batch": {"jobs": ("CronJob", "Job")},
     "coordination.k8s.io": {"coordination": ("Lease",)},
     "discovery.k8s.io": {"networking": ("EndpointSlice",)},
-    "events.k8s.io": {"events": ("Event",)},
+    "metrics.k8s.io": {"usage": ("NodeMetrics", "PodMetrics")},
     "scheduling.k8s.io": {"coordination": ("PriorityClass",)},
 }
 
 
 def table_columns(resource: Resource) -> tuple[ColumnDefinition, ...]:
     """The columns of a resource's table, in order."""
-    return _table(resource.group, resource.kind).columns
+    return _table(resource.stored.group, resource.kind).columns
 
 
 def cells(resource: Resource, obj: Object, now: datetime.datetime) -> list[Cell]:
-    """The object's row, one cell for each of `table_columns`."""
-    return _table(resource.group, resource.kind).cells(obj, now)
+    """The row of an object as it is kept, one cell for each of `table_columns`: the same in every version."""
+    return _table(resource.stored.group, resource.kind).cells(obj, now)
 
 
 @cache

@@ -1,59 +1,41 @@
-"""Table of Event, of either group."""
+"""Table of Event."""
 
 from __future__ import annotations
 
 import datetime
-from typing import Any
 
 from msgspec import structs
 
 from barque.api.columns.age import age
 from barque.api.columns.table import NAME, Cell, Table, column, wide
-from barque.api.types import core_v1, events_v1
+from barque.api.occurrences import occurrence_of, said_by
+from barque.api.types import core_v1
 
 
-def _event(event: core_v1.Event | events_v1.Event, now: datetime.datetime) -> list[Cell]:
-    if isinstance(event, core_v1.Event):
-        seen = _seen(event, event.firstTimestamp, event.lastTimestamp, event.count, now)
-        source = _source(event.source, event.reportingComponent, event.reportingInstance)
-        return _cells(event, event.involvedObject, event.message, source, seen)
-    first, last = event.deprecatedFirstTimestamp, event.deprecatedLastTimestamp
-    seen = _seen(event, first, last, event.deprecatedCount, now)
-    source = _source(event.deprecatedSource, event.reportingController, event.reportingInstance)
-    return _cells(event, event.regarding, event.note, source, seen)
-
-
-def _cells(
-    event: Any, reference: core_v1.ObjectReference | None, message: str, source: str, seen: tuple[str, str, int]
-) -> list[Cell]:
-    about = reference or core_v1.ObjectReference()
-    first, last, count = seen
+def _event(event: core_v1.Event, now: datetime.datetime) -> list[Cell]:
+    about = event.involvedObject or core_v1.ObjectReference()
+    seen = occurrence_of(event)
+    host = (event.source.host if event.source is not None else "") or event.reportingInstance
     return [
-        last,
+        age(seen.last, now),
         event.type,
         event.reason,
         f"{about.kind.lower()}/{about.name}" if about.name else about.kind.lower(),
         about.fieldPath,
-        source,
-        message.strip(),
-        first,
-        count,
+        f"{said_by(event)}, {host}" if host else said_by(event),
+        event.message.strip(),
+        age(seen.first, now),
+        seen.times,
         event.metadata.name,
     ]
 
 
-def _seen(event: Any, first_at: str, last_at: str, count: int | None, now: datetime.datetime) -> tuple[str, str, int]:
-    """The time since the event was first and last seen, and how often it was."""
-    first = age(first_at or event.eventTime, now)
-    if event.series is not None:
-        return first, age(event.series.lastObservedTime, now), event.series.count or 1
-    return first, age(last_at, now) if last_at else first, count or 1
-
-
-def _source(source: core_v1.EventSource | None, controller: str, instance: str) -> str:
-    given = source or core_v1.EventSource()
-    component, host = given.component or controller, given.host or instance
-    return f"{component}, {host}" if host else component
+def interval(event: core_v1.Event, now: datetime.datetime) -> str:
+    """`10s`, or `10s (x3 over 5m)` of what has happened more than once, as `kubectl events` and `describe` show it."""
+    seen = occurrence_of(event)
+    if event.series is None and seen.times < 2:
+        return age(seen.first, now)
+    return f"{age(seen.last, now)} (x{seen.times} over {age(seen.first, now)})"
 
 
 _COLUMNS = (

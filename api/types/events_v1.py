@@ -17,7 +17,7 @@ class Event(Object):
     deprecatedFirstTimestamp: str = ""
     deprecatedLastTimestamp: str = ""
     deprecatedSource: core_v1.EventSource | None = None
-    eventTime: str = always(str)
+    eventTime: str | None = field(default_factory=lambda: None)
     note: str = ""
     reason: str = ""
     regarding: core_v1.ObjectReference | None = None
@@ -37,7 +37,7 @@ class EventList(Object):
 
 class EventSeries(Object):
     count: int = always(int)
-    lastObservedTime: str = always(str)
+    lastObservedTime: str | None = field(default_factory=lambda: None)
 
 
 LIST_RULES: dict[tuple[str, str], ListRule] = {}

@@ -9,7 +9,8 @@ The rules, so that the structs behave as Kubernetes' JSON does:
 
 * an optional string, list or map is empty when absent and omitted when empty; optional numbers, booleans and structs
   are None when absent, because there zero and absent differ;
-* a required field is always written, zero or not; its absence is left to validation, whose errors name every path;
+* a required field is always written, zero or not; its absence is left to validation, whose errors name every path; a
+  required moment that is not known is null, since no client reads "" as a time;
 * `apiVersion`, `kind` and `metadata` stand first, and inside the metadata `resourceVersion` does: the store writes the
   revision into that slot of the encoded bytes (see `barque.api.codec`);
 * quantities are `str | int | float` until defaulting makes them canonical strings; timestamps are RFC 3339 strings;
@@ -75,6 +76,7 @@ OPEN = {
     f"{_EXTENSIONS}.CustomResourceSubresourceStatus": ("dict[str, Any]", "None"),
 }
 
+MOMENT = "#/$defs/io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime"
 # Strings that are pointers in Kubernetes: there "" and absent mean different things.
 POINTER_STRINGS = {
     ("CSIVolumeSource", "fsType"),
@@ -182,7 +184,9 @@ class Module:
         annotation, default = self._annotation(schema)
         if is_root and json_name in ("metadata", "spec", "status") and default == "None":
             return f"    {json_name}: {annotation} = field(default_factory=lambda: {annotation}())"
-        if required and default != "None":
+        if required and schema.get("$ref") == MOMENT:
+            annotation, rendered = f"{annotation} | None", "field(default_factory=lambda: None)"
+        elif required and default != "None":
             factory = {'""': "str", "0": "int", "0.0": "float", "False": "bool"}.get(default, default)
             rendered = f"always({factory})"
             self.uses.add("always")

@@ -5,9 +5,10 @@ An event that has an `eventTime` is of the newer kind in either group: it says w
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
-from barque.api import names
+from barque.api import names, timestamps
 from barque.api.errors import FieldError, invalid, required
 from barque.api.types import core_v1, events_v1
 from barque.api.validation.checks import immutable, not_negative, spelt
@@ -15,6 +16,8 @@ from barque.api.validation.checks import immutable, not_negative, spelt
 _MAX_WORD = 128
 _MAX_NOTE = 1024
 _CLUSTER_WIDE = ("", "default")
+_NO_TIME = "must be a time as RFC 3339 writes it"
+_BLANK = (None, "", 0, core_v1.ObjectReference(), core_v1.EventSource())
 _MISPLACED = "does not match event.namespace"
 # Of a newer event only the series goes on.
 _IMMUTABLE = (
@@ -26,7 +29,6 @@ _IMMUTABLE = (
     "deprecatedLastTimestamp",
     "deprecatedCount",
     "type",
-    "eventTime",
     "action",
     "related",
     "reportingController",
@@ -42,26 +44,27 @@ def check(event: core_v1.Event) -> list[FieldError]:
     if event.eventTime:
         faults += _check_report(event, "reportingComponent", event.reportingComponent)
         faults += _at_most("message", event.message, _MAX_NOTE)
+    faults += _check_times(event, ("eventTime", "firstTimestamp", "lastTimestamp"))
     return [*faults, *not_negative("count", event.count)]
 
 
 def check_new(event: events_v1.Event) -> list[FieldError]:
-    """What is wrong with an event of events.k8s.io."""
+    """What is wrong with an event of events.k8s.io at any time: it may be an older one, seen through this group."""
     regarding = event.regarding or core_v1.ObjectReference()
-    faults = _check_place(regarding, event.metadata.namespace, event.eventTime, "regarding")
+    faults = _check_place(regarding, event.metadata.namespace, event.eventTime or "", "regarding")
     if event.eventTime:
         faults += _check_report(event, "reportingController", event.reportingController)
         faults += _at_most("note", event.note, _MAX_NOTE)
-    else:
-        faults.append(required("eventTime"))
-    faults += _check_series(event)
-    if event.type not in ("Normal", "Warning"):
-        faults.append(invalid("type", "", f"has invalid value: {event.type}"))
-    return faults
+    return [*faults, *_check_times(event, ("eventTime", "deprecatedFirstTimestamp", "deprecatedLastTimestamp"))]
 
 
 def check_new_create(event: events_v1.Event) -> list[FieldError]:
-    """What only older events have."""
+    """An event that is made in events.k8s.io is of the newer kind, and has nothing that only older ones have."""
+    faults = _check_series(event)
+    if not event.eventTime:
+        faults.append(required("eventTime"))
+    if event.type not in ("Normal", "Warning"):
+        faults.append(invalid("type", "", f"has invalid value: {event.type}"))
     source = event.deprecatedSource
     older = {
         "deprecatedFirstTimestamp": event.deprecatedFirstTimestamp,
@@ -69,11 +72,19 @@ def check_new_create(event: events_v1.Event) -> list[FieldError]:
         "deprecatedCount": event.deprecatedCount,
         "deprecatedSource": source is not None and (source.component or source.host),
     }
-    return [invalid(name, "", "needs to be unset") for name, value in older.items() if value]
+    return faults + [invalid(name, "", "needs to be unset") for name, value in older.items() if value]
 
 
 def check_new_update(new: events_v1.Event, old: events_v1.Event) -> list[FieldError]:
-    return [fault for name in _IMMUTABLE for fault in immutable(name, getattr(new, name), getattr(old, name))]
+    faults = _check_series(new) if new.series != old.series else []
+    for name in _IMMUTABLE:
+        value, before = getattr(new, name), getattr(old, name)
+        # Clients send what has no value as null, as zero, as an empty object, or not at all.
+        if value not in _BLANK or before not in _BLANK:
+            faults += immutable(name, value, before)
+    if _to_the_microsecond(new.eventTime) != _to_the_microsecond(old.eventTime):
+        faults += immutable("eventTime", new.eventTime, old.eventTime)
+    return faults
 
 
 def _check_place(about: core_v1.ObjectReference, namespace: str, event_time: str, path: str) -> list[FieldError]:
@@ -103,6 +114,18 @@ def _check_series(event: events_v1.Event) -> list[FieldError]:
     if not event.series.lastObservedTime:
         faults.append(required("series.lastObservedTime"))
     return faults
+
+
+def _check_times(event: Any, paths: tuple[str, ...]) -> list[FieldError]:
+    times = {name: getattr(event, name) for name in paths}
+    if event.series is not None:
+        times["series.lastObservedTime"] = event.series.lastObservedTime
+    return [invalid(path, text, _NO_TIME) for path, text in times.items() if text and timestamps.parse(text) is None]
+
+
+def _to_the_microsecond(text: str | None) -> datetime.datetime | str:
+    """The moment: clients write the same one with more or fewer digits. What is none stays as it is."""
+    return timestamps.parse(text or "") or text or ""
 
 
 def _at_most(path: str, text: str, length: int) -> list[FieldError]:

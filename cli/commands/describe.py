@@ -155,19 +155,26 @@ async def _related(session: Session, connection: Connection, resource: Resource,
 
 
 async def _events(session: Session, connection: Connection, resource: Resource, obj: Any) -> list[Any] | str:
-    """The object's events, oldest first; a sentence where they cannot be had, which must not spoil the page."""
+    """The object's events, the newest last; a sentence where they cannot be had, which must not spoil the page."""
     from barque.api.errors import ApiError
+    from barque.api.occurrences import last_seen
     from barque.api.types.core_v1 import Event
+    from barque.cli.draining import MIRROR
+    from barque.cli.output import CliError
 
     meta = obj.metadata
     fields = f"involvedObject.kind={resource.kind},involvedObject.name={meta.name}"
     if meta.namespace:
         fields += f",involvedObject.namespace={meta.namespace}"
-    # A node's events are filed under its name by those who cannot know its uid.
-    if meta.uid and resource.kind != "Node":
+    # A node's events are filed under its name by those who cannot know its uid, a static pod's under that of its file.
+    uids = {meta.uid, meta.annotations.get(MIRROR, meta.uid), *([meta.name, ""] if resource.kind == "Node" else [])}
+    if len(uids) == 1:
         fields += f",involvedObject.uid={meta.uid}"
     try:
         listed = await session.call(connection.client.list(Event, meta.namespace, fields=fields))
     except ApiError as error:
         return error.message
-    return sorted(listed.items, key=lambda e: e.lastTimestamp or e.eventTime or e.metadata.creationTimestamp)
+    except CliError as error:
+        return str(error)
+    own = [event for event in listed.items if event.involvedObject is not None and event.involvedObject.uid in uids]
+    return sorted(own, key=last_seen)

@@ -32,7 +32,7 @@ def _names_below(above: str) -> list[str]:
     from barque.cli.explaining import fields_of
 
     if not above:
-        return [resource.singular for resource in resources.RESOURCES]
+        return list(dict.fromkeys(resource.singular for resource in resources.RESOURCES))
     word, *path = above.split(".")
     struct: Any = resources.by_word(word).type
     for name in path:
@@ -59,12 +59,15 @@ def command(session: Session, what: str, recursive: bool, api_version: str) -> N
     """Say what a kind or one of its fields is for, of which type it is, and which fields there are below. A field that
     is "refused here" is part of Kubernetes, but a manifest that has it is refused.
     """
+    from barque.api.resources import RESOURCES
     from barque.cli.arguments import resource_of
     from barque.cli.explaining import page
     from barque.cli.output import CliError
 
     word, *path = what.rstrip(".").split(".")
     resource = resource_of(word)
-    if api_version not in ("", resource.api_version):
-        raise CliError(f"{resource.plural} are not served in {api_version}, but in {resource.api_version}")
+    served = {r.api_version: r for r in RESOURCES if r.kind == resource.kind}
+    if api_version and api_version not in served:
+        raise CliError(f"{resource.plural} are not served in {api_version}, but in {' and '.join(served)}")
+    resource = served[api_version or resource.api_version]
     session.screen.write(page(resource, path, recursive=recursive))

@@ -3,7 +3,8 @@
 Called by `master.apiserver.strategies`, between validation and commit; a pod gets its account (`accounts`) before it is
 validated. A module per kind: `services` (cluster addresses and node ports; start reading there), `nodes` (ranges of pod
 addresses), `pods` with `tolerations` (the quality of service, patience with lost nodes), `namespaces` (what may be
-created where, and what is never deleted). `claims` is how a choice becomes a reservation.
+created where, and what is never deleted), `events` (how many may be written). `claims` is how a choice becomes a
+reservation.
 
 In: an object that has its defaults and is valid, the reservations as this master knows them, chance. Out: the object,
 filled in, with the `Claims` of its op; an `ApiError` where the user asked for what another holds. Guarantees: no number

@@ -25,8 +25,9 @@ Failures are `ApiError`s already: 503 where nothing was and will be written, 410
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -87,8 +88,10 @@ class Backend(Protocol):
         """
         ...
 
-    async def commit(self, ops: Sequence[Op]) -> Sequence[Result]:
-        """Write durably, each op atomic alone and answered alone, in order."""
+    async def commit(self, ops: Sequence[Op]) -> Sequence[Result | ApiError]:
+        """Write durably, each op atomic alone and answered alone, in order; an `ApiError` is the answer of an op that
+        was not and will not be written.
+        """
         ...
 
 
@@ -120,34 +123,19 @@ class StoreBackend:
     async def reach(self, revision: int) -> None:
         if revision <= self._store.revision:
             return
-        try:
+        with reading_history(revision, self._store):
             await self._store.wait_for_revision(revision)
-        except FutureRevisionError as future:
-            raise too_large_revision(revision, self._store.revision) from future
-        except StoreUnavailableError as down:
-            raise away(down) from down
 
     async def list(self, resource: str, selected: Filter = Filter(), revision: int | None = None) -> Listing:
-        try:
+        with reading_history(revision or 0, self._store):
             return self._store.list(resource, selected, revision)
-        except HistoryGoneError as gone:
-            raise expired(f"too old resource version: {revision} ({gone.oldest})") from gone
-        except FutureRevisionError as future:
-            raise too_large_revision(revision or 0, self._store.revision) from future
 
     async def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Sequence[Watched]]:
         changes = self._store.watch(resource, since, selected)
         try:
-            async for batch in changes:
-                yield batch
-        except HistoryGoneError as gone:
-            raise expired(f"too old resource version: {since} ({gone.oldest})") from gone
-        except FutureRevisionError as future:
-            raise too_large_revision(since, self._store.revision) from future
-        except SlowWatcherError as slow:
-            raise unavailable(f"the watch fell behind and was cut off; resume from its last revision: {slow}") from slow
-        except StoreUnavailableError as down:
-            raise away(down) from down
+            with reading_history(since, self._store):
+                async for batch in changes:
+                    yield batch
         finally:
             close = getattr(changes, "aclose", None)
             if close is not None:
@@ -168,6 +156,26 @@ class StoreBackend:
         """The op under a name of its own. The epoch is compared last, so that no other compare changes its number."""
         compares = op.compares if self._epoch is None else (*op.compares, self._epoch.holds)
         return msgspec.structs.replace(op, boot_id=self._boot_id, sequence=next(self._sequence), compares=compares)
+
+
+class _Revised(Protocol):
+    @property
+    def revision(self) -> int: ...
+
+
+@contextlib.contextmanager
+def reading_history(revision: int, of: _Revised) -> Iterator[None]:
+    """What the history of `of` refuses to whoever asked for `revision`, as the API says it."""
+    try:
+        yield
+    except HistoryGoneError as gone:
+        raise expired(f"too old resource version: {revision} ({gone.oldest})") from gone
+    except FutureRevisionError as future:
+        raise too_large_revision(revision, of.revision) from future
+    except SlowWatcherError as slow:
+        raise unavailable(f"the watch fell behind and was cut off; resume from its last revision: {slow}") from slow
+    except StoreUnavailableError as down:
+        raise away(down) from down
 
 
 def away(down: StoreUnavailableError) -> ApiError:

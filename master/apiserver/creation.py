@@ -47,6 +47,7 @@ class Creation:
         self._doubtful = False
         self._now = timestamp(environment.clock.wall())
         self._object = self._begin()
+        strategies.count_event(self._object, call, environment)
         self._planned = False
 
     @property
@@ -60,7 +61,7 @@ class Creation:
     @property
     def _key(self) -> Key:
         meta = self._object.metadata
-        return Key(self._resource.group_resource, meta.namespace, meta.name)
+        return Key(self._resource.stored.group_resource, meta.namespace, meta.name)
 
     def _begin(self) -> Any:
         """The object as it will be stored, but for what admission hands out."""

@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 
-from barque.api import podstatus, timestamps
+from barque.api import conversion, podstatus, timestamps
 from barque.api.errors import ApiError, not_found
-from barque.api.resources import RESOURCES
+from barque.api.resources import RESOURCES, Resource
 from barque.api.types.core_v1 import Namespace, Pod
 from barque.api.types.meta_v1 import DeleteOptions, ObjectMeta
 from barque.client.clock import timestamp
@@ -52,7 +52,7 @@ async def _check_emptied(obj: Any, environment: Environment) -> None:
     within = Filter(namespace=obj.metadata.name)
     left = []
     for resource in RESOURCES:
-        if resource.namespaced and resource.storage == "store":
+        if resource.namespaced and resource.storage == "store" and not resource.kept_as:
             count = len((await environment.objects.list(resource.group_resource, within)).items)
             left += [f"{count} {resource.group_resource}"] if count else []
     if left:
@@ -87,9 +87,9 @@ class Deletion(ExistingObject):
         answer: Callable[[int], bytes]
         if is_finished(new):
             op = await removal(self._key, old, compares, self._environment)
-            answer = partial(_at, stored)
+            answer = partial(_at, stored, self._resource)
         elif new == old:
-            return Plan(lambda _: stored.json, revision=stored.revision)
+            return Plan(lambda _: conversion.shown(stored.json, self._resource), revision=stored.revision)
         else:
             limit = self._environment.settings.max_object_bytes
             op, slotted = put(self._resource, self._key, new, compares, NO_CLAIMS, limit)
@@ -153,10 +153,11 @@ class Deletion(ExistingObject):
             meta.finalizers = [*others, *_POLICY_FINALIZERS[policy]]
 
 
-def _at(stored: Stored, revision: int) -> bytes:
-    """The last state with the revision of its delete in the slot."""
+def _at(stored: Stored, resource: Resource, revision: int) -> bytes:
+    """The last state as this resource has it, with the revision of its delete."""
     json, slot = stored.json, stored.slot
-    return b"%b%d%b" % (json[:slot], revision, json[slot + len(str(stored.revision)) :])
+    last = b"%b%d%b" % (json[:slot], revision, json[slot + len(str(stored.revision)) :])
+    return conversion.shown(last, resource)
 
 
 def _shorten(meta: ObjectMeta, grace_s: int) -> None:

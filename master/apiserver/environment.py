@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal, TypeVar
 
-from barque.api import codec
+from barque.api import codec, conversion
 from barque.api.apply import Manager
 from barque.api.errors import unavailable
 from barque.api.resources import Resource
@@ -15,6 +15,7 @@ from barque.api.types.base import Object
 from barque.client.clock import Clock
 from barque.client.verbs import Target, WriteOptions
 from barque.master.admission.claims import Held
+from barque.master.admission.events import EventLimits
 from barque.master.apiserver.backend import Backend
 from barque.master.apiserver.options import manager_name
 from barque.master.apiserver.settings import ApiSettings
@@ -28,7 +29,7 @@ T = TypeVar("T", bound=Object)
 
 @dataclass(frozen=True)
 class Environment:
-    """Shared by all requests; holds no state of its own."""
+    """Shared by all requests; holds no state of its own but how many Events were written lately."""
 
     store: Store
     objects: Backend
@@ -39,6 +40,7 @@ class Environment:
     settings: ApiSettings
     clock: Clock
     entropy: Random
+    event_limits: EventLimits
 
     def backend(self, resource: Resource) -> Backend:
         """Where the objects of this resource are kept. Raises 503 for a view that this registry does not have."""
@@ -99,7 +101,9 @@ def duplicate(obj: T) -> T:
 
 
 def decode_stored(resource: Resource, stored: Stored) -> Any:
-    """The object of stored bytes, with its resourceVersion taken out: the store alone writes that."""
-    obj: Any = codec.decode(resource.type, stored.json)
+    """The object of stored bytes as this resource has it, with its resourceVersion taken out: the store alone writes
+    that.
+    """
+    obj: Any = conversion.converted(codec.decode(resource.stored.type, stored.json), resource)
     obj.metadata.resourceVersion = ""
     return obj

@@ -1,4 +1,4 @@
-"""The gRPC door (`:7443`): Resources, Pods, Cluster and Sessions behind one port with mutual TLS.
+"""The gRPC door (`:7443`): Resources, Pods, Feed, Cluster and Sessions behind one port with mutual TLS.
 
 In: the registry, the services of the neighbours, credentials that demand a certificate of the cluster's CA. Out: a
 running server. Runs on the daemon's event loop (uvloop).
@@ -14,6 +14,7 @@ import grpc.aio
 
 from barque.client import wire
 from barque.master.apiserver.cluster_service import ClusterService
+from barque.master.apiserver.feed_service import FeedService
 from barque.master.apiserver.grpc_calls import Bounds
 from barque.master.apiserver.images_service import ImagesService
 from barque.master.apiserver.messages import Registrar
@@ -21,7 +22,8 @@ from barque.master.apiserver.node_channels import Dial, NodeChannels
 from barque.master.apiserver.pods_service import PodsService
 from barque.master.apiserver.registry import Registry
 from barque.master.apiserver.resources_service import ResourcesService
-from barque.proto import cluster_pb2_grpc, images_pb2_grpc, pods_pb2_grpc, sessions_pb2_grpc
+from barque.master.bus.relay import FeedRelay
+from barque.proto import cluster_pb2_grpc, feed_pb2_grpc, images_pb2_grpc, pods_pb2_grpc, sessions_pb2_grpc
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +61,11 @@ async def serve(
     cluster: ClusterService,
     dial: Dial,
     bounds: Bounds | None = None,
+    feed: FeedRelay | None = None,
 ) -> GrpcServer:
-    """Listen on `host:port` (port 0 picks a free one). Raises `OSError` where the address cannot be had."""
+    """Listen on `host:port` (port 0 picks a free one); without `feed` its service is left out.
+
+    Raises `OSError` where the address cannot be had."""
     bounds = bounds or Bounds()
     channels = NodeChannels(dial, registry.environment.clock)
     server = grpc.aio.server(options=wire.SERVER_OPTIONS, maximum_concurrent_rpcs=_MAX_RPCS)
@@ -70,6 +75,9 @@ async def serve(
     images_pb2_grpc.add_ImagesServicer_to_server(ImagesService(registry, dial, bounds), registrar)
     cluster_pb2_grpc.add_ClusterServicer_to_server(cluster, registrar)
     sessions_pb2_grpc.add_SessionsServicer_to_server(sessions, registrar)
+    if feed is not None:
+        service = FeedService(feed, registry.environment.authorizer, bounds)
+        feed_pb2_grpc.add_FeedServicer_to_server(service, registrar)
     try:
         port = server.add_secure_port(address, credentials)
     except RuntimeError as taken:

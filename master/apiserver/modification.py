@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from barque.api import conversion
 from barque.api.apply import mark_reset, track_update
 from barque.api.codec import Slotted
 from barque.api.decode import decode_object, parse_json
@@ -92,6 +93,7 @@ class Modification(ExistingObject):
         self._verb = verb
         self._change = change
         self._new: Any = None
+        self._counted = False
 
     async def plan(self) -> Plan:
         stored = await self.backend.get(self._key)
@@ -102,6 +104,9 @@ class Modification(ExistingObject):
     async def plan_on(self, stored: Stored) -> Plan:
         """As `plan`, on a state that was just read."""
         old = decode_stored(self._resource, stored)
+        if not self._counted:
+            self._counted = True
+            strategies.count_event(old, self._call, self._environment)
         new, expected = self._change.make(old, stored)
         if expected is not None and expected != stored.revision:
             raise metadata.changed_meanwhile(self._call.target)
@@ -160,7 +165,7 @@ class Modification(ExistingObject):
         return bool(new == old)
 
     def _keep(self, old: Any, stored: Stored) -> Plan:
-        json = self._change.answer(old, stored.revision) or stored.json
+        json = self._change.answer(old, stored.revision) or conversion.shown(stored.json, self._resource)
         return Plan(lambda _: json, revision=stored.revision)
 
     async def _write(self, new: Any, old: Any, stored: Stored) -> Plan:

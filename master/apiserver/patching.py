@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from barque.api import codec
+from barque.api import codec, conversion
 from barque.api.apply import Applied, apply_configuration, finish, mark_reset, track_update
 from barque.api.decode import convert_with_warnings, parse_json, parse_list
 from barque.api.errors import bad_request
@@ -50,7 +50,8 @@ class Merge:
 
     def make(self, old: Any, stored: Stored) -> tuple[Any, int | None]:
         call = self._call
-        document = mark_reset(after(self._patched, msgspec.json.decode(stored.json)))
+        present = conversion.shown(stored.json, call.target.resource)
+        document = mark_reset(after(self._patched, msgspec.json.decode(present)))
         obj: Any
         obj, warnings = convert_with_warnings(document, call.target.resource, call.options.field_validation)
         call.warn(warnings)

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from barque.api import codec, fields
+from barque.api import codec, conversion, fields
 from barque.api.errors import ApiError, outcome_unknown, too_large_entity
 from barque.api.resources import Resource
 from barque.master.admission.claims import NO_CLAIMS, Claims
@@ -27,8 +27,8 @@ MAX_ATTEMPTS = 24
 # Writes of a batch handled before other tasks get the loop: at some 0.3 ms each, so that one turn of the loop stays
 # below 20 ms with several batches under way.
 SLICE = 8
-# Refusals of what was sent, whatever is stored: 400, 413, 415.
-_SAID_OF_THE_REQUEST = (400, 413, 415)
+# Refusals of what was sent, whatever is stored: 400, 413, 415; and of how often, 429.
+_SAID_OF_THE_REQUEST = (400, 413, 415, 429)
 
 
 class Plan(NamedTuple):
@@ -160,9 +160,11 @@ async def _commit(planned: list[tuple[_Pending, Plan, Op]], answers: list[bytes 
     return again
 
 
-def _settle(pending: _Pending, plan: Plan, result: Result) -> bytes | ApiError | None:
+def _settle(pending: _Pending, plan: Plan, result: Result | ApiError) -> bytes | ApiError | None:
     """The answer to one op, None where its writer plans again."""
     match result:
+        case ApiError():
+            return result
         case Committed(revision=revision):
             return plan.answer(revision)
         case Unknown(why=why):
@@ -178,16 +180,21 @@ def _settle(pending: _Pending, plan: Plan, result: Result) -> bytes | ApiError |
 def put(
     resource: Resource, key: Key, obj: Any, compares: tuple[Compare, ...], claims: Claims, max_bytes: int
 ) -> tuple[Op, codec.Slotted]:
-    """The op that writes `obj`, encoded once. Raises 413 where it is too large to be stored."""
+    """The op that writes `obj`, and the bytes of `obj`; what is kept in another version is encoded once more.
+
+    Raises 413 where it is too large to be stored.
+    """
     slotted = encode(obj)
-    check_size(len(slotted.json), max_bytes)
+    kept = conversion.converted(obj, resource.stored)
+    record = slotted if kept is obj else encode(kept)
+    check_size(len(record.json), max_bytes)
     op = Op(
         "put",
         key,
-        slotted.json,
-        slotted.slot,
+        record.json,
+        record.slot,
         labels=dict(obj.metadata.labels),
-        fields=fields.selectable(obj, resource),
+        fields=fields.selectable(kept, resource.stored),
         compares=compares,
         reserve=claims.reserve,
         release=claims.release,

@@ -31,6 +31,7 @@ from barque.client.verbs import (
     Write,
     WriteOptions,
 )
+from barque.master.admission.events import EventLimits
 from barque.master.apiserver import collection, reads, tables
 from barque.master.apiserver.applying import Applying
 from barque.master.apiserver.backend import Backend, StoreBackend
@@ -89,7 +90,7 @@ class Registry:
         key = account_key or AccountKey.generate()
         tokens = AccountTokens(key, settings.service_account_issuer, objects, clock, entropy)
         self.environment = Environment(
-            store, objects, events, views or {}, Authorizer(objects), tokens, settings, clock, entropy
+            store, objects, events, views or {}, Authorizer(objects), tokens, settings, clock, entropy, EventLimits()
         )
 
     def as_user(self, user: User, warnings: list[str] | None = None) -> UserVerbs:
@@ -146,7 +147,10 @@ class UserVerbs:
         changes = reads.watch(self._environment.backend(target.resource), target, selection, resource_version)
         try:
             async for batch in changes:
-                yield batch if rows is None else await tables.with_rows(batch, target.resource, rows, clock.wall())
+                if rows is None:
+                    yield await reads.as_shown(batch, target.resource)
+                else:
+                    yield await tables.with_rows(batch, target.resource, rows, clock.wall())
         finally:
             await changes.aclose()  # type: ignore[attr-defined]  # an async generator
 

@@ -113,9 +113,7 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
 
 def target_of(target: pb.Target) -> Target:
     """A target as the verbs know it. Raises 404 for a resource or version that is not served."""
-    resource = resources.by_plural(target.group, target.resource)
-    if target.version not in ("", resource.version):
-        raise ApiError(404, "NotFound", f"barque serves {resource.group_resource} as {resource.api_version} only")
+    resource = resources.by_plural(target.group, target.resource, target.version)
     return Target(resource, target.namespace, target.name, target.subresource)
 
 

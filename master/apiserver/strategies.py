@@ -24,9 +24,9 @@ from barque.api.types.core_v1 import (
     ServiceStatus,
 )
 from barque.api.types.discovery_v1 import EndpointSlice
-from barque.master.admission import accounts, namespaces, nodes, pods, services
+from barque.master.admission import accounts, events, namespaces, nodes, pods, services
 from barque.master.admission.claims import NO_CLAIMS, Claims
-from barque.master.apiserver.environment import Environment
+from barque.master.apiserver.environment import Call, Environment
 from barque.master.store.port import Key
 
 # Kinds that count the changes of their spec, as in Kubernetes.
@@ -137,6 +137,12 @@ async def _is_newborn(name: str, environment: Environment) -> bool:
     stored = await environment.objects.get(namespaces.key(name))
     born = timestamps.parse(codec.decode(Namespace, stored.json).metadata.creationTimestamp) if stored else None
     return born is not None and abs((environment.clock.wall() - born).total_seconds()) < _NEWBORN_S
+
+
+def count_event(obj: Any, call: Call, environment: Environment) -> None:
+    """Count a write of an Event, once for a request and before more is done for it. Raises 429."""
+    if events.is_event(obj) and not call.options.dry_run:
+        environment.event_limits.admit(obj, call.target.namespace, call.user.name, environment.clock.monotonic())
 
 
 def admit(obj: Object, old: Object | None, key: Key, environment: Environment) -> Claims:

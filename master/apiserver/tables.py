@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from barque.api import codec, columns
+from barque.api import codec, columns, conversion
 from barque.api.errors import bad_request
 from barque.api.resources import Resource
 from barque.client.verbs import IncludeObject, RawEvent, RawTable
@@ -51,8 +51,8 @@ async def with_rows(
     events: Sequence[RawEvent], resource: Resource, include: IncludeObject, now: datetime.datetime
 ) -> Sequence[RawEvent]:
     """The same events with rows in place of objects; watchers that share a batch share its rows."""
-    shared = memo_of(events)
-    made: Sequence[RawEvent] | None = shared.get(f"rows {include}")
+    shared, form = memo_of(events), f"rows {resource.api_version} {include}"
+    made: Sequence[RawEvent] | None = shared.get(form)
     if made is not None:
         return made
     rows: list[RawEvent] = []
@@ -61,19 +61,19 @@ async def with_rows(
             await asyncio.sleep(0)
         json = row_of(event.json, resource, include, now) if event.json else b""
         rows.append(RawEvent(event.type, json, event.revision))
-    shared[f"rows {include}"] = rows
+    shared[form] = rows
     return rows
 
 
 def row_of(json: bytes, resource: Resource, include: IncludeObject, now: datetime.datetime) -> bytes:
-    """The metav1.TableRow of an object's bytes."""
-    obj: Any = codec.decode(resource.type, json)
+    """The metav1.TableRow of an object's bytes as they are kept; the cells are the same in every version."""
+    obj: Any = codec.decode(resource.stored.type, json)
     cells = _encoder.encode(columns.cells(resource, obj, now))
     match include:
         case "Metadata":
             return b'{"cells":%b,"object":%b%b}}' % (cells, _ANNOUNCE_METADATA, _encoder.encode(obj.metadata))
         case "Object":
-            return b'{"cells":%b,"object":%b}' % (cells, json)
+            return b'{"cells":%b,"object":%b}' % (cells, conversion.shown(json, resource))
         case _:
             return b'{"cells":%b}' % cells
 

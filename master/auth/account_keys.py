@@ -67,6 +67,11 @@ class AccountKey:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
 
+    @property
+    def secret(self) -> bytes:
+        """The private number: other secrets that all masters must have alike are derived from it."""
+        return self._key.private_numbers().private_value.to_bytes(_NUMBER_BYTES, "big")
+
     def sign(self, claims: dict[str, Any]) -> str:
         """The JWT of these claims."""
         signed = f"{self._header}.{_encode(msgspec.json.encode(claims))}"

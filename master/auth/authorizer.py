@@ -59,7 +59,8 @@ class Reference(NamedTuple):
 
 def node_verdict(node: str, verb: str, target: Target, selection: Selection = Selection()) -> Verdict:
     """What the worker of `node` may do."""
-    resource, key = target.resource.group_resource, key_of(target)
+    key = key_of(target)
+    resource = key.resource
     if resource == "pods":
         return _pod_verdict(node, verb, target, selection)
     if resource == "serviceaccounts" and target.subresource == "token" and verb == "create":
@@ -251,7 +252,7 @@ class Authorizer:
 
 def key_of(target: Target) -> Key:
     """The store key of a target."""
-    return Key(target.resource.group_resource, target.namespace, target.name)
+    return Key(target.resource.stored.group_resource, target.namespace, target.name)
 
 
 def no_relationship(node: str) -> str:

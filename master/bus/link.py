@@ -8,11 +8,13 @@ either acknowledged or its fate is said.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 import nats
 import nats.errors
 from nats.aio.client import Client as NatsClient
@@ -21,7 +23,8 @@ from nats.js import api
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from barque.client.clock import Clock
-from barque.client.pki import MASTER_HOST, Identity
+from barque.master.bus.access import Access
+from barque.master.bus.replies import Replies, StreamState, is_unheard
 
 log = logging.getLogger(__name__)
 
@@ -36,18 +39,24 @@ class _KnownRemark(logging.Filter):
 logging.getLogger("asyncio").addFilter(_KnownRemark())
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
-CONNECT_TIMEOUT_S = 3
+CONNECT_TIMEOUT_S = 2
 CLOSE_TIMEOUT_S = 1.0
+LOOK_S = 0.25
 REQUEST_TIMEOUT_S = 5.0
-PING_INTERVAL_S = 5
+# A server that answers neither of so many pings, one each interval, is taken for gone.
+PING_INTERVAL_S, PINGS_UNANSWERED = 2, 2
 # How many messages are asked for at a time, how long the server keeps an unfilled request, and how often it says that
 # it is alive meanwhile; after three missing signs the consumer is taken for gone.
 PULL_MESSAGES = 256
 PULL_EXPIRES_S = 30
-HEARTBEAT_S = 2
+HEARTBEAT_S = 1
 # What a listener may leave lying.
 LISTEN_AT_MOST = 10_000
 _NANO = 1_000_000_000
+# Tokens of a reply subject without domain and account.
+_SHORT_PLACE = 9
+# nats-server's number for a stream that is not there.
+STREAM_NOT_FOUND = 10059
 
 T = TypeVar("T")
 
@@ -74,11 +83,12 @@ class Outgoing(NamedTuple):
 
 
 class Link:
-    """A connection that comes back. `session` is None while there is none, and `fault` then says why."""
+    """A connection that comes back, to the first of `access`'s servers that answers. `session` is None while there is
+    none, and `fault` then says why.
+    """
 
-    def __init__(self, address: str, identity: Callable[[], Identity], clock: Clock) -> None:
-        self._address = address
-        self._identity = identity
+    def __init__(self, access: Access, clock: Clock) -> None:
+        self._access = access
         self._clock = clock
         self._changed = asyncio.Event()
         self.session: Session | None = None
@@ -88,12 +98,8 @@ class Link:
         """Connect, wait for the end, connect again; until cancelled."""
         pause_s = FIRST_PAUSE_S
         while True:
-            try:
-                await self._one_session()
+            if await self._one_session():
                 pause_s = FIRST_PAUSE_S
-            except BusAwayError as error:
-                self.fault = f"cannot connect to {self._address}: {error}"
-                log.debug("bus: %s", self.fault)
             await self._clock.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
@@ -103,60 +109,90 @@ class Link:
             await self._changed.wait()
         return self.session
 
-    async def _one_session(self) -> None:
-        ended = asyncio.Event()
-        connection = await self._connect(ended)
+    async def _one_session(self) -> bool:
+        """Connect, and wait for the connection's end; return whether there was one."""
+        faults = []
+        for url in self._access.urls():
+            ended = asyncio.Event()
+            try:
+                connection = await open_connection(url, self._access.options(), ended)
+            except (BusAwayError, OSError, ValueError) as error:
+                faults.append(f"cannot connect to {_host(url)}: {error}")
+                continue
+            await self._serve(url, connection, ended)
+            return True
+        self.fault = "; ".join(faults) or "there is no server to connect to"
+        log.debug("bus: %s", self.fault)
+        return False
+
+    async def _serve(self, url: str, connection: NatsClient, ended: asyncio.Event) -> None:
         session = self.session = Session(connection)
         self.fault = ""
         self._changed.set()
-        log.info("connected to the bus at %s", self._address)
+        log.info("connected to the bus at %s", _host(url))
         try:
-            await ended.wait()
+            await _wait_for_end(connection, ended)
             self.fault = "the connection broke"
-            log.warning("the bus at %s is away", self._address)
+            log.warning("the bus at %s is away", _host(url))
         finally:
             self._changed.clear()
             self.session = None
             session.end()
-            await _close(connection)
+            await close_connection(connection)
 
-    async def _connect(self, ended: asyncio.Event) -> NatsClient:
-        """A connection that sets `ended` when it breaks. Raises `BusAwayError`."""
-        faults: list[Exception] = []
 
-        async def on_end() -> None:
-            ended.set()
+async def _wait_for_end(connection: NatsClient, ended: asyncio.Event) -> None:
+    """Of a peer that has fallen silent the client says its goodbye first, for half a minute, and only then that the
+    connection has ended: so it is asked, too.
+    """
+    while connection.is_connected and not ended.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                await ended.wait()
 
-        async def on_fault(error: Exception) -> None:
-            faults[:] = [error]
-            log.debug("bus: %s: %s", type(error).__name__, error)
 
-        connection = NatsClient()
-        work = connection.connect(
-            f"tls://{self._address}",
-            tls=self._identity().client_context(),
-            tls_hostname=MASTER_HOST,
-            name="barque-master",
-            allow_reconnect=False,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            # The client tries twice by itself even so; the pauses are `run`'s to make.
-            max_reconnect_attempts=1,
-            reconnect_time_wait=0,
-            ping_interval=PING_INTERVAL_S,
-            closed_cb=on_end,
-            disconnected_cb=on_end,
-            error_cb=on_fault,
-        )
-        try:
-            await _obeying(work)
-        except BaseException as error:
-            # The client leaves open what it got as far as opening.
-            await _close(connection)
-            if not isinstance(error, (nats.errors.Error, OSError, TimeoutError)):
-                raise
-            fault = faults[0] if faults else error
-            raise BusAwayError(str(fault) or type(fault).__name__) from error
-        return connection
+async def open_connection(url: str, options: Mapping[str, Any], ended: asyncio.Event) -> NatsClient:
+    """A connection that sets `ended` when it breaks. Raises `BusAwayError`."""
+    faults: list[Exception] = []
+
+    async def on_end() -> None:
+        ended.set()
+
+    async def on_fault(error: Exception) -> None:
+        faults[:] = [error]
+        log.debug("bus: %s: %s", type(error).__name__, error)
+
+    connection = NatsClient()
+    work = connection.connect(
+        url,
+        name="barque-master",
+        allow_reconnect=False,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        # The client tries twice by itself even so; the pauses are the caller's to make.
+        max_reconnect_attempts=1,
+        reconnect_time_wait=0,
+        ping_interval=PING_INTERVAL_S,
+        max_outstanding_pings=PINGS_UNANSWERED,
+        closed_cb=on_end,
+        disconnected_cb=on_end,
+        error_cb=on_fault,
+        **options,
+    )
+    try:
+        await obeying(work)
+    except BaseException as error:
+        # The client leaves open what it got as far as opening.
+        await close_connection(connection)
+        if not isinstance(error, (nats.errors.Error, OSError, TimeoutError)):
+            raise
+        fault = faults[0] if faults else error
+        raise BusAwayError(str(fault) or type(fault).__name__) from error
+    return connection
+
+
+def _host(url: str) -> str:
+    """Where a URL leads, without what might be secret in it."""
+    return url.rpartition("@")[2].rpartition("/")[2]
 
 
 class Session:
@@ -165,21 +201,29 @@ class Session:
     def __init__(self, connection: NatsClient) -> None:
         self._connection = connection
         self._inboxes: set[_Inbox] = set()
+        self._replies: Replies | None = None
         self.jetstream = connection.jetstream(timeout=REQUEST_TIMEOUT_S)
 
     @property
     def connected(self) -> bool:
         return self._connection.is_connected
 
+    @property
+    def max_payload_bytes(self) -> int:
+        """The largest message that the server takes, headers included."""
+        return self._connection.max_payload
+
     def end(self) -> None:
         """Have everyone who waits for messages stop."""
         for inbox in self._inboxes:
             inbox.close()
+        if self._replies is not None:
+            self._replies.end(BusAwayError("the connection broke"))
 
     async def ask(self, work: Awaitable[T]) -> T:
         """Await a request to the bus. JetStream's refusals (`APIError`) pass; all else is `BusAwayError`."""
         try:
-            return await _obeying(work)
+            return await obeying(work)
         except ServiceUnavailableError as error:
             raise BusAwayError(str(error)) from error
         except APIError:
@@ -195,6 +239,38 @@ class Session:
     async def publish(self, subject: str, payload: bytes, headers: dict[str, Any]) -> api.PubAck:
         """Append to the subject's stream; the answer comes after the fsync, unless the stream does without."""
         return await self.ask(self.jetstream.publish(subject, payload, headers=headers, timeout=REQUEST_TIMEOUT_S))
+
+    async def post(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> asyncio.Future[Msg]:
+        """Send a request; the future holds the answer, or `BusAwayError` when the connection ends. It knows no timeout:
+        cancel it to wait no longer.
+        """
+        if self._replies is None:
+            replies = self._replies = Replies(self._connection.new_inbox())
+            await self.ask(self._connection.subscribe(replies.subject, cb=replies.hear))
+        address, answer = self._replies.expect()
+        try:
+            await self._connection.publish(subject, payload, address, headers)
+        except (nats.errors.Error, OSError) as error:
+            answer.cancel()
+            raise BusAwayError(str(error) or type(error).__name__) from error
+        return answer
+
+    async def stream_state(self, stream: str, within_s: float = REQUEST_TIMEOUT_S) -> StreamState | None:
+        """Where the stream stands; None where there is none. Raises `BusAwayError` and `APIError`."""
+        answer = await self.post(f"$JS.API.STREAM.INFO.{stream}", b"")
+        try:
+            async with asyncio.timeout(within_s):
+                message = await answer
+        except TimeoutError:
+            raise BusAwayError("the bus does not say where the stream stands") from None
+        if is_unheard(message):
+            raise BusAwayError("no server of the bus keeps streams")
+        state = msgspec.json.decode(message.data, type=StreamState)
+        if state.error is None:
+            return state
+        if state.error.err_code == STREAM_NOT_FOUND:
+            return None
+        raise APIError(state.error.code, state.error.description, state.error.err_code)
 
     async def publish_chain(self, messages: Sequence[Outgoing]) -> api.PubAck:
         """Append messages each of which expects the one before it as the stream's last: so the last one's answer
@@ -329,15 +405,28 @@ class _Inbox:
                 continue
             if status:
                 raise BusAwayError(f"the stream's consumer is gone ({status})")
-            about = message.metadata
+            sequence, delivery, at = read_place(message.reply)
             self._delivered += 1
-            if about.sequence.consumer != self._delivered:
+            if delivery != self._delivered:
                 raise BusAwayError("the stream's consumer has lost messages")
-            messages.append(Message(about.sequence.stream, about.timestamp.timestamp(), message.data, message.subject))
+            messages.append(Message(sequence, at, message.data, message.subject))
         return messages, over
 
 
-async def _obeying(work: Awaitable[T]) -> T:
+def read_place(reply: str) -> tuple[int, int, float]:
+    """Of a delivered message its sequence, how many were delivered up to it, and when the stream took it (seconds since
+    the epoch): all in its reply subject, `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<tries>.<sequence>.
+    <delivery>.<nanoseconds>.<pending>[.<token>]`. Raises `BusAwayError` for any other.
+    """
+    tokens = reply.split(".")
+    at = 5 if len(tokens) == _SHORT_PLACE else 7
+    try:
+        return int(tokens[at]), int(tokens[at + 1]), int(tokens[at + 2]) / _NANO
+    except (IndexError, ValueError):
+        raise BusAwayError(f"not a message of a stream: {reply}") from None
+
+
+async def obeying(work: Awaitable[T]) -> T:
     """Await what the NATS client does, without letting it swallow our cancellation.
 
     It waits with `asyncio.wait_for`, which in Python 3.11 forgets a cancellation that meets the awaited result.
@@ -349,7 +438,7 @@ async def _obeying(work: Awaitable[T]) -> T:
             raise asyncio.CancelledError
 
 
-async def _close(connection: NatsClient) -> None:
+async def close_connection(connection: NatsClient) -> None:
     """Close within bounds: the client itself waits without any for the peer's goodbye."""
     closing = asyncio.create_task(connection.close())
     await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)

@@ -1,25 +1,27 @@
-"""Names on the bus: subjects and streams. Pure.
-
-A subject is tokens between dots, so a dot (and what else NATS reads as a sign) inside a token is percent-encoded:
-`barque.lab.change.apps.deployments.default.web%2Ev2`.
-"""
+"""Names on the bus: subjects and streams. Pure. How a token is written, see `client.subjects`."""
 
 from __future__ import annotations
 
-import re
+from functools import lru_cache
 
+from barque.client.subjects import CLUSTER_SCOPE, CORE_GROUP, RESYNC, token
 from barque.master.store.port import Key
+
+__all__ = [
+    "CHANGE_STREAM",
+    "EVENT_STREAM",
+    "change_subject",
+    "change_subjects",
+    "event_subject",
+    "event_subjects",
+    "resync_subject",
+    "token",
+]
 
 EVENT_STREAM = "BARQUE_EVENTS"
 CHANGE_STREAM = "BARQUE_CHANGES"
-CORE_GROUP = "core"
-CLUSTER_SCOPE = "_"
-_UNSAFE = re.compile(rb"[^A-Za-z0-9_:-]")
-
-
-def token(text: str) -> str:
-    """`text` as one token of a subject; different texts give different tokens."""
-    return _UNSAFE.sub(lambda found: b"%%%02X" % found.group()[0], text.encode()).decode() or "%"
+# Resources times namespaces that are written at a time; the names are many more and made anew.
+_PLACES = 4096
 
 
 def event_subjects(cluster: str) -> str:
@@ -39,11 +41,26 @@ def change_subjects(cluster: str) -> str:
 
 def change_subject(cluster: str, key: Key) -> str:
     """`barque.<cluster>.change.<group>.<resource>.<namespace>.<name>`."""
-    plural, _, group = key.resource.partition(".")
-    place = token(key.namespace) if key.namespace else CLUSTER_SCOPE
-    return f"barque.{token(cluster)}.change.{token(group or CORE_GROUP)}.{token(plural)}.{place}.{token(key.name)}"
+    return _place(cluster, key.resource, key.namespace) + token(key.name)
+
+
+@lru_cache(_PLACES)
+def _place(cluster: str, resource: str, namespace: str) -> str:
+    plural, _, group = resource.partition(".")
+    scope = token(namespace) if namespace else CLUSTER_SCOPE
+    return f"barque.{token(cluster)}.change.{token(group or CORE_GROUP)}.{token(plural)}.{scope}."
 
 
 def resync_subject(cluster: str) -> str:
     """Where the feed says that changes are missing before the next one."""
-    return f"barque.{token(cluster)}.change.RESYNC"
+    return f"barque.{token(cluster)}.change.{RESYNC}"
+
+
+def usage_subjects(cluster: str) -> str:
+    """Where the masters tell each other the usage of all nodes."""
+    return f"barque.{token(cluster)}.usage.*"
+
+
+def usage_subject(cluster: str, node: str) -> str:
+    """Where the usage of one node is told."""
+    return f"barque.{token(cluster)}.usage.{token(node)}"

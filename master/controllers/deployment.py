@@ -101,6 +101,9 @@ class DeploymentController:
             if error.reason == "AlreadyExists":
                 await self._resolve_collision(deployment, rs, plan)
                 return False
+            if error.code < 500:
+                said = f'Failed to create new replica set "{rs.metadata.name}": {error.message}'
+                self._recorder.event(deployment, "Warning", "ReplicaSetCreateError", said)
             if rollout_status.has_deadline(deployment) and error.code < 500:
                 rollout_status.note_create_failure(plan.status, error.message, self._clock.wall())
                 await self._write_deployment(deployment, plan._replace(annotations={}))

@@ -1,13 +1,12 @@
 """`ControllerManager`: wires the controllers to shared informers and runs them on the leader.
 
 In: a client, informers that whoever made them runs, the heartbeats of nodes, a clock, settings, where the masters
-answer. Out: `run()`, which ends only by cancellation or with `UnexpectedEndError` naming the controller that failed.
-Refused writes are retried by the work queues and logged.
+answer, the host's name. Out: `run()`, which ends only by cancellation or with `UnexpectedEndError` naming the
+controller that failed. Refused writes are retried by the work queues and logged.
 """
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol
@@ -70,11 +69,11 @@ class ControllerManager:
         clock: Clock,
         settings: ControllerSettings = ControllerSettings(),
         doors: Doors | None = None,
+        host: str = "",
     ) -> None:
         self._settings = settings
         self._informers = informers
         add_indexes(informers)
-        host = platform.node()
         self._recorders = {name: EventRecorder(client, f"{name}-controller", host, clock) for name in _RECORDERS}
         recorders = self._recorders
         service_pods = ServicePods(informers, clock)

@@ -99,6 +99,7 @@ class NodeController:
         self._nodes = informers.of(Node)
         self._pods = informers.of(PodView)
         self._listening_since: dict[str, float] = {}
+        self._known: Mapping[str, Node] = {}
 
     async def run(self) -> None:
         while True:
@@ -110,6 +111,7 @@ class NodeController:
         nodes = {node.metadata.name: node for node in self._nodes.list()}
         since = self._listening_since
         self._listening_since = {name: since.get(name, now) for name in nodes}
+        self._note_members(nodes)
         signs = {n: max(start, self._heartbeats(n) or start) for n, start in self._listening_since.items()}
         unready = {name for name, node in nodes.items() if not conditions.is_true(node.status.conditions, "Ready")}
         settings = self._settings
@@ -122,6 +124,16 @@ class NodeController:
                 # The worker may just have written its own status, or the store is away: the next look sees.
                 log.info("node %s: its silence is not recorded yet: %s", name, error.message)
         return verdict.next_look_s
+
+    def _note_members(self, nodes: Mapping[str, Node]) -> None:
+        """Tell of nodes that came and went, as each new leader comes to know them."""
+        known, self._known = self._known, nodes
+        for name in sorted(nodes.keys() - known.keys()):
+            said = f"Node {name} event: Registered Node {name} in Controller"
+            self._recorder.event(nodes[name], "Normal", "RegisteredNode", said)
+        for name in sorted(known.keys() - nodes.keys()):
+            said = f"Node {name} event: Removing Node {name} from Controller"
+            self._recorder.event(known[name], "Normal", "RemovingNode", said)
 
     def _note_disruption(self, verdict: Verdict, nodes: Mapping[str, Node]) -> None:
         before, self.disruption = self.disruption, verdict.disruption

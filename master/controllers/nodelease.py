@@ -19,7 +19,7 @@ from barque.api.errors import ApiError
 from barque.api.types.coordination_v1 import Lease
 from barque.api.types.core_v1 import Node
 from barque.client.client import Client, target_of
-from barque.client.clock import Clock
+from barque.client.clock import Clock, micro_timestamp
 from barque.client.informers import Informers
 from barque.client.verbs import MERGE_PATCH, Create, Patch, Write
 
@@ -90,7 +90,7 @@ class NodeLeaseController:
 def _lease(node: Node, heard: datetime.datetime) -> Lease:
     meta = node.metadata
     owner = {"apiVersion": "v1", "kind": "Node", "name": meta.name, "uid": meta.uid}
-    moment = heard.astimezone(datetime.UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    moment = micro_timestamp(heard.astimezone(datetime.UTC))
     document: dict[str, Any] = {
         "metadata": {"name": meta.name, "namespace": NAMESPACE, "ownerReferences": [owner]},
         "spec": {"holderIdentity": meta.name, "leaseDurationSeconds": DURATION_S, "renewTime": moment},

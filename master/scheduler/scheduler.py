@@ -24,7 +24,7 @@ from barque.client.client import Client
 from barque.client.clock import Clock, timestamp
 from barque.client.informers import Informers
 from barque.client.patches import condition_patch
-from barque.client.recorder import EventRecorder
+from barque.client.recorder import SeriesRecorder
 from barque.client.supervise import run_all
 from barque.client.verbs import Create, Patch, Target, Write
 from barque.master.scheduler.demand import demand_of
@@ -70,15 +70,15 @@ def plan_round(rankings: Rankings, pods: Iterable[PodView], group_of: Callable[[
 
 
 class Scheduler:
-    """One term of leadership: made anew by each new leader."""
+    """One term of leadership: made anew by each new leader, whose name is `host`."""
 
-    def __init__(self, client: Client, informers: Informers, clock: Clock) -> None:
+    def __init__(self, client: Client, informers: Informers, clock: Clock, host: str = "") -> None:
         self.snapshot = Snapshot()
         self.queue = SchedulingQueue()
         self._client = client
         self._clock = clock
         self._rankings = Rankings(self.snapshot)
-        self._recorder = EventRecorder(client, NAME, "", clock)
+        self._recorder = SeriesRecorder(client, NAME, host, clock)
         self._pods = informers.of(PodView)
         self._nodes = informers.of(Node)
         self._services = informers.of(Service)
@@ -201,7 +201,7 @@ class Scheduler:
             for (pod, node), answer in zip(plan.placements, answers, strict=False):
                 self._note_bound(pod, node, answer)
             for pod, why in plan.refusals:
-                self._recorder.event(pod, "Warning", "FailedScheduling", why)
+                self._recorder.event(pod, "Warning", "FailedScheduling", "Scheduling", why)
         finally:
             self._in_flight.release()
 
@@ -210,7 +210,7 @@ class Scheduler:
         if not isinstance(answer, ApiError):
             self.queue.forget(meta.uid)
             said = f"Successfully assigned {meta.namespace}/{meta.name} to {node}"
-            self._recorder.event(pod, "Normal", "Scheduled", said)
+            self._recorder.event(pod, "Normal", "Scheduled", "Binding", said)
             return
         held = self.snapshot.held(meta.uid)
         if held is not None and held.assumed:

@@ -66,7 +66,7 @@ class Master:
         self._options = options
         self._name = name
         self.directory = Path(tempfile.mkdtemp(prefix="barque-bench-"))
-        self.grpc_port, self.peer_port, self.https_port, self.bus_port = free_ports(4)
+        self.grpc_port, self.peer_port, self.https_port, self.bus_port, self.route_port = free_ports(5)
         self.start_ms = 0.0
         self.log = self.directory / "master.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -96,13 +96,14 @@ class Master:
             *("--data-dir", str(self.directory / "data"), "--name", self._name, "--address", "127.0.0.1"),
             *("--grpc-port", str(self.grpc_port), "--peer-port", str(self.peer_port)),
             *("--https-port", str(self.https_port)),
+            *("--bus-port", str(self.bus_port), "--route-port", str(self.route_port)),
         ]
 
     def start(self) -> None:
         """Start it and wait until it serves."""
         argv = [
             *(sys.executable, "-m", "barque.cli", "master", "run", *self.site, "--listen", "127.0.0.1"),
-            *("--bus-port", str(self.bus_port), *self._options),
+            *self._options,
         ]
         began = time.monotonic()
         with self.log.open("ab") as output:
@@ -173,8 +174,11 @@ class Master:
 
     def bus_rss_mib(self) -> float:
         """Resident memory of the nats-server it supervises, 0 where there is none."""
-        children = Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text().split()
-        return sum(_rss_kib(int(child)) for child in children) / 1024
+        return sum(_rss_kib(child) for child in self.children()) / 1024
+
+    def children(self) -> list[int]:
+        """The processes it has started: its nats-server, while there is one."""
+        return [int(pid) for pid in Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text().split()]
 
     def cpu_s(self) -> float:
         """Seconds of processor time so far."""

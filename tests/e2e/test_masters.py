@@ -1,4 +1,5 @@
-"""Three masters in a lab: one after another is killed, cut off and paused while deployments roll and clients write.
+"""Three masters in a lab: one after another is killed, cut off and paused while deployments roll and clients write, and
+so are their nats-servers.
 
 What clients were told is judged by the checker of linearisability: no acknowledged write is lost, no read goes back.
 """
@@ -10,15 +11,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
 from tests.simulation.harness.linearizability import Call, check
-from tests.support.cluster import ROOT, objects, one
+from tests.support.cluster import ROOT, cluster_ip, fetch, objects, one
 from tests.support.history_client import calls_of
 from tests.support.host import expect_soon
-from tests.support.lab import REPLICAS, WEB, ALab, LabHost, a_lab, missing
+from tests.support.lab import IMAGE, REPLICAS, WEB, ALab, LabHost, a_lab, missing
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
@@ -155,3 +157,160 @@ def test_two_of_three_lost(lab: ALab) -> None:
     lab.run("start", *lost)
     expect_soon(lambda: all(up_to_date(lab, name) for name in MASTERS), 60, "all masters are back")
     host.barque("create", "configmap", "found", "--from-literal=a=b")
+
+
+# Two pods whose use is known: one that is held to a fifth of a processor, and one that keeps 64 MiB in memory.
+USERS = f"""
+apiVersion: v1
+kind: Pod
+metadata: {{name: burns}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+    - name: burns
+      image: {IMAGE}
+      imagePullPolicy: Never
+      command: [sh, -c, "while :; do :; done"]
+      resources: {{limits: {{cpu: 200m}}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: holds}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+    - name: holds
+      image: {IMAGE}
+      imagePullPolicy: Never
+      command: [sh, -c, "dd if=/dev/zero of=/held/zeros bs=1M count=64 && sleep 3600"]
+      volumeMounts: [{{name: held, mountPath: /held}}]
+  volumes: [{{name: held, emptyDir: {{medium: Memory}}}}]
+"""
+NATS_PID = "/var/lib/barque/master/bus/nats.pid"
+
+
+def asking(host: LabHost, master: str) -> list[str]:
+    """`barque` on that host, of that one master."""
+    address = host.lab.host(master).address
+    path = f"/run/barque/only-{master}"
+    program = (
+        "import msgspec, pathlib\nfrom barque.client import profile\n"
+        f"one = msgspec.structs.replace(profile.load(), masters=['{address}:7443'])\n"
+        f"one.save(pathlib.Path('{path}'))"
+    )
+    host.run(sys.executable, "-P", "-c", program)
+    return ["--config", path]
+
+
+def reasons(host: LabHost, pod: str, *of_master: str) -> list[str]:
+    """Of the Events about a pod, in the order in which they happened."""
+    events = objects(host, "events", "--field-selector", f"involvedObject.name={pod}", *of_master)
+    return [
+        event["reason"] for event in sorted(events, key=lambda event: event["firstTimestamp"] or event["eventTime"])
+    ]
+
+
+def bus_fault(host: LabHost, *of_master: str) -> str:
+    """What `cluster status` says of a master's bus; "" where it is well."""
+    rows = host.barque(*of_master, "cluster", "status", check=False).splitlines()
+    (row,) = [line for line in rows if line.startswith("bus ")] or ["bus  failing  not answered"]
+    _, state, said = row.split(maxsplit=2) if len(row.split(maxsplit=2)) == 3 else (*row.split(), "")
+    return "" if state == "ok" else said
+
+
+def test_events_tell_the_life_of_a_pod_at_every_master(lab: ALab) -> None:
+    host = lab.workers[0]
+    pod = lab.pods("-l", "app=web")[0]["metadata"]["name"]
+    life = {"Scheduled", "Pulled", "Created", "Started"}
+    for name in MASTERS:
+        only = asking(host, name)
+        expect_soon(lambda o=only: life <= set(reasons(host, pod, *o)), 10, f"{name} tells of {pod}")  # type: ignore[misc]
+        described = host.barque(*only, "describe", "pod", pod)
+        assert "Successfully assigned default/" in described
+        assert all(reason in described.partition("Events:")[2] for reason in life), described
+
+
+def test_nats_killed_on_each_master_in_turn(lab: ALab) -> None:
+    """Pods, the service and writes feel nothing; Events go on at every master, and the feed tells each change once."""
+    host = lab.workers[0]
+    before = {pod["metadata"]["uid"]: restarts_of(pod) for pod in lab.pods("-l", "app=web")}
+    page = f"http://{cluster_ip(host)}/"
+    with followed(host, "core.configmaps.default.>") as heard:
+        for name in MASTERS:
+            master = lab.host(name)
+            pid = int(json.loads(master.run("cat", NATS_PID).stdout)["pid"])
+            master.kill(pid)
+            host.barque("create", "configmap", f"bus-{name}", "--from-literal=a=b", timeout_s=5)
+            assert len(fetch(host, page, 10)) == 10
+            host.barque("run", f"bus-{name}", f"--image={IMAGE}", "--image-pull-policy=Never", "--restart=Never")
+            only = asking(host, name)
+            expect_soon(lambda o=only: bus_fault(host, *o) == "", 30, f"the bus of {name} is well again")  # type: ignore[misc]
+            assert int(json.loads(master.run("cat", NATS_PID).stdout)["pid"]) != pid
+            expect_soon(
+                lambda o=only, n=name: "Started" in reasons(host, f"bus-{n}", *o),
+                30,
+                f"the life of bus-{name}",  # type: ignore[misc]
+            )
+        made = [f"bus-{name}" for name in MASTERS]
+        expect_soon(lambda: set(made) <= set(names_in(heard)), 20, "the feed has told of every ConfigMap")
+    assert [name for name in names_in(heard) if name.startswith("bus-")] == made
+    assert {pod["metadata"]["uid"]: restarts_of(pod) for pod in lab.pods("-l", "app=web")} == before
+    lab.barque("delete", "pods", *made, "--grace-period=0", "--force")
+
+
+def restarts_of(pod: dict[str, Any]) -> int:
+    return sum(status["restartCount"] for status in pod["status"]["containerStatuses"])
+
+
+@contextmanager
+def followed(host: LabHost, subject: str) -> Iterator[Path]:
+    """Follow the change feed from a worker's host into a file meanwhile, one JSON message a line."""
+    heard = host.folder / "feed"
+    with heard.open("wb") as output:
+        process = subprocess.Popen(
+            host.argv(["barque", "feed", subject, "-o", "json"]), stdin=subprocess.DEVNULL, stdout=output,
+            env=host.environment(),
+        )  # fmt: skip
+        try:
+            host.barque("create", "configmap", "feed-begun", "--from-literal=a=b")
+
+            def begun() -> bool:
+                host.barque("label", "configmap", "feed-begun", "--overwrite", f"seen={len(names_in(heard))}")
+                return "feed-begun" in names_in(heard)
+
+            expect_soon(begun, 20, "the feed is followed", pause_s=0.5)
+            yield heard
+        finally:
+            process.kill()
+            process.wait()
+
+
+def names_in(heard: Path) -> list[str]:
+    """Of the objects in whole messages, in order."""
+    whole, _, _ = heard.read_text().rpartition("\n")
+    return [
+        message["object"]["metadata"]["name"] for message in map(json.loads, whole.splitlines()) if message["object"]
+    ]
+
+
+def test_top_agrees_with_the_control_groups(lab: ALab) -> None:
+    lab.apply(USERS)
+    expect_soon(lambda: {"burns", "holds"} <= {p["metadata"]["name"] for p in lab.ready_pods()}, 30, "they run")
+    host = lab.workers[0]
+    expected = {"burns": (0.2, 0.0), "holds": (0.0, 64.0)}
+
+    def top() -> dict[str, tuple[float, float]]:
+        rows = [row.split() for row in host.barque("top", "pods", "--no-headers", check=False).splitlines()]
+        return {name: (int(cpu.removesuffix("m")) / 1000, float(used.removesuffix("Mi"))) for name, cpu, used in rows}
+
+    def agrees() -> bool:
+        seen = top()
+        if not expected.keys() <= seen.keys():
+            return False
+        (burnt, _), (_, held) = seen["burns"], seen["holds"]
+        return abs(burnt - 0.2) <= 0.01 and abs(held - 64) <= 3.2
+
+    expect_soon(agrees, 45, "top says what the control groups hold them to", pause_s=1)
+    shown = host.barque("top", "nodes")
+    assert all(worker.name in shown for worker in lab.workers), shown
+    lab.barque("delete", "pods", "burns", "holds", "--grace-period=0", "--force")

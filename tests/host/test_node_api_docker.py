@@ -15,15 +15,21 @@ from barque.api.types import core_v1
 from barque.client import wire
 from barque.client.clock import SystemClock
 from barque.client.pki import create_authority, master_subject, node_host, node_subject
+from barque.client.usage import decode
 from barque.deploy.images import build_busybox
 from barque.proto import node_pb2, node_pb2_grpc
 from barque.proto import pods_pb2 as pb
+from barque.worker.pods.observed import Instance
 from barque.worker.server.door import serve
 from barque.worker.server.images import NodeImagesService
 from barque.worker.server.service import NodeService
+from barque.worker.stats.disks import Disks
+from barque.worker.stats.gauges import Gauges
 from barque.worker.stats.meter import Meter
+from barque.worker.stats.sampler import Sampler
 from tests.host.test_docker_runtime import _WHY, IMAGE, RealWorld, a_sleeper, cluster, expect_soon, uid, until, world
 from tests.support import dockerd
+from tests.support.control_groups import Counters
 from tests.support.worker_world import a_container, a_pod
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(_WHY), reason=_WHY)]
@@ -31,6 +37,7 @@ __all__ = ["cluster", "world"]  # fixtures
 NOW = SystemClock().wall()
 AUTHORITY = create_authority(NOW)
 TIMEOUT_S = 20
+HELD_BYTES = 32 * 1024 * 1024
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,7 +57,8 @@ class Door(NamedTuple):
 @pytest.fixture
 async def door(world: RealWorld, tmp_path: Path) -> AsyncIterator[Door]:
     identity = AUTHORITY.identity(node_subject("n1"), NOW, [node_host("n1")])
-    service = NodeService(world.manager, world.docker, Meter(world.docker, tmp_path, world.clock), world.clock)
+    meter = Meter(Gauges(world.clock, tmp_path), Disks(world.docker, world.clock), world.clock)
+    service = NodeService(world.manager, world.docker, meter, world.clock)
     images = NodeImagesService(world.docker, lambda _: None)
     server, port = await serve(service, images, "127.0.0.1:0", identity.server_credentials())
     credentials = AUTHORITY.identity(master_subject("m1"), NOW).channel_credentials()
@@ -305,3 +313,42 @@ async def test_usage_is_measured(door: Door) -> None:
     assert found is not None
     assert found.name == "app"
     assert 0 < found.memory.working_set_bytes <= found.memory.usage_bytes
+
+
+async def test_a_sample_agrees_with_what_the_kernel_counted(world: RealWorld, tmp_path: Path) -> None:
+    """One container burns what its quota lets it have, another holds 32 MiB; both within 5 %."""
+    quota = core_v1.ResourceRequirements(limits={"cpu": "300m"})
+    hold = "/bin/busybox dd if=/dev/zero of=/dev/shm/held bs=1M count=32; sleep 99"
+    holder = a_container("holder", IMAGE, command=["/bin/sh", "-c", hold])
+    await world.want(
+        a_pod("p", a_script("while :; do :; done", resources=quota), holder, uid=uid(), terminationGracePeriodSeconds=1)
+    )
+
+    def running() -> list[Instance]:
+        return [each for _, observed in world.manager.observations() for each in observed.running()]
+
+    await expect_soon(lambda: len(running()) == 2, "both run")
+    counters, memory = (Counters(each.id) for each in sorted(running(), key=lambda each: each.name))
+    await expect_soon(lambda: memory.memory_bytes() > HELD_BYTES, "the memory is held")
+    disks = Disks(world.docker, world.clock)
+    sampler = Sampler(world.manager.observations, Gauges(world.clock, tmp_path), disks, world.clock)
+    counted: list[tuple[float, int]] = []
+
+    def count() -> None:
+        counted.append((world.clock.monotonic(), counters.cpu_ns()))
+
+    for pause_s in (3.0, 0.0):
+        count()
+        await sampler.look()
+        count()
+        await asyncio.sleep(pause_s)
+    (pod,) = decode(sampler.take()).pods
+    app, held = (next(each for each in pod.containers if each.name == name) for name in ("app", "holder"))
+    # The sampler read between the first and the second count, and again between the third and the fourth.
+    (a, least), (b, more), (c, then), (d, most) = counted
+    low, high = (then - more) / (d - a), (most - least) / (c - b)
+    assert low <= app.cpu_nanocores <= high
+    assert app.cpu_nanocores == pytest.approx((low + high) / 2, rel=0.05)
+    assert 20_000_000 < app.cpu_nanocores < 315_000_000
+    assert held.memory_bytes == pytest.approx(memory.memory_bytes(), rel=0.05)
+    assert HELD_BYTES < held.memory_bytes < 1.05 * HELD_BYTES

@@ -87,7 +87,9 @@ async def test_http_answers_and_redirects() -> None:
     async with a_server() as (port, _):
         assert await ask(port, path="/broken") == Outcome(False, "HTTP probe failed with statuscode: 503")
         assert await ask(port, path="/moved") == Outcome(False, "HTTP probe failed with statuscode: 503")
-        assert (await ask(port, path="/away")).ok
+        away = await ask(port, path="/away")
+        assert (away.ok, away.doubtful) == (True, True)
+        assert away.message.startswith("Probe terminated redirects, Response body: ")
         assert (await ask(port, path="/round")).message.endswith("stopped after 10 redirects")
         late = await ask(port, path="/slow", timeout_s=1)
         why = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"

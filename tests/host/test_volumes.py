@@ -17,9 +17,9 @@ from barque.api.types import core_v1
 from barque.api.types.meta_v1 import ObjectMeta
 from barque.worker.eviction.evictor import Evictor, Measures
 from barque.worker.eviction.signals import read_signals
-from barque.worker.eviction.usage import working_set
 from barque.worker.mounts import KernelMounter
 from barque.worker.pods.env import ConfigError
+from barque.worker.stats.gauges import Gauges
 from barque.worker.volumes import contents
 from barque.worker.volumes.subpaths import bind_sub_path
 from tests.host.test_docker_runtime import (
@@ -341,7 +341,8 @@ async def test_a_killed_worker_leaves_no_mount_behind(world: RealWorld) -> None:
 async def test_a_pod_that_overfills_its_volume_is_ended(world: RealWorld) -> None:
     await started(world, at("disk", "/disk"), volumes=[an_empty("disk", sizeLimit="1Mi")])
     pods = world.manager
-    measures = Measures(lambda: read_signals(world.root, world.root), working_set, world.volumes.disk_use)
+    gauges = Gauges(world.clock, world.root)
+    measures = Measures(lambda: read_signals(world.root, world.root), gauges.working_set, world.volumes.disk_use)
 
     async def clear() -> int:
         return 0
@@ -350,7 +351,7 @@ async def test_a_pod_that_overfills_its_volume_is_ended(world: RealWorld) -> Non
         return Evictor(pods, measures, world.clock, clear, lambda pressure: None, lambda *said: None)
 
     (app,) = pods.running(pods.pods()[0].metadata.uid).values()
-    assert (working_set(app) or 0) > 0
+    assert (gauges.working_set(app) or 0) > 0
     await an_evictor().look()
     assert world.state() == "running"
     await sh(world, "/bin/busybox dd if=/dev/zero of=/disk/big bs=64k count=32")

@@ -26,13 +26,12 @@ from barque.client import pki
 from barque.client.clock import SystemClock
 from barque.client.pki import Identity
 from barque.master.auth.ca import MasterPki
-from barque.master.bus import events as event_rules
-from barque.master.bus import server
+from barque.master.bus import process
 from barque.master.bus.binary import find_nats_server
 from barque.master.bus.bus import Bus
-from barque.master.bus.feed import FeedMessage, Position
-from barque.master.bus.server import BusSettings
-from barque.master.bus.subjects import CHANGE_STREAM, EVENT_STREAM
+from barque.master.bus.changes import FeedMessage, Position
+from barque.master.bus.config import BusSettings
+from barque.master.bus.subjects import CHANGE_STREAM
 from barque.master.store.port import (
     Absent,
     Change,
@@ -41,11 +40,8 @@ from barque.master.store.port import (
     HistoryGoneError,
     Key,
     Op,
-    Refused,
     Result,
-    RevisionIs,
     Stored,
-    Watched,
 )
 
 
@@ -101,8 +97,11 @@ class Ship:
     def launch(self) -> Bus:
         """A master's start."""
         settings = BusSettings(self.directory, self.address, cluster="lab")
-        self.bus = Bus(settings, lambda: self.pki.master, self.store, SystemClock())  # type: ignore[arg-type]
-        self.tasks.append(asyncio.create_task(self.bus.run()))
+        self.bus = Bus(
+            settings, lambda: self.pki.master, self.store, SystemClock(),  # type: ignore[arg-type]
+            account_key=self.pki.account_key,
+        )  # fmt: skip
+        self.tasks += [asyncio.create_task(self.bus.run()), asyncio.create_task(self.bus.lead())]
         return self.bus
 
     async def healthy(self) -> None:
@@ -126,7 +125,7 @@ class Ship:
 
     async def feed(self) -> list[FeedMessage]:
         """All messages of the change feed."""
-        connection = await self.connect(self.pki.admin)
+        connection = await self.connect(self.pki.master)
         try:
             jetstream = connection.jetstream()
             state = (await jetstream.stream_info(CHANGE_STREAM)).state
@@ -183,112 +182,6 @@ def a_create(name: str, message: str = "", **fields: str) -> Op:
 
 def key_of(name: str) -> Key:
     return Key("events", "default", name)
-
-
-async def test_events_are_written_read_compared_and_deleted(ship: Ship) -> None:
-    (created,) = await ship.commit(a_create("web.1", "pulled"))
-    assert isinstance(created, Committed)
-    stored = await ship.bus.events.get(key_of("web.1"))
-    assert stored is not None
-    assert msgspec.json.decode(stored.json)["metadata"]["resourceVersion"] == str(created.revision)
-
-    (again,) = await ship.commit(a_create("web.1"))
-    assert again == Refused(0, created.revision)
-    (updated,) = await ship.commit(a_put("web.1", "started", RevisionIs(key_of("web.1"), created.revision)))
-    assert isinstance(updated, Committed)
-    assert updated.revision > created.revision
-    (stale,) = await ship.commit(a_put("web.1", "late", RevisionIs(key_of("web.1"), created.revision)))
-    assert stale == Refused(0, updated.revision)
-    (same,) = await ship.commit(a_put("web.1", "started"))
-    assert same == Committed(updated.revision, changed=False)
-
-    (gone,) = await ship.commit(
-        Op("delete", key_of("web.1"), compares=(RevisionIs(key_of("web.1"), updated.revision),))
-    )
-    assert isinstance(gone, Committed)
-    assert await ship.bus.events.get(key_of("web.1")) is None
-    (back,) = await ship.commit(a_create("web.1", "again"))
-    assert isinstance(back, Committed)
-    assert back.revision > gone.revision
-
-
-async def test_a_commit_of_many_keeps_the_order_of_one_object(ship: Ship) -> None:
-    results = await ship.commit(a_create("a"), a_create("b"), a_create("a"), a_put("a", "2"), a_put("a", "3"))
-    kinds = [type(result) for result in results]
-    assert kinds == [Committed, Committed, Refused, Committed, Committed]
-    stored = await ship.bus.events.get(key_of("a"))
-    assert stored is not None
-    assert msgspec.json.decode(stored.json)["message"] == "3"
-
-
-async def test_only_one_of_two_masters_creates(ship: Ship) -> None:
-    """The stream decides, also where a cache lags."""
-    backends = [ship.bus.events, event_rules.EventBackend(ship.bus._link, "lab", SystemClock())]
-    task = asyncio.create_task(backends[1].run())
-    try:
-        await expect_soon(lambda: not backends[1].fault)
-        for n in range(20):
-            first, second = await asyncio.gather(
-                *(b.commit([a_create(f"e{n}", str(i))]) for i, b in enumerate(backends))
-            )
-            assert sorted([type(first[0]).__name__, type(second[0]).__name__]) == ["Committed", "Refused"]
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def test_lists_and_watches_select(ship: Ship) -> None:
-    failed = Filter(matches=lambda labels, fields: fields.get("reason") == "Failed")
-    start = (await ship.bus.events.list("events")).revision
-    await ship.commit(a_create("a", reason="Failed"), a_create("b", reason="Pulled"))
-    assert await ship.names(failed) == ["a"]
-    async with aclosing(ship.bus.events.watch("events", start, failed)) as watch:  # type: ignore[type-var]
-        (added,) = await anext(watch)
-        assert (added.type, b'"name":"a"' in added.json) == ("ADDED", True)
-        waiting = asyncio.create_task(anext(watch))  # type: ignore[arg-type]
-        await ship.commit(a_put("b", "1", reason="Failed"), a_put("a", "1", reason="Pulled"))
-        seen: list[Watched] = list(await waiting)
-        while len(seen) < 2:
-            seen += await anext(watch)
-        assert sorted(event.type for event in seen) == ["ADDED", "DELETED"]
-
-
-async def test_a_watch_from_the_future_times_out_and_from_the_past_is_gone(ship: Ship) -> None:
-    revision = (await ship.bus.events.list("events")).revision
-    for since, code in ((revision + 5, 504), (1, 410)):
-        with pytest.raises(ApiError) as refused:
-            await anext(ship.bus.events.watch("events", since))
-        assert refused.value.code == code
-
-
-async def test_bookmarks_come_to_a_quiet_watch(ship: Ship, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(event_rules, "BOOKMARK_S", 0.1)
-    other = event_rules.EventBackend(ship.bus._link, "lab", SystemClock())
-    task = asyncio.create_task(other.run())
-    try:
-        await expect_soon(lambda: not other.fault)
-        revision = (await other.list("events")).revision
-        async with asyncio.timeout(5):
-            assert await anext(other.watch("events", revision)) == [Watched("BOOKMARK", b"", revision)]
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def test_an_events_hour_ends_in_a_deletion_that_watches_see(ship: Ship, monkeypatch: pytest.MonkeyPatch) -> None:
-    await ship.commit(a_create("old"))
-    since = (await ship.bus.events.list("events")).revision
-    monkeypatch.setattr(event_rules, "LIFE_S", 0.0)
-    monkeypatch.setattr(event_rules, "SWEEP_S", 0.05)
-    other = event_rules.EventBackend(ship.bus._link, "lab", SystemClock())
-    task = asyncio.create_task(other.run())
-    try:
-        async with asyncio.timeout(10):
-            (deleted,) = await anext(ship.bus.events.watch("events", since))
-        assert (deleted.type, deleted.revision > since) == ("DELETED", True)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_killed_midway_it_comes_back_and_everything_catches_up(ship: Ship) -> None:
@@ -355,32 +248,11 @@ async def test_a_publisher_that_was_overtaken_is_refused(ship: Ship) -> None:
     """A master that thinks that it still leads cannot put a change behind newer ones."""
     ship.store.write(5)
     await ship.fed(5)
-    assert ship.bus._link.session is not None
-    with pytest.raises(APIError, match="wrong last msg ID"):
-        await ship.bus._feed._publish_all(ship.bus._link.session, Position(2, 9, "c1", "c1.9.2"))
+    assert ship.bus.link.session is not None
+    with pytest.raises(APIError, match="wrong last sequence"):
+        await ship.bus._feed._publish_all(ship.bus.link.session, Position(2, 2, 9, "c1"))
     ship.store.write(1)
     assert await ship.fed(6) == [1, 2, 3, 4, 5, 6]
-
-
-async def test_a_stream_made_anew_is_410_and_then_works(ship: Ship) -> None:
-    (created,) = await ship.commit(a_create("lost"))
-    assert isinstance(created, Committed)
-    waiting = asyncio.create_task(anext(ship.bus.events.watch("events", created.revision)))  # type: ignore[arg-type]
-    connection = await ship.connect(ship.pki.admin)
-    await connection.jetstream().delete_stream(EVENT_STREAM)
-    await connection.close()
-    with pytest.raises(ApiError) as refused:
-        async with asyncio.timeout(15):
-            await waiting
-    assert refused.value.code == 410
-    await ship.healthy()
-    assert await ship.names() == []
-    (fresh,) = await ship.commit(a_create("fresh"))
-    assert isinstance(fresh, Committed)
-    assert fresh.revision > created.revision
-    with pytest.raises(ApiError) as old:
-        await anext(ship.bus.events.watch("events", created.revision))
-    assert old.value.code == 410
 
 
 async def test_only_masters_and_the_administrator_may_connect(ship: Ship) -> None:
@@ -453,7 +325,7 @@ async def test_a_nats_server_left_behind_is_replaced(tmp_path: Path) -> None:
     binary = await find_nats_server()
     left = await asyncio.create_subprocess_exec(str(binary), "-c", str(ship.directory / "nats.conf"))
     try:
-        server._write_pid(ship.directory / "nats.pid", left.pid)
+        process.write_pid(ship.directory / "nats.pid", left.pid)
         ship.launch()
         await ship.healthy()
         assert left.returncode is not None
@@ -468,11 +340,11 @@ async def test_a_nats_server_left_behind_is_replaced(tmp_path: Path) -> None:
 async def test_a_stranger_that_got_the_pid_is_left_alone(tmp_path: Path) -> None:
     stranger = await asyncio.create_subprocess_exec("sleep", "60")
     try:
-        server._write_pid(tmp_path / "nats.pid", stranger.pid)
+        process.write_pid(tmp_path / "nats.pid", stranger.pid)
         written = msgspec.json.decode((tmp_path / "nats.pid").read_bytes())
         for changed in ({"start_ticks": written["start_ticks"] - 1}, {"boot_id": "an earlier boot"}):
             (tmp_path / "nats.pid").write_bytes(msgspec.json.encode(written | changed))
-            await server.remove_left_over(tmp_path / "nats.pid", SystemClock())
+            await process.remove_left_over(tmp_path / "nats.pid", SystemClock())
         assert stranger.returncode is None
     finally:
         stranger.kill()
@@ -486,7 +358,8 @@ def start_master(directory: Path, port: int) -> subprocess.Popen[bytes]:
         import uvloop
         from barque.client.clock import SystemClock
         from barque.master.auth.ca import MasterPki
-        from barque.master.bus.server import BusSettings, NatsServer
+        from barque.master.bus.config import BusSettings
+        from barque.master.bus.server import NatsServer
 
         pki = MasterPki.open(Path({str(directory)!r}) / "pki", "m1", [], datetime.datetime.now(datetime.UTC))
         settings = BusSettings(Path({str(directory)!r}) / "bus", "127.0.0.1:{port}")

@@ -7,26 +7,27 @@ import datetime
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
-import nats
 import pytest
 
 from barque.api.errors import ApiError
+from barque.api.types import events_v1
 from barque.api.types.core_v1 import Event, ObjectReference, Secret
 from barque.api.types.meta_v1 import ObjectMeta
-from barque.client.client import Client
+from barque.client.client import Client, target_of
 from barque.client.clock import SystemClock
-from barque.client.pki import MASTER_HOST, MASTERS_GROUP
+from barque.client.pki import MASTERS_GROUP
+from barque.client.verbs import Selection
 from barque.master.apiserver.bootstrap import ensure_namespaces
 from barque.master.apiserver.registry import Registry
 from barque.master.apiserver.settings import ApiSettings
 from barque.master.auth.ca import MasterPki
 from barque.master.auth.identity import User
 from barque.master.bus.bus import Bus
-from barque.master.bus.feed import FeedMessage
-from barque.master.bus.server import BusSettings
-from barque.master.bus.subjects import change_subjects
+from barque.master.bus.config import BusSettings
+from barque.master.bus.permissions import inbox_prefix
 from tests.support.raft_group import open_store
 
 
@@ -47,8 +48,9 @@ async def master(tmp_path: Path) -> AsyncIterator[Master]:
         address = f"127.0.0.1:{held.getsockname()[1]}"
     pki = MasterPki.open(tmp_path / "pki", "m1", [], datetime.datetime.now(datetime.UTC))
     store = await open_store(tmp_path / "store", clock)
-    bus = Bus(BusSettings(tmp_path / "bus", address, cluster="lab"), lambda: pki.master, store, clock)
-    tasks = [asyncio.create_task(store.run()), asyncio.create_task(bus.run())]
+    settings = BusSettings(tmp_path / "bus", address, cluster="lab")
+    bus = Bus(settings, lambda: pki.master, store, clock, account_key=pki.account_key)
+    tasks = [asyncio.create_task(part) for part in (store.run(), bus.run(), bus.lead())]
     try:
         client = Client(Registry(store, bus.events, ApiSettings(), clock).as_user(User("m1", (MASTERS_GROUP,))))
         await ensure_namespaces(client)
@@ -83,22 +85,84 @@ async def test_events_as_the_recorder_and_describe_use_them(master: Master) -> N
         await master.client.get(Event, "web.1", "default")
 
 
-async def test_the_feed_tells_of_a_secret_but_not_what_it_holds(master: Master) -> None:
+async def test_what_one_group_writes_the_other_reads_and_watches(master: Master) -> None:
+    client = master.client
+    first = await client.create(an_event("old", "web"))
+    target, about = target_of(events_v1.Event, namespace="default"), Selection(fields="regarding.name=web")
+    changes = client.verbs.watch(target, about, first.metadata.resourceVersion)
+    told: list[tuple[str, str, int]] = []
+
+    async def follow() -> None:
+        async for batch in changes:
+            for change in batch:
+                event = msgspec.json.decode(change.json or b"{}", type=events_v1.Event)
+                told.append((change.type, event.note, event.series.count if event.series is not None else 0))
+
+    following = asyncio.create_task(follow())
+    newer = events_v1.Event(
+        metadata=ObjectMeta(name="new", namespace="default"),
+        regarding=ObjectReference(kind="Pod", name="web", namespace="default"),
+        eventTime="2026-01-01T00:00:00.000000Z",
+        type="Warning",
+        reason="Unhealthy",
+        note="probe failed",
+        action="Probing",
+        reportingController="barque.io/worker",
+        reportingInstance="n1",
+    )
+    made = await client.create(newer)
+    assert (await client.get(Event, "new", "default")).message == "probe failed"
+    series = {"series": {"count": 2, "lastObservedTime": "2026-01-01T00:01:00.000000Z"}}
+    await client.patch(Event, "new", "default", series)
+    made.series = events_v1.EventSeries(count=9, lastObservedTime="2026-01-01T00:02:00.000000Z")
+    with pytest.raises(ApiError, match="the object has been modified"):
+        await client.update(made)
+    await client.delete(events_v1.Event, "old", "default")
+    async with asyncio.timeout(10):
+        while len(told) < 3:
+            await asyncio.sleep(0.01)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert told == [("ADDED", "probe failed", 0), ("MODIFIED", "probe failed", 2), ("DELETED", "pulled", 0)]
+    with pytest.raises(ApiError, match="too old resource version: 1 ") as gone:
+        async for _ in client.verbs.watch(target, about, "1"):
+            pass
+    assert (gone.value.code, gone.value.reason) == (410, "Expired")
+
+
+async def test_the_feed_tells_of_a_secret_but_not_what_it_holds(
+    master: Master, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The consumer of docs/feed.md, run as it stands, by the administrator."""
     secret = Secret(
         metadata=ObjectMeta(name="db", namespace="default", annotations={"applied": "czNjcjN0"}),
         data={"password": "czNjcjN0"},
     )
     await master.client.create(secret)
-    connection = await nats.connect(
-        f"tls://{master.address}", tls=master.pki.admin.client_context(), tls_hostname=MASTER_HOST
-    )
-    try:
-        feed = await connection.jetstream().subscribe(change_subjects("lab"), ordered_consumer=True)
-        async with asyncio.timeout(15):
-            while (message := await feed.next_msg(timeout=10)).subject != "barque.lab.change.core.secrets.default.db":
-                assert b"czNjcjN0" not in message.data
-    finally:
-        await connection.close()
-    assert b"czNjcjN0" not in message.data
-    said = msgspec.json.decode(message.data, type=FeedMessage)
-    assert (said.verb, msgspec.json.decode(said.object)["metadata"]["name"]) == ("ADDED", "db")
+    master.pki.admin.save(tmp_path, "admin")
+    monkeypatch.setenv("CA", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("CERT", str(tmp_path / "admin.pem"))
+    monkeypatch.setenv("KEY", str(tmp_path / "admin.pem"))
+    monkeypatch.setenv("NATS_URL", f"tls://{master.address}")
+    monkeypatch.setenv("CLUSTER", "lab")
+    monkeypatch.setenv("INBOX", inbox_prefix(User(*master.pki.admin.subject)))
+    example: dict[str, Any] = {}
+    text = (Path(__file__).parents[2] / "docs" / "feed.md").read_text()
+    exec(text.partition("```python\n")[2].partition("```")[0], example)
+    told: list[Any] = []
+    gaps: list[int] = []
+
+    async def handle(verb: str, said: Any) -> None:
+        told.append((verb, said))
+
+    async def resync(revision: int) -> None:
+        gaps.append(revision)
+
+    async with asyncio.timeout(15):
+        after = 0
+        while not told or told[-1][1]["metadata"]["name"] != "db":
+            after = await example["consume"](handle, resync, after, many=1)
+    # After nothing at all comes a gap: this consumer knew of no state before.
+    assert gaps == [int(told[0][1]["metadata"]["resourceVersion"])]
+    assert "czNjcjN0" not in str(told)
+    assert told[-1][0] == "ADDED"

@@ -93,11 +93,12 @@ class Two:
         self.store = MemoryStore(SystemClock())
         self.masters: list[SeatedMaster] = []
         for name in ("m1", "m2"):
-            grpc_port, https_port, bus_port = free_ports(3)
+            grpc_port, https_port, bus_port, route_port = free_ports(4)
             settings = MasterSettings(
-                folder / name, name, "127.0.0.1", "127.0.0.1", grpc_port, https_port=https_port, bus_port=bus_port
-            )
-            own = MemberInfo(f"id-{name}", name, "127.0.0.1", 0, grpc_port, https_port)
+                folder / name, name, "127.0.0.1", "127.0.0.1", grpc_port,
+                https_port=https_port, bus_port=bus_port, route_port=route_port,
+            )  # fmt: skip
+            own = MemberInfo(f"id-{name}", name, "127.0.0.1", 0, grpc_port, https_port, bus_port, route_port)
             self.masters.append(SeatedMaster(settings, SeatOfMaster(self.store, own, self.masters)))
         first, second = (master.settings.data_dir / "pki" for master in self.masters)
         MasterPki.open(first, "m1", ["127.0.0.1"], datetime.datetime.now(datetime.UTC))

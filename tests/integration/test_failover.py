@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -338,7 +338,10 @@ class SessionsMaster:
         self.clock = FakeClock()
         self.leads = False
         self.leader = ""
-        self.sessions = Sessions(self.clock, leads=lambda: self.leads, interval_s=0.05)
+        self.samples: list[tuple[str, bytes]] = []
+        self.sessions = Sessions(
+            self.clock, leads=lambda: self.leads, on_usage=lambda *sample: self.samples.append(sample), interval_s=0.05
+        )
         self.relay = HeartbeatRelay(
             self.sessions, lambda: self.leads, lambda: self.leader, dialer(lambda: sea.pki.master), self.clock
         )
@@ -355,6 +358,14 @@ class SessionsMaster:
     async def close(self) -> None:
         await self.relay._reach("")
         await self._server.stop(None)
+
+    async def beats(self, count: int) -> None:
+        """Wait for so many more."""
+        for _ in range(count):
+            await self.clock.advance(1)
+            async with asyncio.timeout(5):
+                while self.sessions.last_seen("n1") != self.clock.monotonic():
+                    await asyncio.sleep(0.01)
 
     async def until_seen(self, node: str) -> float:
         async with asyncio.timeout(5):
@@ -376,12 +387,14 @@ async def pair(sea: GroupSea) -> AsyncIterator[tuple[SessionsMaster, SessionsMas
 
 
 @contextlib.asynccontextmanager
-async def a_worker(sea: GroupSea, node: str, *masters: SessionsMaster) -> AsyncIterator[tuple[Connection, list[bool]]]:
+async def a_worker(
+    sea: GroupSea, node: str, *masters: SessionsMaster, usage: Callable[[], bytes] = bytes
+) -> AsyncIterator[tuple[Connection, list[bool]]]:
     now = SystemClock().wall()
     identity = sea.pki.authority.identity(pki.node_subject(node), now)
     sessions: list[bool] = []
     async with connect(Profile.of([master.address for master in masters], identity)) as connection:
-        beating = Heartbeat(connection, node, lambda: "uid", sessions.append, SystemClock())
+        beating = Heartbeat(connection, node, lambda: "uid", sessions.append, SystemClock(), usage)
         task = asyncio.create_task(beating.run())
         try:
             yield connection, sessions
@@ -417,6 +430,26 @@ async def test_what_the_leader_has_not_taken_is_told_the_next_one(
     leader.leads = True
     await follower.relay.look()
     assert leader.sessions.last_seen("n1") is not None
+
+
+async def test_a_sample_goes_once_to_a_master_and_the_newest_to_the_next(
+    sea: GroupSea, pair: tuple[SessionsMaster, SessionsMaster]
+) -> None:
+    first, second = pair
+    waiting = [b"older", b"newer"]
+    async with (
+        a_worker(sea, "n1", first, second, usage=lambda: waiting.pop(0) if waiting else b""),
+        asyncio.timeout(10),
+    ):
+        while len(first.samples) < 2:
+            await asyncio.sleep(0.01)
+        await first.beats(3)
+        assert first.samples == [("n1", b"older"), ("n1", b"newer")]
+        await first.close()
+        while not second.samples:
+            await asyncio.sleep(0.01)
+        await second.beats(3)
+        assert second.samples == [("n1", b"newer")]
 
 
 async def test_only_masters_pass_heartbeats_on(sea: GroupSea, pair: tuple[SessionsMaster, SessionsMaster]) -> None:

@@ -59,8 +59,14 @@ class EtcdMaster(MasterProcess):
         self._joined = False
 
     def options(self) -> list[str]:
-        told = ["--data-dir", str(self.data), "--listen", "127.0.0.1", "--bus-port", str(self._ports[2])]
-        return [*told, *([] if self._joined else self.site()), *self.settings]
+        return [
+            "--data-dir",
+            str(self.data),
+            "--listen",
+            "127.0.0.1",
+            *([] if self._joined else self.site()),
+            *self.settings,
+        ]
 
     async def join(self, first: EtcdMaster) -> str:
         """As an operator does, with the line that `add-member` prints; what it said."""
@@ -99,7 +105,7 @@ class EtcdMaster(MasterProcess):
 
     @property
     def ports(self) -> list[int]:
-        """Of gRPC, HTTPS, the bus, and peers, where there are any."""
+        """Of gRPC, HTTPS, the bus, peers where there are any, and the bus's routes."""
         return self._ports
 
     def signal(self, number: signal.Signals) -> None:
@@ -107,10 +113,11 @@ class EtcdMaster(MasterProcess):
         self._process.send_signal(number)
 
     def site(self) -> list[str]:
-        grpc, https, _, peer = map(str, self._ports)
+        grpc, https, bus, peer, route = map(str, self._ports)
         return [
             "--name", self.name, "--address", "127.0.0.1", "--grpc-port", grpc, "--https-port", https,
-            "--peer-port", peer, "--profile", str(self.directory / "config"),
+            "--peer-port", peer, "--bus-port", bus, "--route-port", route,
+            "--profile", str(self.directory / "config"),
         ]  # fmt: skip
 
 

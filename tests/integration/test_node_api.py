@@ -22,6 +22,8 @@ from barque.worker.server import calls
 from barque.worker.server.door import serve
 from barque.worker.server.images import NodeImagesService
 from barque.worker.server.service import NodeService
+from barque.worker.stats.disks import Disks
+from barque.worker.stats.gauges import Gauges
 from barque.worker.stats.meter import Meter
 from tests.support.worker_world import World, a_container, a_pod, a_world
 
@@ -55,7 +57,8 @@ async def a_door(tmp_path: Path, authority: Authority, *containers: Any) -> Asyn
     async with a_world(tmp_path) as world:
         await world.want(a_pod("p", *containers))
         identity = authority.identity(node_subject("n1"), NOW, [node_host("n1")])
-        meter = Meter(world.runtime, tmp_path, world.clock, blocking=in_place)
+        gauges, disks = Gauges(world.clock, tmp_path), Disks(world.runtime, world.clock, in_place)
+        meter = Meter(gauges, disks, world.clock, in_place)
         service = NodeService(world.manager, world.runtime, meter, world.clock, dial_host)
         images = NodeImagesService(world.runtime, lambda _: None)
         server, port = await serve(service, images, "127.0.0.1:0", identity.server_credentials())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from barque.client.profile import Profile
 from barque.client.remote import Connection, connect
 from barque.master.apiserver.bootstrap import ensure_namespaces
 from barque.master.apiserver.cluster_service import ClusterService, ClusterState
+from barque.master.apiserver.component_view import ComponentView
 from barque.master.apiserver.grpc_calls import Bounds
 from barque.master.apiserver.grpc_server import GrpcServer, serve
 from barque.master.apiserver.node_channels import dialer
@@ -37,6 +38,8 @@ from barque.master.auth.ca import MasterPki
 from barque.master.auth.tokens import JoinTokens
 from barque.master.stalls import StallMonitor
 from barque.master.store.engine_raft import EngineRaft
+from barque.master.usage.table import UsageTable
+from barque.master.usage.view import UsageView
 from barque.proto import cluster_pb2, node_pb2_grpc, pods_pb2
 from tests.support.clock import FakeClock
 from tests.support.memory_store import ADMIN, MemoryEvents, MemoryStore
@@ -112,7 +115,11 @@ class Harbour:
         self.pki = pki_
         self.store = store
         events = MemoryEvents(MemoryStore(FakeClock()), "bus")
-        self.registry = Registry(store, events, ApiSettings(), SystemClock(), random.Random(1))
+        self.usage = UsageTable(store, SystemClock())
+        self.on_usage: Callable[[str, bytes], object] = self.usage.take
+        shown = ComponentView(lambda: [cluster_pb2.Component(name="store", healthy=True)])
+        views = {"usage": UsageView(store, self.usage), "components": shown}
+        self.registry = Registry(store, events, ApiSettings(), SystemClock(), random.Random(1), views=views)
         self.admin = Client(self.registry.as_user(ADMIN))
         self.stalls = StallMonitor(SystemClock())
         self.connections: list[Connection] = []
@@ -126,7 +133,7 @@ class Harbour:
             self.registry,
             address="127.0.0.1:0",
             credentials=self.pki.master.server_credentials(),
-            sessions=Sessions(clock),
+            sessions=Sessions(clock, on_usage=lambda node, sample: self.on_usage(node, sample)),
             cluster=ClusterService(state, self.store, JoinTokens(self.admin, clock), self.pki, clock),
             dial=dialer(lambda: self.pki.master),
             bounds=bounds,

@@ -65,7 +65,7 @@ class AMaster:
         self.name = name
         self.directory = directory / name
         self.data = self.directory / "data"
-        self.grpc_port, self.peer_port, self.https_port, self.bus_port = free_ports(4)
+        self.grpc_port, self.peer_port, self.https_port, self.bus_port, self.route_port = free_ports(5)
         self.odd: list[str] = []
         self.holder = 0
         self._log = self.directory / "log"
@@ -96,14 +96,17 @@ class AMaster:
         return self._log.read_bytes()[self._began :].decode() if self._log.exists() else ""
 
     def site(self) -> list[str]:
-        ports = ("--grpc-port", self.grpc_port, "--peer-port", self.peer_port, "--https-port", self.https_port)
+        ports = (
+            "--grpc-port", self.grpc_port, "--peer-port", self.peer_port, "--https-port", self.https_port,
+            "--bus-port", self.bus_port, "--route-port", self.route_port,
+        )  # fmt: skip
         return [str(word) for word in ("--data-dir", self.data, "--name", self.name, "--address", "127.0.0.1", *ports)]
 
     def launch(self, *options: str) -> None:
         """Start it."""
         assert not self.runs
         self._began = self._log.stat().st_size if self._log.exists() else 0
-        run = ["master", "run", *self.site(), "--listen", "127.0.0.1", "--bus-port", str(self.bus_port), *options]
+        run = ["master", "run", *self.site(), "--listen", "127.0.0.1", *options]
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
                 self._command([INSPECT, *self.odd], run), stdin=subprocess.DEVNULL, stdout=output, stderr=output,

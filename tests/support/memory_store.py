@@ -22,6 +22,7 @@ from barque.client.clock import Clock
 from barque.client.verbs import STRATEGIC_MERGE_PATCH, Selection, Target, WriteOptions
 from barque.master.apiserver.backend import StoreBackend
 from barque.master.apiserver.bootstrap import ensure_namespaces
+from barque.master.apiserver.component_view import ComponentView
 from barque.master.apiserver.registry import Registry, UserVerbs
 from barque.master.apiserver.settings import ApiSettings
 from barque.master.auth.identity import User
@@ -52,6 +53,9 @@ from barque.master.store.snapshot import (
     pack_section,
     read_sections,
 )
+from barque.master.usage.table import UsageTable
+from barque.master.usage.view import UsageView
+from barque.proto.cluster_pb2 import Component
 from tests.support.clock import FakeClock, ImpatientClock
 from tests.support.store import a_ring_in_memory
 
@@ -169,7 +173,9 @@ class MemoryEvents(StoreBackend):
 
 
 class Bench:
-    """A registry on a store in memory. Objects go in and come out as plain dictionaries."""
+    """A registry on a store in memory. Objects go in and come out as plain dictionaries; `usage` takes samples, and
+    `components` are the master's parts.
+    """
 
     def __init__(self, settings: ApiSettings = ApiSettings()) -> None:
         self.clock = FakeClock()
@@ -177,8 +183,11 @@ class Bench:
         self.events = MemoryStore(self.clock)
         entropy = random.Random(1)
         events = MemoryEvents(self.events, "bus")
+        self.usage = UsageTable(self.store, self.clock)
+        self.components = [Component(name="store", healthy=True, message="revision 1")]
+        views = {"usage": UsageView(self.store, self.usage), "components": ComponentView(lambda: self.components)}
         # What a request waits for is nothing that happens here by itself.
-        self.registry = Registry(self.store, events, settings, ImpatientClock(self.clock), entropy)
+        self.registry = Registry(self.store, events, settings, ImpatientClock(self.clock), entropy, views=views)
         self.warnings: list[str] = []
         self.admin: UserVerbs = self.registry.as_user(ADMIN, self.warnings)
         self.client = Client(self.admin)

@@ -36,7 +36,7 @@ class MasterProcess:
         self.data = directory / "data"
         self._log = directory / "master.log"
         self._wrapper = wrapper
-        self._ports = _free_ports(4)
+        self._ports = _free_ports(5)
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -68,7 +68,7 @@ class MasterProcess:
 
     def options(self) -> list[str]:
         """Of `barque master run`."""
-        grpc, https, bus, _ = map(str, self._ports)
+        grpc, https, bus, *_ = map(str, self._ports)
         return [
             "--data-dir", str(self.data), "--name", "m1", "--address", "127.0.0.1", "--listen", "127.0.0.1",
             "--grpc-port", grpc, "--https-port", https, "--bus-port", bus, "--peer-port", "0",

@@ -85,7 +85,8 @@ class Images:
         if policy != "Always":
             image = await self._runtime.image(reference)
             if image is not None:
-                say("Normal", "Pulled", f'Container image "{reference}" already present on machine')
+                present = f'Container image "{reference}" already present on machine and can be accessed by the pod'
+                say("Normal", "Pulled", present)
                 return image
             if policy == "Never":
                 message = f'Container image "{reference}" is not present with pull policy of Never'

@@ -297,8 +297,7 @@ class PodManager:
     def running(self, uid: str) -> dict[str, Instance]:
         """The running containers of a pod by name."""
         runner = self._runners.get(uid)
-        instances = runner.observed.instances() if runner else []
-        return {instance.name: instance for instance in instances if instance.running}
+        return {instance.name: instance for instance in runner.observed.running()} if runner else {}
 
     def end(self, uid: str, why: Verdict) -> None:
         """This node ends the pod by itself; it stays in the cluster as Failed."""

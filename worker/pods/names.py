@@ -93,6 +93,34 @@ def resolv_conf(pod: core_v1.Pod, of_host: str, cluster: ClusterDns | None = Non
 
     Without cluster DNS a pod that asks for it uses the node's, as in Kubernetes.
     """
+    found = _wanted(pod, of_host, cluster)
+    lines = [f"nameserver {server}" for server in found.servers[:MAX_NAMESERVERS]]
+    if searches := _fitting(found.searches):
+        lines.append(f"search {' '.join(searches)}")
+    if found.options:
+        lines.append(f"options {' '.join(found.options)}")
+    return "\n".join(lines) + "\n"
+
+
+def dns_limits(pod: core_v1.Pod, of_host: str, cluster: ClusterDns | None = None) -> list[str]:
+    """What of a pod's DNS `resolv_conf` had to leave out, in the kubelet's words."""
+    found, said = _wanted(pod, of_host, cluster), []
+    servers, searches = found.servers[:MAX_NAMESERVERS], _fitting(found.searches)
+    if servers != found.servers:
+        said.append(
+            "Nameserver limits were exceeded, some nameservers have been omitted, "
+            f"the applied nameserver line is: {' '.join(servers)}"
+        )
+    if searches != found.searches:
+        said.append(
+            "Search Line limits were exceeded, some search paths have been omitted, "
+            f"the applied search line is: {' '.join(searches)}"
+        )
+    return said
+
+
+def _wanted(pod: core_v1.Pod, of_host: str, cluster: ClusterDns | None) -> _Lookup:
+    """All that the policy and the pod's own dnsConfig ask for."""
     found = _by_policy(pod, _parse(of_host), cluster)
     extra = pod.spec.dnsConfig
     if extra is not None:
@@ -102,12 +130,7 @@ def resolv_conf(pod: core_v1.Pod, of_host: str, cluster: ClusterDns | None = Non
             list(dict.fromkeys([*found.searches, *extra.searches])),
             [o for o in found.options if o.partition(":")[0] not in own] + list(own.values()),
         )
-    lines = [f"nameserver {server}" for server in found.servers[:MAX_NAMESERVERS]]
-    if searches := _fitting(found.searches):
-        lines.append(f"search {' '.join(searches)}")
-    if found.options:
-        lines.append(f"options {' '.join(found.options)}")
-    return "\n".join(lines) + "\n"
+    return found
 
 
 def _by_policy(pod: core_v1.Pod, host: _Lookup, cluster: ClusterDns | None) -> _Lookup:

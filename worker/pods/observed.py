@@ -116,6 +116,10 @@ class Observed:
         """All attempts of all containers, without sandboxes."""
         return [instance for found in self.containers.values() for instance in found]
 
+    def running(self) -> list[Instance]:
+        """The running attempt of each container that has one: init and ephemeral containers, too."""
+        return list({instance.name: instance for instance in self.instances() if instance.running}.values())
+
     def put(self, instance: Instance, role: str) -> None:
         """Take in what the runtime says of one container."""
         held = self.sandboxes if role == labels.SANDBOX_ROLE else self.containers.setdefault(instance.name, [])

@@ -28,7 +28,7 @@ from barque.worker.pods.parts import Parts
 from barque.worker.pods.plan import Desired
 from barque.worker.pods.steps import Steps
 from barque.worker.pods.verdict import Verdict, deadline_in_s
-from barque.worker.probes import Kind, Probes, Target
+from barque.worker.probes import Kind, Outcome, Probes, Target
 from barque.worker.runtime.port import ContainerRecord, RuntimeFault, RuntimeUnavailableError
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class PodRunner:
         self.desired = Desired(None)
         self._parts = parts
         self._steps = Steps(uid, self.observed, parts, self.take)
-        self._probes = Probes(parts.prober, parts.clock, self._hear_probe, self._hear_failure)
+        self._probes = Probes(parts.prober, parts.clock, self._hear_probe, self._hear_note)
         self._woken = asyncio.Event()
         self._alarm: asyncio.Task[None] | None = None
         self._reported: core_v1.PodStatus | None = None
@@ -250,6 +250,8 @@ class PodRunner:
         )
         if isinstance(step, plan.CreateSandbox | plan.StartSandbox | plan.AttachNetwork):
             self._steps.say("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {message}")
+        elif isinstance(step, plan.StopContainer | plan.KillContainer | plan.DetachNetwork):
+            self._steps.say("Warning", "FailedKillPod", f"error killing pod: {message}")
         elif event == "FailedMount" or event == "FailedSync":
             self._steps.say("Warning", event, message)
         elif event and isinstance(step, plan.CreateContainer | plan.StartContainer | plan.EnsureImage):
@@ -288,8 +290,9 @@ class PodRunner:
             self.observed.unhealthy[container_id] = f"failed {kind.lower()} probe"
         self.wake()
 
-    def _hear_failure(self, kind: Kind, container: str, message: str) -> None:
-        self._steps.say_of(container, "Warning", "Unhealthy", f"{kind} probe failed: {message}")
+    def _hear_note(self, kind: Kind, container: str, found: Outcome) -> None:
+        reason, what = ("ProbeWarning", "warning") if found.ok else ("Unhealthy", "failed")
+        self._steps.say_of(container, "Warning", reason, f"{kind} probe {what}: {found.message}")
 
     # Reports.
 

@@ -133,7 +133,10 @@ class Steps:
         pod, parts = self._there(), self._parts
         ip = self._ip
         held = await parts.volume_contents.fetch(pod, self._downward_sources())
-        await parts.blocking(parts.volumes.prepare, pod, ip, held)
+        left_out = await parts.blocking(parts.volumes.prepare, pod, ip, held)
+        if self._observed.volumes != "ready":
+            for said in left_out:
+                self.say("Warning", "DNSConfigForming", said)
         while self._ip != ip:
             ip = self._ip
             await parts.blocking(parts.volumes.write_hosts, pod, ip)

@@ -8,8 +8,9 @@ kernel would give up first.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
+
+from barque.worker.stats.files import field, read
 
 # The memory limit of version 1 that means none is the largest multiple of a page in 63 bits.
 _NO_LIMIT = 2**62
@@ -17,21 +18,55 @@ _NO_LIMIT = 2**62
 UNIFIED = ""
 
 
-class Usage(NamedTuple):
-    """`limit_bytes` is 0 for no limit."""
-
-    cpu_ns: int
-    memory_bytes: int
+class Memory(NamedTuple):
+    used_bytes: int
     working_set_bytes: int
     rss_bytes: int
-    limit_bytes: int
 
 
 class Mounted(NamedTuple):
     """Where a hierarchy is mounted, and which of its groups is there."""
 
-    point: Path
+    point: str
     root: str
+
+
+class Group(NamedTuple):
+    """A directory that counts for one controller."""
+
+    path: str
+    unified: bool
+
+
+class Groups(NamedTuple):
+    """Where a container is counted. Reading raises OSError once the container has ended, ValueError for what is no
+    number.
+    """
+
+    cpu: Group
+    memory: Group
+
+    def cpu_ns(self) -> int:
+        """CPU time since the container started."""
+        if self.cpu.unified:
+            return field(read(f"{self.cpu.path}/cpu.stat"), b"usage_usec") * 1000
+        return int(read(f"{self.cpu.path}/cpuacct.usage"))
+
+    def memory_use(self) -> Memory:
+        path, unified = self.memory
+        used = int(read(f"{path}/{'memory.current' if unified else 'memory.usage_in_bytes'}"))
+        stat = read(f"{path}/memory.stat")
+        inactive = field(stat, b"inactive_file" if unified else b"total_inactive_file")
+        return Memory(used, max(0, used - inactive), field(stat, b"anon" if unified else b"total_rss"))
+
+    def limit_bytes(self) -> int:
+        """How much memory the container may use; 0 for no limit."""
+        path, unified = self.memory
+        if unified:
+            said = read(f"{path}/memory.max").strip()
+            return 0 if said == b"max" else int(said)
+        most = int(read(f"{path}/memory.limit_in_bytes"))
+        return 0 if most >= _NO_LIMIT else most
 
 
 def parse_mounts(mountinfo: str) -> dict[str, Mounted]:
@@ -42,10 +77,10 @@ def parse_mounts(mountinfo: str) -> dict[str, Mounted]:
         kind, *rest = after.split()
         fields = before.split()
         if kind == "cgroup2":
-            found.setdefault(UNIFIED, Mounted(Path(fields[4]), fields[3]))
+            found.setdefault(UNIFIED, Mounted(fields[4], fields[3]))
         elif kind == "cgroup":
             for controller in rest[-1].split(","):
-                found.setdefault(controller, Mounted(Path(fields[4]), fields[3]))
+                found.setdefault(controller, Mounted(fields[4], fields[3]))
     return found
 
 
@@ -59,50 +94,31 @@ def parse_membership(text: str) -> dict[str, str]:
     return found
 
 
-def directory(controller: str, groups: Mapping[str, str], mounts: Mapping[str, Mounted]) -> tuple[Path, bool] | None:
-    """Where a controller counts the process, and whether that is version 2; None where it cannot be seen from here."""
+def directory(controller: str, groups: Mapping[str, str], mounts: Mapping[str, Mounted]) -> Group | None:
+    """Where a controller counts the process; None where it cannot be seen from here."""
     name = controller if controller in groups and controller in mounts else UNIFIED
     if name not in groups or name not in mounts or groups[name].startswith("/.."):
         return None
     mounted, path = mounts[name], groups[name]
     if mounted.root != "/" and (path == mounted.root or path.startswith(f"{mounted.root}/")):
         path = path[len(mounted.root) :]
-    return mounted.point / path.lstrip("/"), name == UNIFIED
+    return Group(f"{mounted.point.rstrip('/')}/{path.lstrip('/')}", name == UNIFIED)
 
 
-def read_usage(pid: int, container_id: str, mounts: Mapping[str, Mounted], proc: Path = Path("/proc")) -> Usage | None:
-    """What the container of a process uses; None where it has ended, or its groups cannot be seen from here.
+def locate(membership: str, container_id: str, mounts: Mapping[str, Mounted]) -> Groups | None:
+    """Where the container of a process is counted; None where that cannot be seen from here.
 
-    A process id may have gone to another process meanwhile: its groups must be named for the container.
+    A process id may have gone to another process meanwhile: its groups must be named for the container. A process that
+    moved into a group of its own making, as an init system does, is counted with the whole container.
     """
-    try:
-        groups = parse_membership((proc / str(pid) / "cgroup").read_text())
-        memory, cpu = directory("memory", groups, mounts), directory("cpuacct", groups, mounts)
-        if memory is None or cpu is None or not all(container_id in str(path) for path, _ in (memory, cpu)):
-            return None
-        return _memory(*memory)._replace(cpu_ns=_cpu_ns(*cpu))
-    except (OSError, ValueError, KeyError):
+    groups = parse_membership(membership)
+    cpu = _group_of(container_id, directory("cpuacct", groups, mounts))
+    memory = _group_of(container_id, directory("memory", groups, mounts))
+    return Groups(cpu, memory) if cpu is not None and memory is not None else None
+
+
+def _group_of(container_id: str, group: Group | None) -> Group | None:
+    before, named, after = group.path.partition(container_id) if group is not None else ("", "", "")
+    if group is None or not named:
         return None
-
-
-def _cpu_ns(group: Path, unified: bool) -> int:
-    if unified:
-        return _flat(group / "cpu.stat")["usage_usec"] * 1000
-    return int((group / "cpuacct.usage").read_text())
-
-
-def _memory(group: Path, unified: bool) -> Usage:
-    stat = _flat(group / "memory.stat")
-    if unified:
-        used, limit = int((group / "memory.current").read_text()), (group / "memory.max").read_text().strip()
-        inactive, rss, most = stat["inactive_file"], stat["anon"], 0 if limit == "max" else int(limit)
-    else:
-        used = int((group / "memory.usage_in_bytes").read_text())
-        most = int((group / "memory.limit_in_bytes").read_text())
-        inactive, rss, most = stat["total_inactive_file"], stat["total_rss"], 0 if most >= _NO_LIMIT else most
-    return Usage(0, used, max(0, used - inactive), rss, most)
-
-
-def _flat(path: Path) -> dict[str, int]:
-    """A flat keyed file, a name and a number a line."""
-    return {name: int(value) for name, value in (line.split() for line in path.read_text().splitlines())}
+    return group._replace(path=before + named + after.partition("/")[0])

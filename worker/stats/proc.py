@@ -10,6 +10,8 @@ from barque.worker.host import parse_meminfo
 
 # /proc/stat counts in hundredths of a second, on every architecture.
 _TICK_NS = 10_000_000
+# The columns of `Traffic` in /proc/PID/net/dev: eight of what is received, then what is sent.
+_COUNTED = (0, 8, 2, 10)
 
 
 class HostUsage(NamedTuple):
@@ -42,17 +44,17 @@ def parse_host(stat: str, meminfo: str) -> HostUsage:
     )
 
 
-def parse_traffic(net_dev: str) -> Traffic:
+def parse_traffic(net_dev: bytes) -> Traffic:
     """The sum over all interfaces but loopback, from /proc/PID/net/dev."""
-    total = Traffic()
+    total = [0, 0, 0, 0]
     for line in net_dev.splitlines()[2:]:
-        name, _, counted = line.partition(":")
-        if name.strip() == "lo":
+        name, _, counted = line.rpartition(b":")
+        if name.strip() == b"lo":
             continue
-        fields = list(map(int, counted.split()))
-        found = Traffic(fields[0], fields[8], fields[2], fields[10])
-        total = Traffic(*(a + b for a, b in zip(total, found, strict=True)))
-    return total
+        fields = counted.split()
+        for at, column in enumerate(_COUNTED):
+            total[at] += int(fields[column])
+    return Traffic(*total)
 
 
 def size_of(path: Path) -> int:

@@ -63,8 +63,9 @@ class PodVolumes:
         self._memory_bytes = memory_bytes
         self._dns = dns
 
-    def prepare(self, pod: core_v1.Pod, address: str, held: Held) -> None:
-        """Make every volume and the pod's files. Raises `ConfigError` with Kubernetes' words, or OSError.
+    def prepare(self, pod: core_v1.Pod, address: str, held: Held) -> list[str]:
+        """Make every volume and the pod's files; what of its DNS had to be left out. Raises `ConfigError` with
+        Kubernetes' words, or OSError.
 
         While the address is not known ("") a hosts file from before stays: the pod may well run.
         """
@@ -81,7 +82,9 @@ class PodVolumes:
                 raise ConfigError(f'MountVolume.SetUp failed for volume "{volume.name}" : {why}') from error
         if address or not (home / "etc" / "hosts").exists():
             self.write_hosts(pod, address)
-        _write_in_place(home / "etc" / "resolv.conf", names.resolv_conf(pod, _host_resolv_conf(), self._dns))
+        of_host = _host_resolv_conf()
+        _write_in_place(home / "etc" / "resolv.conf", names.resolv_conf(pod, of_host, self._dns))
+        return names.dns_limits(pod, of_host, self._dns)
 
     def write_hosts(self, pod: core_v1.Pod, address: str) -> None:
         """Write /etc/hosts; in place, since containers have the file itself mounted."""

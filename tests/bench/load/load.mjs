@@ -167,9 +167,34 @@ async function binds(job) {
   return {...summary(seen), unseen: waiting.size, per_s, ...used};
 }
 
+// Calls sent at `per_s`, whatever has been answered; times count from when a call was due, so that a stall is felt by
+// every call it holds up.
+async function paced(job) {
+  const connections = await connect(job, job.connections);
+  const body = new Body(job.body);
+  await Promise.all(connections.map((c, i) => c.exchange(job.path, body.frame({count: job.first + i}))));
+  const first = job.first + connections.length;
+  const latencies = [];
+  const answered = [];
+  const cpu = new Cpu();
+  const began = now();
+  for (let i = 0; i < job.times;) {
+    const due = began + i * 1e3 / job.per_s;
+    if (due > now()) {
+      await new Promise((resolve) => setTimeout(resolve, Math.max(1, due - now())));
+      continue;
+    }
+    const frame = body.frame({count: first + i});
+    answered.push(connections[i % connections.length].exchange(job.path, frame).then(() => latencies.push(now() - due)));
+    i++;
+  }
+  await Promise.all(answered);
+  return {...summary(latencies), ...cpu.used(), next: first + job.times};
+}
+
 const job = JSON.parse(fs.readFileSync(process.argv[2], 'utf8'));
 try {
-  console.log(JSON.stringify(await {calls, answers, watches, binds}[job.kind](job)));
+  console.log(JSON.stringify(await {calls, answers, watches, binds, paced}[job.kind](job)));
   process.exit(0);
 } catch (error) {
   console.error(`load: ${job.kind}: ${error.message}`);

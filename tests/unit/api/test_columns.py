@@ -10,7 +10,7 @@ import pytest
 
 from barque.api import columns
 from barque.api.resources import Resource
-from barque.api.types import apps_v1, batch_v1, coordination_v1, events_v1, scheduling_v1
+from barque.api.types import apps_v1, batch_v1, coordination_v1, scheduling_v1
 from barque.api.types.base import Object
 from barque.api.types.core_v1 import (
     Container,
@@ -23,6 +23,8 @@ from barque.api.types.core_v1 import (
     EndpointPort,
     Endpoints,
     EndpointSubset,
+    Event,
+    EventSeries,
     LoadBalancerIngress,
     LoadBalancerStatus,
     ObjectReference,
@@ -281,15 +283,15 @@ def test_events() -> None:
     }
     wide = row(event, wide=True)
     assert (wide["First Seen"], wide["Count"], wide["Name"]) == ("5m", 3, "event")
-    newer = events_v1.Event(
+    newer = Event(
         metadata=ObjectMeta(name="event"),
-        regarding=ObjectReference(kind="Pod", name="web"),
+        involvedObject=ObjectReference(kind="Pod", name="web"),
         type="Normal",
         reason="Scheduled",
-        note="placed",
+        message="placed",
         eventTime="2026-01-01T00:04:00.000000Z",
-        reportingController="barque.io/scheduler",
-        series=events_v1.EventSeries(count=4, lastObservedTime="2026-01-01T00:04:50.000000Z"),
+        reportingComponent="barque.io/scheduler",
+        series=EventSeries(count=4, lastObservedTime="2026-01-01T00:04:50.000000Z"),
     )
     shown = row(newer, wide=True)
     assert (shown["Last Seen"], shown["First Seen"], shown["Count"]) == ("10s", "60s", 4)

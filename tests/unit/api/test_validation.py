@@ -10,6 +10,7 @@ import pytest
 from barque.api import resources
 from barque.api.types import events_v1
 from barque.api.types.core_v1 import (
+    EventSource,
     LoadBalancerIngress,
     LoadBalancerStatus,
     ObjectReference,
@@ -72,8 +73,10 @@ def test_what_is_right_passes_and_may_be_written_again(builder: Any) -> None:
     assert validate_status_update(builder.build(), builder.build()) == []
 
 
-def test_every_served_kind_is_validated() -> None:
+def test_every_served_kind_that_can_be_written_is_validated() -> None:
     for resource in resources.RESOURCES:
+        if "create" not in resource.verbs:
+            continue
         assert "metadata.name: Required value: name or generateName is required" in faults(resource.type())
 
 
@@ -515,10 +518,40 @@ def test_newer_events_are_judged_more_strictly() -> None:
         'deprecatedCount: Invalid value: "": needs to be unset',
     ]
     timeless = a_newer_event()
-    timeless.eventTime = ""
+    timeless.eventTime = None
     assert faults(timeless) == ["eventTime: Required value"]
+    timeless.eventTime = "yesterday"
+    assert faults(timeless) == ['eventTime: Invalid value: "yesterday": must be a time as RFC 3339 writes it']
     again = a_newer_event()
     again.series = events_v1.EventSeries(count=2, lastObservedTime="2026-01-01T00:01:00.000000Z")
     assert update_faults(again, a_newer_event()) == []
     again.note = "changed"
     assert update_faults(again, a_newer_event()) == ['note: Invalid value: "changed": field is immutable']
+
+
+def test_an_older_event_seen_through_the_newer_group_stays_as_it_is() -> None:
+    def older(**changed: Any) -> events_v1.Event:
+        event = a_newer_event()
+        event.eventTime, event.type, event.deprecatedCount = None, "", 2
+        event.deprecatedSource = EventSource(component="worker")
+        for name, value in changed.items():
+            setattr(event, name, value)
+        return event
+
+    assert update_faults(older(), older()) == []
+    assert update_faults(older(deprecatedCount=3), older()) == ["deprecatedCount: Invalid value: 3: field is immutable"]
+    late = older(eventTime="2026-01-01T00:00:00.000000Z")
+    assert update_faults(late, older()) == [
+        'eventTime: Invalid value: "2026-01-01T00:00:00.000000Z": field is immutable'
+    ]
+
+
+def test_what_clients_write_for_nothing_and_how_finely_they_write_times_is_no_change() -> None:
+    old, new = a_newer_event(), a_newer_event()
+    new.deprecatedSource, new.deprecatedCount, new.eventTime = EventSource(), 0, "2026-01-01T01:00:00+01:00"
+    assert update_faults(new, old) == []
+    old.series = events_v1.EventSeries(count=1)
+    new.series = events_v1.EventSeries(count=1)
+    assert update_faults(new, old) == []  # only a series that is written is judged
+    new.series = events_v1.EventSeries(count=1, lastObservedTime="2026-01-01T00:01:00.000000Z")
+    assert update_faults(new, old) == ['series.count: Invalid value: "": should be at least 2']

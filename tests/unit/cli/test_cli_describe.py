@@ -101,7 +101,7 @@ Tolerations:     <none>
 Events:
   Type     Reason     Age               From    Message
   ----     ------     ----              ----    -------
-  Normal   Scheduled  10s               worker  Successfully assigned default/web-1 to n1
+  Normal   Scheduled  5m                worker  Successfully assigned default/web-1 to n1
   Warning  Unhealthy  10s (x3 over 5m)  worker  Readiness probe failed
 """
 
@@ -153,6 +153,31 @@ def test_a_pod_that_does_not_run_says_why() -> None:
         in page
     )
     assert page.endswith("Events:             <none>\n")
+
+
+def test_events_of_either_kind_the_newest_last() -> None:
+    pod = a_pod()
+    goes_on = an_event("e1", pod, "Unhealthy", "Readiness probe failed", type="Warning")
+    goes_on.firstTimestamp = goes_on.lastTimestamp = ""
+    goes_on.source, goes_on.count = None, None
+    goes_on.eventTime, goes_on.reportingComponent = "2025-12-31T23:50:00.000000Z", "barque.io/worker"
+    goes_on.series = core_v1.EventSeries(count=7, lastObservedTime="2025-12-31T23:59:58.500000Z")
+    cluster = RegistryCluster(pod, goes_on, an_event("e2", pod, "Pulled", "pulled it", count=2))
+    page = run(cluster, "describe", "pod", "web-1").stdout
+    assert page[page.index("Events:") :].splitlines()[3:] == [
+        "  Normal   Pulled     10s (x2 over 5m)  worker            pulled it",
+        "  Warning  Unhealthy  1s (x7 over 10m)  barque.io/worker  Readiness probe failed",
+    ]
+
+
+def test_a_nodes_events_are_found_by_its_uid_and_by_its_name() -> None:
+    node = NodeBuilder("n1").build()
+    node.metadata.uid = "uid-n1"
+    of_uid, of_name, of_older = (an_event(f"e{at}", node, f"Reason{at}", "it happened") for at in range(3))
+    for event, uid in ((of_uid, "uid-n1"), (of_name, "n1"), (of_older, "uid-of-an-older-one")):
+        event.involvedObject = core_v1.ObjectReference(kind="Node", name="n1", uid=uid)
+    page = run(RegistryCluster(node, of_uid, of_name, of_older), "describe", "node", "n1").stdout
+    assert [line.split()[1] for line in page[page.index("Events:") :].splitlines()[3:]] == ["Reason0", "Reason1"]
 
 
 def test_events_that_cannot_be_had_do_not_spoil_the_page() -> None:

@@ -35,7 +35,8 @@ def test_resource_types_are_chosen_and_ordered() -> None:
     def names(*arguments: str) -> list[str]:
         return lines("api-resources", "-o", "name", *arguments)
 
-    assert names("--namespaced=false") == ["namespaces", "nodes"]
+    assert names("--namespaced=false") == ["componentstatuses", "namespaces", "nodes", "nodes.metrics.k8s.io"]
+    assert names("--api-group=metrics.k8s.io", "--verbs=watch") == []
     assert names("--categories=all", "--api-group=apps") == ["deployments.apps", "replicasets.apps"]
     assert "deployments.apps" in names("--verbs=list,watch")
     assert names("--verbs=list,fly") == []

@@ -1,10 +1,13 @@
-"""The cache of Event records: one message after the other, and what a watch sees of them."""
+"""The cache of Event records: one message after the other, when each has had its time, and what is carried over."""
+
+from __future__ import annotations
 
 import msgspec
+import pytest
 
 from barque.master.bus import cache as rules
-from barque.master.bus.cache import EventCache, Record, watched
-from barque.master.store.port import Filter, Key
+from barque.master.bus.cache import EventCache, Record, record_of, unslotted
+from barque.master.store.port import Change, Filter, Key, Op
 
 JSON = b'{"metadata":{"resourceVersion":"","name":"e"},"n":%d}'
 SLOT = JSON.index(b'""') + 1
@@ -14,80 +17,70 @@ class Story:
     """A cache and the messages it is fed."""
 
     def __init__(self, start: int = 100) -> None:
-        self.cache = EventCache()
-        self.cache.reset(start)
+        self.cache = EventCache("s", start)
         self.at = 0.0
 
-    def put(self, name: str, n: int = 0, namespace: str = "default", **fields: str) -> int:
-        return self._take(Record("put", namespace, name, SLOT, {}, fields, msgspec.Raw(JSON % n)))
+    def put(self, name: str, n: int = 0, namespace: str = "default", born: float = 0.0, **fields: str) -> Change | None:
+        return self._take(Record("put", namespace, name, SLOT, {}, fields, born, msgspec.Raw(JSON % n)))
 
-    def delete(self, name: str) -> int:
+    def delete(self, name: str) -> Change | None:
         return self._take(Record("delete", "default", name))
 
-    def _take(self, record: Record) -> int:
+    def _take(self, record: Record) -> Change | None:
         self.at += 1
-        assert self.cache.take(self.cache.revision + 1, self.at, msgspec.json.encode(record))
-        return self.cache.revision
+        return self.cache.take(self.cache.revision + 1, self.at, msgspec.json.encode(record))
 
-    def seen(self, since: int, selected: Filter = Filter()) -> list[tuple[str, int]]:
-        return [(e.type, e.revision) for e in watched(self.cache.changes_after(since, 1000), selected)]
+    def overdue(self, born_before: float, at_most: int = 10) -> list[str]:
+        return [stored.key.name for stored in self.cache.overdue(born_before, at_most)]
 
 
-def of_reason(reason: str) -> Filter:
-    return Filter(matches=lambda labels, fields: fields.get("reason") == reason)
+def key_of(name: str) -> Key:
+    return Key("events", "default", name)
 
 
 def test_the_revision_stands_in_the_bytes() -> None:
     story = Story()
-    revision = story.put("a", 7)
-    entry = story.cache.get(Key("events", "default", "a"))
-    assert entry is not None
-    assert entry.stored().json == b'{"metadata":{"resourceVersion":"101","name":"e"},"n":7}'
-    assert (entry.revision, revision) == (101, 101)
+    story.put("a", 7)
+    stored = story.cache.get(key_of("a"))
+    assert stored is not None
+    assert (stored.json, stored.revision) == (b'{"metadata":{"resourceVersion":"101","name":"e"},"n":7}', 101)
 
 
-def test_a_watch_sees_create_update_and_delete_at_their_revisions() -> None:
+def test_each_message_is_a_change_at_its_sequence() -> None:
     story = Story()
-    story.put("a", 1)
-    story.put("a", 2)
-    story.delete("a")
-    assert story.seen(100) == [("ADDED", 101), ("MODIFIED", 102), ("DELETED", 103)]
-    assert story.seen(102) == [("DELETED", 103)]
-    (deleted,) = watched(story.cache.changes_after(102, 10), Filter())
-    assert deleted.json == b'{"metadata":{"resourceVersion":"103","name":"e"},"n":2}'
-
-
-def test_entering_and_leaving_a_selection() -> None:
-    story = Story()
-    story.put("a", reason="Pulled")
-    story.put("a", reason="Failed")
-    story.put("a", 2, reason="Failed")
-    story.put("a", reason="Pulled")
-    assert story.seen(100, of_reason("Failed")) == [("ADDED", 102), ("MODIFIED", 103), ("DELETED", 104)]
-    assert story.seen(100, Filter(namespace="other")) == []
-    assert story.seen(100, Filter(name="b")) == []
-    assert story.seen(100, Filter(node="n1")) == []
+    created, updated, deleted = story.put("a", 1), story.put("a", 2), story.delete("a")
+    assert created is not None
+    assert updated is not None
+    assert deleted is not None
+    assert (created.revision, created.before, created.after) == (101, None, updated.before)
+    assert (updated.revision, updated.after) == (102, deleted.before)
+    assert (deleted.revision, deleted.after) == (103, None)
+    assert (len(story.cache), story.cache.bytes) == (0, 0)
 
 
 def test_deleting_what_is_not_there_is_no_change_but_time_goes_on() -> None:
     story = Story()
-    assert story.delete("a") == 101
-    assert story.seen(100) == []
+    assert story.delete("a") is None
+    assert story.cache.revision == 101
 
 
 def test_a_message_that_cannot_be_read_is_stepped_over() -> None:
     story = Story()
-    assert not story.cache.take(101, 1, b"\xff nonsense")
-    story.put("a")
-    assert story.seen(100) == [("ADDED", 102)]
+    with pytest.raises(msgspec.DecodeError):
+        story.cache.take(101, 1, b"\xff nonsense")
+    created = story.put("a")
+    assert created is not None
+    assert created.revision == 102
 
 
-def test_a_list_is_ordered_and_selected() -> None:
+def test_a_list_is_ordered_selected_and_left_alone_by_later_writes() -> None:
     story = Story()
     for name, namespace in (("b", "default"), ("a", "default"), ("c", "app")):
         story.put(name, namespace=namespace)
-    assert [s.key.name for s in story.cache.select(Filter())] == ["c", "a", "b"]
-    assert [s.key.name for s in story.cache.select(Filter(namespace="default"))] == ["a", "b"]
+    listed = story.cache.select()
+    story.delete("a")
+    assert [stored.key.name for stored in listed] == ["c", "a", "b"]
+    assert [stored.key.name for stored in story.cache.select(Filter(namespace="default"))] == ["b"]
 
 
 def test_events_live_from_their_last_write() -> None:
@@ -95,33 +88,58 @@ def test_events_live_from_their_last_write() -> None:
     story.put("a")
     story.put("b")
     story.put("a", 2)
-    assert [e.key.name for e in story.cache.overdue(expired_before=2.5, at_most=10)] == ["b"]
-    assert [e.key.name for e in story.cache.overdue(expired_before=9, at_most=1)] == ["b"]
+    assert story.overdue(born_before=2.5) == ["b"]
+    assert story.overdue(born_before=9, at_most=1) == ["b"]
+    # Only looked at: it is the deletion that ends them.
+    assert story.overdue(born_before=9) == ["b", "a"]
+    story.delete("b")
+    assert story.overdue(born_before=9) == ["a"]
 
 
-def test_above_the_bound_of_memory_the_oldest_go(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_carried_over_keeps_its_age() -> None:
+    """It comes late in the new stream, and goes before what was written there first."""
+    story = Story()
+    story.put("fresh")
+    story.put("old", born=-3000.0)
+    assert story.overdue(born_before=0.5) == ["old"]
+    assert [one.stored.key.name for one in story.cache.living()] == ["old", "fresh"]
+
+
+def test_a_record_carried_over_is_the_one_it_was() -> None:
+    story = Story()
+    story.put("a", 7, reason="Failed")
+    (living,) = story.cache.living()
+    other = EventCache("t", 5000)
+    other.take(5001, 99.0, living.record())
+    (carried,) = other.living()
+    assert unslotted(carried.stored) == unslotted(living.stored)
+    assert (carried.born, carried.stored.fields) == (living.born, living.stored.fields)
+
+
+def test_a_record_of_a_write_is_what_was_written() -> None:
+    op = Op("put", key_of("a"), JSON % 1, SLOT, {"l": "1"}, {"reason": "Failed"})
+    cache = EventCache("s", 0)
+    change = cache.take(1, 5.0, record_of(op))
+    assert change is not None
+    assert change.after is not None
+    assert (unslotted(change.after), change.after.labels) == ((op.json, SLOT), op.labels)
+    assert cache.take(2, 6.0, record_of(Op("delete", key_of("a")))) == Change(2, change.after, None)
+
+
+def test_above_the_bound_of_memory_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> None:
     story = Story()
     for name in ("a", "b", "c"):
         story.put(name)
     monkeypatch.setattr(rules, "MAX_OBJECT_BYTES", story.cache.bytes - 1)
-    assert [e.key.name for e in story.cache.overdue(expired_before=0, at_most=10)] == ["a"]
+    assert story.overdue(born_before=0) == ["a"]
     story.delete("a")
-    assert story.cache.overdue(expired_before=0, at_most=10) == []
+    assert story.overdue(born_before=0) == []
 
 
-def test_changes_are_bounded_and_the_horizon_says_so(monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(rules, "MAX_CHANGES", 10)
+def test_an_object_written_over_and_over_leaves_nothing_behind() -> None:
     story = Story()
-    for n in range(25):
+    for n in range(5000):
         story.put("a", n)
-    kept = story.cache.changes_after(story.cache.horizon, 100)
-    assert [c.revision for c in kept] == list(range(story.cache.horizon + 1, 126))
-    assert 10 <= len(kept) < 20
-
-
-def test_a_new_stream_forgets_everything() -> None:
-    story = Story()
-    story.put("a")
-    story.cache.reset(5000)
-    assert (story.cache.select(Filter()), story.cache.revision, story.cache.horizon) == ([], 5000, 5000)
-    assert story.cache.bytes == 0
+    assert len(story.cache._ageing) <= 1024 + 2
+    assert story.overdue(born_before=story.at + 1) == ["a"]
+    assert story.overdue(born_before=story.at) == []

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from barque.api import conditions, podstatus
+from barque.api import codec, conditions, podstatus
+from barque.api.errors import ApiError, refused
 from barque.api.types.apps_v1 import Deployment, DeploymentCondition, ReplicaSet
 from barque.api.types.base import IntOrString
-from barque.client.verbs import Create
+from barque.client.verbs import Create, Write
 from barque.master.controllers import revisions, rollout_sizes
 from tests.support.control_plane import ControlPlane
 from tests.support.workloads import a_deployment, a_replica_set
@@ -303,3 +304,17 @@ async def test_sums_up_what_its_sets_are_stopping(plane: ControlPlane) -> None:
         assert deployment(plane).status.terminatingReplicas == 3
         await plane.finish_stopping()
         assert deployment(plane).status.terminatingReplicas == 0
+
+
+async def test_says_why_it_cannot_create_a_set(plane: ControlPlane) -> None:
+    def refuse(write: Write) -> ApiError | None:
+        is_create = isinstance(write, Create) and write.target.resource.kind == "ReplicaSet"
+        return refused("replicasets", "apps", "web-x", "exceeded quota") if is_create else None
+
+    plane.verbs.refuse = refuse
+    plane.verbs.put(a_deployment())
+    async with plane.running():
+        tried = [w for w in plane.verbs.writes if isinstance(w, Create) and w.target.resource.kind == "ReplicaSet"]
+        (name,) = {codec.decode(ReplicaSet, write.json).metadata.name for write in tried}
+        why = 'replicasets.apps "web-x" is forbidden: exceeded quota'
+        assert plane.events() == [f'ReplicaSetCreateError: Failed to create new replica set "{name}": {why}']

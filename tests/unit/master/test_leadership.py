@@ -19,7 +19,7 @@ from barque.client.verbs import Create
 from barque.master.apiserver.bootstrap import ensure_namespaces
 from barque.master.apiserver.registry import Registry
 from barque.master.apiserver.settings import ApiSettings
-from barque.master.bus.feed import ChangeFeed, Position
+from barque.master.bus.changes import Position, steps
 from barque.master.leadership import Leadership, StuckWorkError, Work
 from barque.master.store.epoch import LEADER, Epoch, begin
 from barque.master.store.port import Op, StoreUnavailableError
@@ -275,15 +275,11 @@ async def test_the_epoch_is_no_object_of_the_api_and_not_in_the_feed(sea: Sea) -
     assert LEADER.resource not in {resource.group_resource for resource in resources.RESOURCES}
     await sea.registry().create(a_config("a"))
 
-    feed = ChangeFeed(None, sea.store, "c", sea.clock)  # type: ignore[arg-type]  # nothing is sent
-    changes = sea.store.changes(0)
-    told: list[str] = []
-    batch = await anext(changes)
-    steps = list(feed._steps(Position(), batch))
-    told += [step.message.subject for step in steps]
-    assert len(steps) == len(batch) - 1
-    assert not [subject for subject in told if "leaderepochs" in subject]
-    assert steps[-1].position.revision == sea.store.revision
+    batch = await anext(sea.store.changes(0))
+    told = list(steps("c", sea.store.cluster_id, Position(0), batch, most_bytes=1024 * 1024))
+    assert len(told) == len(batch) - 1
+    assert not [step for step in told if "leaderepochs" in step.message.subject]
+    assert told[-1].position.revision == sea.store.revision
 
 
 async def test_a_restored_state_begins_with_a_new_term(sea: Sea) -> None:

@@ -13,9 +13,10 @@ from click.testing import CliRunner, Result
 from barque.master import daemon
 from barque.master.apiserver.settings import ApiSettings
 from barque.master.auth.ca import MasterPki
+from barque.master.bus.access import UserNats
 from barque.master.command import master
 from barque.master.daemon import MasterSettings
-from barque.master.enrolment import FILE, Membership, shared_settings
+from barque.master.enrolment import FILE, Membership, missing_files, shared_settings
 from barque.master.raft.messages import MemberInfo
 from tests.support.clock import FakeClock
 
@@ -81,3 +82,40 @@ def test_a_founder_is_what_the_options_say(tmp_path: Path, started: list[MasterS
     done = run(tmp_path, "--name", "m1", "--address", "10.0.0.1", "--peer-port", "27444")
     assert done.exit_code == 0, done.output
     assert ports(started[0]) == ("m1", "10.0.0.1", 27444, 7443, 6443)
+
+
+def test_a_nats_of_the_users_is_shared_and_joined_with(tmp_path: Path, started: list[MasterSettings]) -> None:
+    creds = tmp_path / "nats.creds"
+    creds.touch()
+    (tmp_path / "m1").mkdir()
+    done = run(tmp_path / "m1", "--bus-url", "tls://a:4222,tls://b:4222", "--bus-creds", str(creds), "--bus-replicas=3")
+    assert done.exit_code == 0, done.output
+    nats = started[0].nats
+    assert nats == UserNats(("tls://a:4222", "tls://b:4222"), creds=creds, replicas=3)
+
+    settings = shared_settings(ApiSettings(), nats=nats)
+    assert settings == {"bus_url": "tls://a:4222,tls://b:4222", "bus_replicas": "3", "bus_creds": str(creds)}
+    MasterPki.open(tmp_path / "m2" / "pki", "m2", ["10.0.0.2"], FakeClock().wall())
+    kept = Membership("sha256:0", INFO, "lab", "c-1", settings)
+    (tmp_path / "m2" / FILE).write_bytes(msgspec.json.encode(kept))
+    assert run(tmp_path / "m2").exit_code == 0
+    assert started[1].nats == nats
+    creds.unlink()
+    assert missing_files(settings) == {"bus_creds": str(creds)}
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (["--bus-creds", __file__], "go with --bus-url"),
+        (["--bus-url", "tls://a", "--bus-cert", __file__], "--bus-cert and --bus-key go together"),
+        (["--bus-url", "tls://a", "--bus-ca", "/nowhere"], "--bus-ca: there is no file /nowhere"),
+        (["--bus-url", "a:4222"], "is not like tls://host:4222"),
+    ],
+)
+def test_options_of_the_bus_that_do_not_go_together(
+    tmp_path: Path, started: list[MasterSettings], options: list[str], fault: str
+) -> None:
+    done = run(tmp_path, *options)
+    assert (done.exit_code, started) == (1, [])
+    assert fault in done.output

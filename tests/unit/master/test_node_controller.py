@@ -36,7 +36,22 @@ async def test_a_beating_node_stays_as_its_worker_says(plane: ControlPlane) -> N
     async with plane.running():
         await beat(plane, 60, "n1")
         assert readiness(plane) == ("True", "")
-        assert [w for w in plane.verbs.writes if w.target.resource.plural != "leases"] == []
+        assert [w for w in plane.verbs.writes if w.target.resource.plural not in ("leases", "events")] == []
+
+
+async def test_nodes_that_come_and_go_are_told(plane: ControlPlane) -> None:
+    plane.verbs.put(a_node("n1"))
+    async with plane.running():
+        await beat(plane, 4, "n1")
+        plane.verbs.put(a_node("n2"))
+        await beat(plane, 4, "n1", "n2")
+        plane.verbs.remove(plane.verbs.find(Node, "n1"))
+        await beat(plane, 4, "n2")
+        assert plane.events() == [
+            "RegisteredNode: Node n1 event: Registered Node n1 in Controller",
+            "RegisteredNode: Node n2 event: Registered Node n2 in Controller",
+            "RemovingNode: Node n1 event: Removing Node n1 from Controller",
+        ]
 
 
 async def test_silence_makes_node_and_pods_unready_and_says_so(plane: ControlPlane) -> None:

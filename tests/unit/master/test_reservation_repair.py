@@ -8,7 +8,9 @@ from typing import Any
 from barque.api import codec
 from barque.api.types.core_v1 import Service, ServicePort, ServiceSpec
 from barque.api.types.meta_v1 import ObjectMeta
-from barque.client.recorder import EventRecorder
+from barque.client.client import Client
+from barque.client.clock import Clock
+from barque.client.recorder import EventRecorder, EventType
 from barque.master.admission.reservations import Fault, find_faults, full_ranges
 from barque.master.apiserver.reservation_repair import ReservationRepair
 from barque.master.apiserver.settings import ApiSettings
@@ -75,12 +77,25 @@ def test_a_range_is_full_when_its_last_number_is_taken() -> None:
     ]
 
 
+class NotingRecorder(EventRecorder):
+    """Remembers the names of the objects, and the reasons."""
+
+    def __init__(self, client: Client, component: str, host: str, clock: Clock) -> None:
+        super().__init__(client, component, host, clock)
+        self.noted: list[tuple[str, str]] = []
+
+    def event(self, obj: Any, type: EventType, reason: str, message: str, field_path: str = "") -> None:
+        if (obj.metadata.name, reason) not in self.noted:
+            self.noted.append((obj.metadata.name, reason))
+        super().event(obj, type, reason, message, field_path)
+
+
 class Repairs:
-    """The repair over a registry in memory; events are read where they wait to be written."""
+    """The repair over a registry in memory; what is recorded is noted on its way to the real recorder."""
 
     def __init__(self, bench: Bench, settings: ApiSettings | None = None) -> None:
         self.bench = bench
-        self.recorder = EventRecorder(bench.client, "reservation-repair-controller", "m1", bench.clock)
+        self.recorder = NotingRecorder(bench.client, "reservation-repair-controller", "m1", bench.clock)
         environment = bench.registry.environment
         if settings is not None:
             environment = dataclasses.replace(environment, settings=settings)
@@ -90,7 +105,7 @@ class Repairs:
         return [fault.reason for fault in await self.repair.look()]
 
     def events(self) -> list[tuple[str, str]]:
-        return [(r.event.involvedObject.name, r.event.reason) for r in self.recorder._records.values()]
+        return self.recorder.noted
 
 
 async def tamper(bench: Bench, made: dict[str, Any], **change: tuple[str, ...]) -> None:

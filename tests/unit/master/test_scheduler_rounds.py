@@ -25,7 +25,7 @@ class Yard:
         self.clock = FakeClock()
         self.verbs = FakeVerbs(self.clock)
         self.informers = Informers(self.verbs.client, self.clock)
-        self.scheduler = Scheduler(self.verbs.client, self.informers, self.clock)
+        self.scheduler = Scheduler(self.verbs.client, self.informers, self.clock, host="m1")
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -45,6 +45,9 @@ class Yard:
     def events(self) -> list[str]:
         return [f"{e.reason}: {e.message}" for e in self.verbs.all(Event)]
 
+    def tellers(self) -> list[tuple[str, str, str]]:
+        return [(e.reportingComponent, e.reportingInstance, e.action) for e in self.verbs.all(Event)]
+
 
 @pytest.fixture
 def yard() -> Yard:
@@ -63,6 +66,7 @@ async def test_binds_a_new_pod_without_any_time_passing(yard: Yard) -> None:
         assert yard.node_of("web-1") == "n1"
         assert yard.clock.monotonic() == 0
         assert yard.events() == ["Scheduled: Successfully assigned default/web-1 to n1"]
+        assert yard.tellers() == [("default-scheduler", "default-scheduler-m1", "Binding")]
 
 
 async def test_many_pods_are_bound_in_one_batch(yard: Yard) -> None:
@@ -83,6 +87,7 @@ async def test_says_why_and_tries_again_when_a_node_comes(yard: Yard) -> None:
         assert (condition.status, condition.reason) == ("False", "Unschedulable")
         assert condition.message == "0/1 nodes are available: 1 Insufficient cpu."
         assert yard.events() == ["FailedScheduling: 0/1 nodes are available: 1 Insufficient cpu."]
+        assert yard.tellers() == [("default-scheduler", "default-scheduler-m1", "Scheduling")]
         yard.verbs.put(a_node("n2", cpu="4"))
         await yard.clock.advance(0.2)
         assert yard.node_of("web-1") == "n2"

@@ -95,7 +95,8 @@ async def test_present_absent_and_never() -> None:
     runtime = FakeRuntime(clock := FakeClock())
     images, said = Images(runtime, clock), Said()
     await images.ensure("web:1", "Never", said)
-    assert said.events == [("Normal", "Pulled", 'Container image "web:1" already present on machine')]
+    words = 'Container image "web:1" already present on machine and can be accessed by the pod'
+    assert said.events == [("Normal", "Pulled", words)]
     with pytest.raises(ImageFault) as refused:
         await images.ensure("other:1", "Never", said)
     assert refused.value.fault.reason == "ErrImageNeverPull"

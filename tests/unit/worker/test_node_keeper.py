@@ -7,20 +7,22 @@ import asyncio
 from barque.api.errors import conflict
 from barque.api.types import core_v1
 from barque.client.client import Client
-from barque.worker.node import NodeKeeper
+from barque.worker.host import Pressure
+from barque.worker.node import NodeKeeper, node_events
 from tests.support.builders import a_node
 from tests.support.clock import FakeClock
 from tests.support.fake_verbs import FakeVerbs
-from tests.unit.worker.test_node_status import FACTS, WHERE
+from tests.support.worker_world import Recorder
+from tests.unit.worker.test_node_status import FACTS, WHERE, status
 
 
-def a_keeper(verbs: FakeVerbs | None = None) -> NodeKeeper:
+def a_keeper(verbs: FakeVerbs | None = None, recorder: Recorder | None = None) -> NodeKeeper:
     verbs = verbs or FakeVerbs(FakeClock())
 
     async def no_images() -> list[object]:
         return []
 
-    return NodeKeeper(Client(verbs), WHERE, FACTS, "v1", no_images, verbs.clock)
+    return NodeKeeper(Client(verbs), WHERE, FACTS, "v1", no_images, verbs.clock, recorder or Recorder())
 
 
 def doubted() -> core_v1.Node:
@@ -94,3 +96,51 @@ async def test_a_new_address_is_written_at_once() -> None:
         assert [a.address for a in held.status.addresses if a.type == "InternalIP"] == ["10.0.0.77"]
     finally:
         running.cancel()
+
+
+async def test_a_nodes_life_is_told() -> None:
+    verbs, recorder = FakeVerbs(FakeClock()), Recorder()
+    keeper = a_keeper(verbs, recorder)
+    registering = asyncio.create_task(keeper.register())
+    await verbs.clock.advance(0.1)
+    node = verbs.find(core_v1.Node, "n1")
+    node.spec.podCIDR = "10.244.7.0/24"
+    verbs.put(node)
+    await asyncio.gather(registering, return_exceptions=True)
+    assert recorder.events == [
+        ("Normal", reason, f"Node n1 status is now: {reason}")
+        for reason in ("NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID")
+    ]
+    recorder.events.clear()
+    ready_to_run(keeper)
+    running = asyncio.gather(keeper.informer.run(), keeper.run())
+    try:
+        await verbs.clock.advance(1.0)
+        assert recorder.events == [("Normal", "NodeReady", "Node n1 status is now: NodeReady")]
+        keeper.note_pressure(Pressure(disk=True))
+        await verbs.clock.advance(1.0)
+        keeper.note_runtime(None, "gone")
+        await verbs.clock.advance(1.0)
+        assert recorder.reasons() == ["NodeReady", "NodeHasDiskPressure", "NodeNotReady"]
+        await verbs.clock.advance(600.0)
+        assert len(recorder.events) == 3
+    finally:
+        running.cancel()
+
+
+def test_what_the_masters_doubted_is_told_anew() -> None:
+    before = status()
+    for condition in before.conditions:
+        condition.status = "Unknown"
+    assert [told.reason for told in node_events("n1", before, status())] == [
+        "NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID", "NodeReady",
+    ]  # fmt: skip
+
+
+def test_a_new_boot_is_a_warning() -> None:
+    before = status()
+    assert before.nodeInfo is not None
+    before.nodeInfo.bootID = "another"
+    assert node_events("n1", before, status()) == [
+        ("Warning", "Rebooted", "Node n1 has been rebooted, boot id: bid"),
+    ]

@@ -101,6 +101,20 @@ def test_dns_config_adds_and_overrides() -> None:
     )
 
 
+def test_what_is_left_out_of_the_dns_is_said() -> None:
+    extra = core_v1.PodDNSConfig(
+        nameservers=[f"9.9.9.{n}" for n in range(1, 5)], searches=[f"d{n}.example" for n in range(33)]
+    )
+    pod = a_pod(dnsPolicy="None", dnsConfig=extra)
+    assert names.dns_limits(pod, "") == [
+        "Nameserver limits were exceeded, some nameservers have been omitted, "
+        "the applied nameserver line is: 9.9.9.1 9.9.9.2 9.9.9.3",
+        "Search Line limits were exceeded, some search paths have been omitted, "
+        f"the applied search line is: {' '.join(f'd{n}.example' for n in range(32))}",
+    ]
+    assert names.dns_limits(a_pod(dnsPolicy="ClusterFirst"), HOST, DNS) == []
+
+
 def test_more_search_domains_than_fit_are_left_out() -> None:
     def searched(*domains: str) -> list[str]:
         extra = core_v1.PodDNSConfig(searches=list(domains))

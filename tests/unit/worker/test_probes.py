@@ -29,15 +29,16 @@ class Bench:
         self.clock = FakeClock()
         self.prober = FakeProber()
         self.told: list[tuple[Kind, bool]] = []
-        self.failures = 0
+        self.failures = self.doubts = 0
         self.target = Target("c1", a_container(**probes), "10.0.0.2")
-        self.probes = Probes(self.prober, self.clock, self._tell, self._fail, random=lambda: 0.5)
+        self.probes = Probes(self.prober, self.clock, self._tell, self._note, random=lambda: 0.5)
 
     def _tell(self, kind: Kind, container_id: str, holds: bool, message: str) -> None:
         self.told.append((kind, holds))
 
-    def _fail(self, kind: Kind, container: str, message: str) -> None:
-        self.failures += 1
+    def _note(self, kind: Kind, container: str, outcome: Outcome) -> None:
+        self.failures += not outcome.ok
+        self.doubts += outcome.ok
 
     async def run(self, seconds: float, **keep: Any) -> None:
         given: dict[str, Any] = {"started": {"c1"}, "adopted": set(), "ready": set()}
@@ -116,3 +117,10 @@ async def test_a_container_that_is_no_more_is_not_probed() -> None:
     assert len(bench.prober.asked) == asked
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.sleep(0)
+
+
+async def test_a_doubtful_success_counts_and_is_told() -> None:
+    bench = Bench(readinessProbe=http(periodSeconds=10))
+    bench.prober.answers["httpGet"] = Outcome(True, "Probe terminated redirects", doubtful=True)
+    await bench.run(25)
+    assert (bench.told, bench.failures, bench.doubts) == ([("Readiness", True)], 0, 3)

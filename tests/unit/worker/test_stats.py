@@ -6,11 +6,16 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from barque.worker.pods.observed import Instance
 from barque.worker.stats import cgroups, proc
-from barque.worker.stats.cgroups import Mounted, Usage
+from barque.worker.stats.cgroups import Memory, Mounted
+from barque.worker.stats.files import field
+from barque.worker.stats.gauges import Gauges
+from tests.support.clock import FakeClock
 
 ID = "4f6c2b"
 V1_MOUNTS = """\
@@ -27,6 +32,13 @@ V1_GROUPS = f"""\
 """
 V2_MOUNTS = "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 V2_GROUPS = f"0::/system.slice/docker-{ID}.scope\n"
+NET_DEV = (
+    "Inter-|   Receive                                                |  Transmit\n"
+    " face |bytes    packets errs drop fifo frame compressed multicast|bytes packets errs drop fifo colls carrier\n"
+    "    lo: 999 9 9 0 0 0 0 0 999 9 9 0 0 0 0 0\n"
+    "  eth0: 100 2 1 0 0 0 0 0 200 3 4 0 0 0 0 0\n"
+    "eth1:0:   1 1 0 0 0 0 0 0   2 1 0 0 0 0 0 0\n"
+)
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -36,63 +48,127 @@ def write(root: Path, files: dict[str, str]) -> None:
         path.write_text(text)
 
 
-def here(mounts: str, root: Path) -> dict[str, Mounted]:
-    """The mounts as they stand below a recorded tree."""
-    return {
-        name: mounted._replace(point=root / str(mounted.point).lstrip("/"))
-        for name, mounted in cgroups.parse_mounts(mounts).items()
-    }
-
-
-def version_1(root: Path, limit: str = "9223372036854771712") -> dict[str, Mounted]:
+def version_1(root: Path, limit: str = "9223372036854771712", path: str = f"/docker/{ID}") -> None:
     group = f"sys/fs/cgroup/memory/docker/{ID}"
     stat = "cache 900\nrss 400\ninactive_file 1\ntotal_rss 500\ntotal_inactive_file 300\n"
     write(
         root,
         {
-            "proc/77/cgroup": V1_GROUPS,
+            "proc/self/mountinfo": V1_MOUNTS,
+            "proc/77/cgroup": V1_GROUPS.replace(f"/docker/{ID}", path),
             f"{group}/memory.usage_in_bytes": "1000\n",
             f"{group}/memory.limit_in_bytes": f"{limit}\n",
             f"{group}/memory.stat": stat,
             f"sys/fs/cgroup/cpu,cpuacct/docker/{ID}/cpuacct.usage": "123456789\n",
         },
     )
-    return here(V1_MOUNTS, root)
 
 
-def version_2(root: Path, limit: str = "max") -> dict[str, Mounted]:
+def version_2(root: Path, limit: str = "max", path: str = "") -> None:
     group = f"sys/fs/cgroup/system.slice/docker-{ID}.scope"
     write(
         root,
         {
-            "proc/77/cgroup": V2_GROUPS,
+            "proc/self/mountinfo": V2_MOUNTS,
+            "proc/77/cgroup": V2_GROUPS.replace(".scope", f".scope{path}"),
             f"{group}/memory.current": "2000\n",
             f"{group}/memory.max": f"{limit}\n",
             f"{group}/memory.stat": "anon 700\nfile 1200\ninactive_file 1100\n",
             f"{group}/cpu.stat": "usage_usec 5000\nuser_usec 4000\nsystem_usec 1000\n",
         },
     )
-    return here(V2_MOUNTS, root)
 
 
-def test_version_1(tmp_path: Path) -> None:
-    mounts = version_1(tmp_path)
-    assert cgroups.read_usage(77, ID, mounts, tmp_path / "proc") == Usage(123456789, 1000, 700, 500, 0)
-    mounts = version_1(tmp_path, "4096")
-    assert cgroups.read_usage(77, ID, mounts, tmp_path / "proc") == Usage(123456789, 1000, 700, 500, 4096)
+def hybrid(root: Path) -> None:
+    """Memory counted by version 1, the rest by version 2: as some hosts boot."""
+    version_1(root)
+    mounts = "".join(line for line in V1_MOUNTS.splitlines(keepends=True) if "cpuacct" not in line)
+    group = f"sys/fs/cgroup/unified/docker/{ID}"
+    write(
+        root,
+        {
+            "proc/self/mountinfo": mounts,
+            "proc/77/cgroup": f"5:memory:/docker/{ID}\n0::/docker/{ID}\n",
+            f"{group}/cpu.stat": "usage_usec 7\n",
+        },
+    )
 
 
-def test_version_2(tmp_path: Path) -> None:
-    mounts = version_2(tmp_path)
-    assert cgroups.read_usage(77, ID, mounts, tmp_path / "proc") == Usage(5_000_000, 2000, 900, 700, 0)
-    mounts = version_2(tmp_path, "8192")
-    assert cgroups.read_usage(77, ID, mounts, tmp_path / "proc") == Usage(5_000_000, 2000, 900, 700, 8192)
+def an_instance(container_id: str = ID, pid: int = 77, name: str = "app") -> Instance:
+    return Instance(id=container_id, name=name, attempt=0, state="running", pid=pid)
+
+
+def gauges(root: Path) -> Gauges:
+    return Gauges(FakeClock(), root, root)
+
+
+@pytest.mark.parametrize("made", [version_1, version_2])
+@pytest.mark.parametrize("below", ["", "/init.scope"])
+def test_both_versions_and_groups_of_the_containers_own(tmp_path: Path, made: Any, below: str) -> None:
+    made(tmp_path, path=f"/docker/{ID}{below}" if made is version_1 else below)
+    found = gauges(tmp_path).container(an_instance())
+    assert found is not None
+    expected = (123456789, Memory(1000, 700, 500)) if made is version_1 else (5_000_000, Memory(2000, 900, 700))
+    assert (found.cpu_ns, found.memory) == expected
+
+
+def test_version_1_beside_version_2(tmp_path: Path) -> None:
+    hybrid(tmp_path)
+    found = gauges(tmp_path).container(an_instance())
+    assert found is not None
+    assert (found.cpu_ns, found.memory) == (7000, Memory(1000, 700, 500))
+
+
+@pytest.mark.parametrize(
+    ("made", "limit", "found"),
+    [
+        (version_1, "9223372036854771712", 0),
+        (version_1, "4096", 4096),
+        (version_2, "max", 0),
+        (version_2, "8192", 8192),
+    ],
+)
+def test_the_limit_of_memory(tmp_path: Path, made: Any, limit: str, found: int) -> None:
+    made(tmp_path, limit)
+    assert gauges(tmp_path).limit_bytes(an_instance()) == found
 
 
 def test_a_process_that_ended_or_is_another_by_now_is_not_measured(tmp_path: Path) -> None:
-    mounts = version_2(tmp_path)
-    assert cgroups.read_usage(78, ID, mounts, tmp_path / "proc") is None
-    assert cgroups.read_usage(77, "another", mounts, tmp_path / "proc") is None
+    version_2(tmp_path)
+    here = gauges(tmp_path)
+    assert here.container(an_instance(pid=78)) is None
+    assert here.container(an_instance("another")) is None
+    assert here.working_set(an_instance()) == 900
+
+
+def test_where_a_container_is_counted_is_looked_up_once(tmp_path: Path) -> None:
+    """And again where it has moved; what is damaged is left out until it is whole."""
+    version_2(tmp_path)
+    here = gauges(tmp_path)
+    assert here.working_set(an_instance()) == 900
+    (tmp_path / "proc/77/cgroup").unlink()
+    assert here.working_set(an_instance()) == 900
+    write(tmp_path, {f"sys/fs/cgroup/system.slice/docker-{ID}.scope/memory.stat": "anon 7"})
+    assert here.working_set(an_instance()) is None
+    version_2(tmp_path)
+    assert here.working_set(an_instance()) == 900
+    slices = tmp_path / "sys/fs/cgroup"
+    (slices / "system.slice").rename(slices / "other.slice")
+    write(tmp_path, {"proc/77/cgroup": V2_GROUPS.replace("system", "other")})
+    assert [here.working_set(an_instance()) for _ in range(2)] == [None, 900]
+    here.retain([])
+    (tmp_path / "proc/77/cgroup").unlink()
+    assert here.working_set(an_instance()) is None
+
+
+def test_traffic_is_told_by_any_container_that_is_still_itself(tmp_path: Path) -> None:
+    version_2(tmp_path)
+    write(tmp_path, {"proc/77/net/dev": NET_DEV, "proc/78/net/dev": NET_DEV.replace("100", "999"),
+                     "proc/78/cgroup": "0::/another.scope\n"})  # fmt: skip
+    here = gauges(tmp_path)
+    ended, taken_over = an_instance("c1", pid=79), an_instance("c2", pid=78)
+    assert here.traffic([ended, taken_over, an_instance()]) == proc.Traffic(101, 202, 1, 4)
+    assert here.traffic([ended, taken_over]) is None
 
 
 @pytest.mark.parametrize(
@@ -105,8 +181,8 @@ def test_a_process_that_ended_or_is_another_by_now_is_not_measured(tmp_path: Pat
     ],
 )
 def test_a_mount_may_show_a_part_of_the_hierarchy(root: str, path: str, found: str | None) -> None:
-    place = cgroups.directory("memory", {"": path}, {"": Mounted(Path("/cg"), root)})
-    assert place == ((Path(found), True) if found else None)
+    place = cgroups.directory("memory", {"": path}, {"": Mounted("/cg", root)})
+    assert place == ((found, True) if found else None)
 
 
 def test_the_node_as_a_whole() -> None:
@@ -119,14 +195,14 @@ def test_the_node_as_a_whole() -> None:
 
 
 def test_traffic_without_loopback() -> None:
-    net_dev = (
-        "Inter-|   Receive                                                |  Transmit\n"
-        " face |bytes    packets errs drop fifo frame compressed multicast|bytes packets errs drop fifo colls carrier\n"
-        "    lo: 999 9 9 0 0 0 0 0 999 9 9 0 0 0 0 0\n"
-        "  eth0: 100 2 1 0 0 0 0 0 200 3 4 0 0 0 0 0\n"
-        "  eth1:   1 1 0 0 0 0 0 0   2 1 0 0 0 0 0 0\n"
-    )
-    assert proc.parse_traffic(net_dev) == proc.Traffic(101, 202, 1, 4)
+    assert proc.parse_traffic(NET_DEV.encode()) == proc.Traffic(101, 202, 1, 4)
+
+
+def test_a_number_is_found_by_its_whole_name() -> None:
+    flat = b"rss 1\ntotal_rss 22\nrss_huge 3"
+    assert [field(flat, name) for name in (b"rss", b"total_rss", b"rss_huge")] == [1, 22, 3]
+    with pytest.raises(ValueError, match="no huge among 29 bytes"):
+        field(flat, b"huge")
 
 
 def test_the_size_of_what_was_written(tmp_path: Path) -> None:

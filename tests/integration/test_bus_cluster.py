@@ -1,0 +1,258 @@
+"""The masters' nats-servers as one cluster: real servers; the masters come and go, servers die, hang and run full."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import nats.errors
+import pytest
+
+from barque.api.errors import ApiError
+from barque.api.types import core_v1 as core
+from barque.api.types.meta_v1 import ObjectMeta
+from barque.client.remote import Connection
+from barque.master.auth.ca import MasterPki
+from barque.master.bus.binary import find_nats_server
+from barque.master.bus.roster import pin_of_key
+from barque.proto import cluster_pb2
+from tests.bench.master import free_ports
+from tests.support.host import dying_with_parent
+from tests.support.host import expect_soon as until
+from tests.support.masters import AMaster, Masters
+from tests.support.nats_cluster import NatsCluster, admitted_as_route, expect_soon
+
+NAMES = ("m1", "m2", "m3")
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+async def three(tmp_path: Path) -> AsyncIterator[NatsCluster]:
+    cluster = NatsCluster(tmp_path, NAMES, NAMES)
+    try:
+        await cluster.start()
+        await cluster.whole()
+        yield cluster
+    finally:
+        await cluster.stop()
+
+
+async def test_it_serves_while_masters_come_and_go(tmp_path: Path) -> None:
+    cluster = NatsCluster(tmp_path, NAMES, ["m1"])
+    m1, m2, m3 = (cluster[name] for name in NAMES)
+    try:
+        await cluster.start()
+        await cluster.whole()
+        await cluster.put(m3, "a learner's")
+        cluster.voters, cluster.learners = ["m1", "m2"], ["m3"]
+        await cluster.whole()
+        await cluster.put(m2, "of two")
+        before = m1.server.pid
+        cluster.voters, cluster.learners = list(NAMES), []
+        await cluster.whole()
+        await cluster.put(m3, "of three")
+        assert m1.server.pid == before, "the third one needs no restart of the others"
+        # What a server alone has left would spoil the streams of several.
+        assert await cluster.texts(m1) == {"of two", "of three"}
+        assert m1.stores == ["clustered"]
+
+        cluster.voters = ["m1", "m2"]
+        await cluster.whole()
+        assert (m3.server.pid, m1.server.pid) == (None, before)
+        await cluster.put(m1, "of the two that are left")
+        assert len(await cluster.texts(m2)) == 3
+
+        cluster.voters = ["m1"]
+        await expect_soon(lambda: m2.server.pid is None and m1.server.pid not in (None, before))
+        await cluster.whole()
+        await cluster.put(m1, "alone again")
+        assert await cluster.texts(m1) == {"alone again"}
+        assert m1.stores == ["standalone"]
+    finally:
+        await cluster.stop()
+
+
+async def test_a_paused_server_is_noticed_and_replaced(three: NatsCluster) -> None:
+    m1, m2 = three["m1"], three["m2"]
+    await three.put(m1, "before")
+    paused = m2.server.pid
+    assert paused is not None
+    os.kill(paused, signal.SIGSTOP)
+    await expect_soon(lambda: m2.server.fault.startswith("restarting: nats-server did not answer for 1.5 s"))
+    await three.put(m1, "meanwhile")
+    await three.whole()
+    assert m2.server.pid != paused
+    await three.put(m2, "after")
+    assert await three.texts(m2) == {"before", "meanwhile", "after"}
+
+
+async def test_only_the_present_masters_get_in(three: NatsCluster) -> None:
+    m1, m3 = three["m1"], three["m3"]
+    worker = three.identity_of_worker()
+    await (await three.connect(m1, m3.identity)).close()
+    assert await admitted_as_route(m1, m3.identity)
+    assert not await admitted_as_route(m1, worker)
+    with pytest.raises(nats.errors.Error, match="Authorization Violation"):
+        await three.connect(m1, worker)
+    # Of the same CA and of a master's name, but not what that master shows.
+    assert not await admitted_as_route(m1, three.identity_of("m3"))
+
+    # A master that was removed and has not heard of it: its server runs on.
+    m3.believed = m3.topology()
+    three.voters = ["m1", "m2"]
+    await three.whole()
+    assert not await admitted_as_route(m1, m3.identity)
+    with pytest.raises(nats.errors.Error, match="Authorization Violation"):
+        await three.connect(m1, m3.identity)
+    await expect_soon(lambda: "m1's and m2's nats-server are away" in m3.fault)
+    await three.put(m1, "without it")
+
+
+async def test_a_renewed_certificate_is_followed(three: NatsCluster) -> None:
+    m1, m2, m3 = (three[name] for name in NAMES)
+    old, pids = m2.identity, [ship.server.pid for ship in three.voting]
+    m2.renew()
+    renewed = pin_of_key(m2.identity.certificate)
+    await expect_soon(lambda: all(renewed in ship.server.roster.pins(ship.topology()) for ship in (m1, m3)))
+    async with asyncio.timeout(10):
+        while await admitted_as_route(m1, old) or not await admitted_as_route(m1, m2.identity):
+            await asyncio.sleep(0.1)
+    await three.whole()
+    await three.put(m2, "renewed")
+    assert [ship.server.pid for ship in three.voting] == pids
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk needs root")
+def test_a_full_disk_is_said_and_healed(tmp_path: Path) -> None:
+    """In a process with mounts of its own, on a disk of 24 MiB of which 12 are given back."""
+    script = """
+        import asyncio
+        from pathlib import Path
+        from tests.support.nats_cluster import NatsCluster, expect_soon
+
+        async def main():
+            cluster = NatsCluster(Path("{directory}"), ["m1"], ["m1"])
+            ship = cluster["m1"]
+            ballast = Path("{directory}") / "ballast"
+            try:
+                await cluster.start()
+                await cluster.whole()
+                first = ship.server.pid
+                ballast.write_bytes(bytes(12 * 1024 * 1024))
+                async with asyncio.timeout(20):
+                    while not ship.server.fault.startswith("the disk is full: "):
+                        try:
+                            await cluster.put(ship, "x" * 1_000_000, within_s=1)
+                        except TimeoutError:
+                            pass
+                assert ship.server.pid == first, "a restart would be of no use"
+                ballast.unlink()
+                await expect_soon(lambda: ship.server.pid not in (None, first))
+                await cluster.whole()
+                await cluster.put(ship, "room again")
+            finally:
+                await cluster.stop()
+
+        asyncio.run(main())
+    """
+    mount = 'mount -t tmpfs -o size=24m tmpfs "$1" && exec "$2" -c "$3"'
+    code = textwrap.dedent(script).replace("{directory}", str(tmp_path))
+    inside = ["unshare", "--mount", "sh", "-c", mount, "sh", str(tmp_path), sys.executable, code]
+    done = subprocess.run(
+        [*dying_with_parent("KILL"), *inside],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_three_masters_lose_a_nats_server(tmp_path: Path) -> None:
+    """Events made through one are listed by all, also while the server is away that had led JetStream."""
+    masters = Masters(tmp_path)
+    try:
+        masters.found()
+        masters.join("m2")
+        masters.join("m3")
+        masters.wait_whole()
+        expect_well(masters)
+        leading = masters[bus_of(masters, masters["m1"]).message.split(", ")[1].removesuffix(" leads JetStream")]
+        killed = pid_of(leading)
+        os.kill(killed, signal.SIGKILL)
+        masters.run(lambda connection: make_event(connection, "made"), leading.name)
+        for master in masters:
+            until(lambda name=master.name: "made" in masters.run(event_names, name), 10, f"{master.name} lists it")
+        until(lambda: pid_of(leading) != killed, 10, "its nats-server is back")
+    finally:
+        masters.close()
+
+
+def test_a_nats_of_the_users(tmp_path: Path) -> None:
+    """No server of the master's own; that it is away and back again is said."""
+    theirs = MasterPki.open(tmp_path / "theirs", "nats", [], datetime.datetime.now(datetime.UTC)).master
+    pair, (port,) = theirs.save(tmp_path / "tls", "tls"), free_ports(1)
+    config = tmp_path / "nats.conf"
+    files = f'cert_file: "{pair}", key_file: "{pair}", ca_file: "{pair.parent / "ca.pem"}"'
+    blocks = f'tls {{ {files}, verify: true }}\njetstream {{ store_dir: "{tmp_path / "theirs"}" }}'
+    config.write_text(f'listen: "127.0.0.1:{port}"\n{blocks}')
+    masters = Masters(tmp_path)
+    m1 = masters.by_name["m1"] = AMaster(tmp_path, "m1")
+    command = [*dying_with_parent("KILL"), str(asyncio.run(find_nats_server())), "-c", str(config)]
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        options = {"url": f"tls://127.0.0.1:{port}", "ca": pair.parent / "ca.pem", "cert": pair, "key": pair}
+        m1.start(*(f"--bus-{name}={value}" for name, value in options.items()))
+        until(lambda: bus_of(masters, m1).message == f"at 127.0.0.1:{port}", 10, "the bus is well")
+        masters.run(lambda connection: make_event(connection, "kept"), "m1")
+        server.kill()
+        server.wait()
+        until(lambda: "cannot connect to 127.0.0.1:" in bus_of(masters, m1).message, 10, "its absence is said")
+        server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        until(lambda: bus_of(masters, m1).healthy, 10, "it is back")
+        assert masters.run(event_names, "m1") >= {"kept"}
+        assert not (m1.data / "bus").exists()
+    finally:
+        server.kill()
+        server.wait()
+        masters.close()
+
+
+def expect_well(masters: Masters) -> None:
+    def well() -> bool:
+        said = [bus_of(masters, master) for master in masters]
+        return all(bus.healthy and bus.message.endswith("leads JetStream, streams on 3 of 3") for bus in said)
+
+    until(well, 30, "the bus is well on all masters")
+
+
+def bus_of(masters: Masters, master: AMaster) -> cluster_pb2.Component:
+    return next(part for part in masters.status(master.name).components if part.name == "bus")
+
+
+def pid_of(master: AMaster) -> int:
+    pid: int = msgspec.json.decode((master.data / "bus" / "nats.pid").read_bytes())["pid"]
+    return pid
+
+
+async def make_event(connection: Connection, name: str) -> None:
+    """As soon as the bus takes it."""
+    about = core.ObjectReference(kind="Namespace", name="default", namespace="default")
+    event = core.Event(metadata=ObjectMeta(name=name, namespace="default"), involvedObject=about, reason="Tested")
+    while True:
+        try:
+            await connection.client.create(event)
+            return
+        except ApiError as error:
+            if error.code not in (503, 504):
+                raise
+            await asyncio.sleep(0.2)
+
+
+async def event_names(connection: Connection) -> set[str]:
+    return {event.metadata.name for event in (await connection.client.list(core.Event, "default")).items}
