@@ -26,7 +26,7 @@ from barque.api.types.meta_v1 import ObjectMeta
 from barque.client.clock import SystemClock
 from barque.client.recorder import EventRecorder
 from barque.client.verbs import Page, Selection, Target
-from barque.proto import resources_pb2
+from barque.proto import cluster_pb2, resources_pb2
 from tests.bench import cargo, usage_round, usage_top
 from tests.bench.bus_feed import Feed
 from tests.bench.bus_floor import floor
@@ -86,12 +86,29 @@ def an_event(name: str, about: str) -> Event:
     )  # fmt: skip
 
 
+def _await_bus(masters: Sequence[Master]) -> None:
+    """Until every master says that its bus is well, with all the copies of its streams that there should be."""
+    wanted = f"streams on {len(masters)} of {len(masters)}"
+
+    async def well(master: Master) -> bool:
+        async with master.connection() as connection:
+            reply = await connection.cluster.Status(cluster_pb2.StatusRequest())
+        (bus,) = [part for part in reply.components if part.name == "bus"]
+        return bus.healthy and wanted in bus.message
+
+    deadline = time.monotonic() + _TIMEOUT_S
+    while not all(asyncio.run(well(master)) for master in masters):
+        if time.monotonic() > deadline:
+            raise RuntimeError("the bus does not become well")
+        time.sleep(0.1)
+
+
 def measure_events(bench: Bench) -> None:
     """Events recorded through all three masters at once until each of them serves them all; then one at a time until a
     watcher at another master sees it.
     """
     with three_masters() as masters:
-        time.sleep(_SETTLE_S)
+        _await_bus(masters)
         rates = [_record_events(masters, number) for number in range(ROUNDS)]
         seen = asyncio.run(_seen_ms(masters))
         stored = asyncio.run(_an_event_as_stored(masters[0]))
@@ -152,7 +169,7 @@ async def _seen_ms(masters: Sequence[Master]) -> list[float]:
     async with masters[0].client() as recording, masters[-1].client() as watching:
         recorder = EventRecorder(recording, "bench", "node-1", clock)
         running = asyncio.create_task(recorder.run())
-        since = (await watching.verbs.list(Target(_EVENTS, "default"), page=Page(limit=1))).revision
+        since = (await watching.verbs.list(Target(_EVENTS, "default"), page=Page(limit=1))).resource_version
         changes = watching.verbs.watch(Target(_EVENTS, "default"), Selection(), since)
 
         async def watch() -> None:
@@ -189,10 +206,10 @@ async def _bare_events(payload: bytes) -> tuple[float, list[float]]:
 def measure_feed(bench: Bench) -> None:
     """From a write's acknowledgement to a consumer of the feed's stream, at a steady rate."""
     with three_masters() as masters:
-        time.sleep(_SETTLE_S)
+        _await_bus(masters)
         three = asyncio.run(_fed_ms(masters[0], masters[-1]))
     with Master() as alone:
-        time.sleep(_SETTLE_S)
+        _await_bus([alone])
         fed = asyncio.run(_fed_ms(alone, alone))
     payload = json.dumps(cargo.configmap("fed-000")).encode()
     bare = asyncio.run(_bare_feed(payload, 1))
@@ -271,7 +288,7 @@ def measure_usage(bench: Bench) -> None:
 def measure_dead(bench: Bench) -> None:
     """Writes in a steady rhythm while every nats-server is killed as soon as it is there, against quiet."""
     with three_masters() as masters, Generator(masters[0].admin) as generator:
-        time.sleep(_SETTLE_S)
+        _await_bus(masters)
         body = generator.body(cargo.create_message("configmaps", cargo.configmap("cm-", generate=True)))
 
         def p99_ms() -> float:
@@ -286,7 +303,7 @@ def measure_dead(bench: Bench) -> None:
             quiet.append(p99_ms())
             with _nats_killed(masters):
                 dead.append(p99_ms())
-            time.sleep(2 * _SETTLE_S)
+            _await_bus(masters)
     ratio = median([d / q for d, q in zip(dead, quiet, strict=True)])
     remark = f"runs {spread(dead)}, quiet {spread(quiet)}"
     bench.figures.append(
