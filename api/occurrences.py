@@ -33,9 +33,14 @@ def occurrence_of(event: Event) -> Occurrence:
     return Occurrence(first or last, last, event.count or 1)
 
 
-def last_seen(event: Event) -> datetime.datetime:
-    """For ordering: when it happened last; an event that does not say comes first."""
-    return timestamps.parse(occurrence_of(event).last) or _LONG_AGO
+def order_of(event: Event) -> tuple[datetime.datetime, bool]:
+    """For sorting by when it happened last; an event that does not say comes first.
+
+    Older events know no more than the second: within it newer ones stand before them, as that a pod was placed stands
+    before what its node made of it.
+    """
+    last = timestamps.parse(occurrence_of(event).last) or _LONG_AGO
+    return last.replace(microsecond=0), bool(event.lastTimestamp)
 
 
 def said_by(event: Event) -> str:

@@ -176,6 +176,11 @@ def by_word(word: str) -> Resource:
     raise ApiError(404, "NotFound", f'the server doesn\'t have a resource type "{word}"{hint}')
 
 
+def stored_resources() -> list[Resource]:
+    """Those whose records are replicated state: each kind once, in the version that its records are kept in."""
+    return [r for r in RESOURCES if r.storage == "store" and not r.kept_as]
+
+
 def by_category(category: str) -> list[Resource]:
     return [r for r in RESOURCES if category in r.categories]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from barque.api.occurrences import last_seen
+from barque.api.occurrences import order_of
 
 State = Literal["ok", "waiting", "failed"]
 
@@ -45,7 +45,7 @@ class Diagnosis(NamedTuple):
 
 def diagnose(pod: Any, events: Iterable[Any], node: Any | None) -> Diagnosis:
     """`events` are the pod's own; `node` is the one it is bound to, None where there is none or it is gone."""
-    newest = sorted((e for e in events if e.involvedObject.uid in ("", pod.metadata.uid)), key=last_seen, reverse=True)
+    newest = sorted((e for e in events if e.involvedObject.uid in ("", pod.metadata.uid)), key=order_of, reverse=True)
     findings = tuple(_findings(pod, newest, node))
     first = next((finding for finding in findings if finding.state != "ok"), None)
     name = f"pod/{pod.metadata.name}"

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from barque.api.errors import ApiError
-from barque.api.resources import RESOURCES
+from barque.api.resources import stored_resources
 from barque.cli.manifests import Document, target_of
 from barque.cli.session import Connection, Session, explain
 from barque.cli.writing import Results, Writing
@@ -52,8 +52,8 @@ async def _surplus(
 ) -> list[tuple[Target, str]]:
     """(where, uid) of every object of the set that is not to be kept."""
     found = []
-    for resource in RESOURCES:
-        if not resource.namespaced or resource.storage != "store" or "delete" not in resource.verbs:
+    for resource in stored_resources():
+        if not resource.namespaced or "delete" not in resource.verbs:
             continue
         for namespace in namespaces:
             session.screen.waiting(f"looking for {resource.plural} that are no longer in the set")

@@ -326,6 +326,10 @@ class NodeKeeper:
         # While no master hears the heartbeats it would doubt again at once; `note_session` says it then.
         if new is None or (doubted and self.in_touch):
             self._say_anew()
+        before, after = (bool(node and node.spec.unschedulable) for node in (old, new))
+        if new is not None and before != after:
+            reason = "NodeNotSchedulable" if after else "NodeSchedulable"
+            self.say("Normal", reason, f"Node {self._where.name} status is now: {reason}")
 
     def _say_anew(self) -> None:
         self._written = None

@@ -157,7 +157,7 @@ async def _related(session: Session, connection: Connection, resource: Resource,
 async def _events(session: Session, connection: Connection, resource: Resource, obj: Any) -> list[Any] | str:
     """The object's events, the newest last; a sentence where they cannot be had, which must not spoil the page."""
     from barque.api.errors import ApiError
-    from barque.api.occurrences import last_seen
+    from barque.api.occurrences import order_of
     from barque.api.types.core_v1 import Event
     from barque.cli.draining import MIRROR
     from barque.cli.output import CliError
@@ -177,4 +177,4 @@ async def _events(session: Session, connection: Connection, resource: Resource, 
     except CliError as error:
         return str(error)
     own = [event for event in listed.items if event.involvedObject is not None and event.involvedObject.uid in uids]
-    return sorted(own, key=last_seen)
+    return sorted(own, key=order_of)

@@ -100,11 +100,11 @@ class _Page:
     def show(self, items: Sequence[dict[str, Any]], *, whole: bool) -> None:
         """Print those that are news; `whole`, all of them as one answer."""
         from barque.api import codec
-        from barque.api.occurrences import last_seen
+        from barque.api.occurrences import order_of
         from barque.api.types.core_v1 import Event
 
         read = [(codec.from_document(Event, item), item) for item in items]
-        news = sorted((pair for pair in read if self._is_news(pair[0])), key=lambda pair: last_seen(pair[0]))
+        news = sorted((pair for pair in read if self._is_news(pair[0])), key=lambda pair: order_of(pair[0]))
         if self._printer is None:
             self._session.screen.write(self._table.render([self._row(event) for event, _ in news]) if news else "")
         elif whole:

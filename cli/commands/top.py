@@ -181,7 +181,7 @@ async def _nodes(session: Session, connection: Connection, asked: _Asked) -> str
     from barque.cli.output import CliError
 
     found = usage.in_order(usage.read_nodes(await _metrics(session, connection, asked, "nodes", "")), asked.order)
-    if not found:
+    if not found.names:
         raise CliError("metrics not available yet")
     if asked.name:
         nodes = [await session.call(connection.client.get(Node, asked.name))]

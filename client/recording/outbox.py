@@ -19,6 +19,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 from barque.api.errors import ApiError
 from barque.client.client import Client
@@ -32,6 +33,8 @@ BUFFERED = 4096
 BATCH = 100
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
+# How long a component that stops may take for its last events.
+LAST_S = 1.0
 # As often as client-go tries a record.
 MOST_TRIES = 12
 # Where so many objects at once are told to wait, it is not they who are too loud: the store has too much to do.
@@ -74,7 +77,7 @@ class Outbox:
         self._woken.set()
 
     async def run(self) -> None:
-        """Write until cancelled."""
+        """Write until cancelled; what waits then is tried once more, for `LAST_S` at most."""
         try:
             while True:
                 self._woken.clear()
@@ -90,8 +93,22 @@ class Outbox:
                     self._pause_s = FIRST_PAUSE_S
                     self._tell_dropped()
         finally:
+            await self._write_last()
             if self._unsaid:
                 log.warning("%s: %s", self._name, self._dropped_words())
+
+    async def _write_last(self) -> None:
+        # A task of its own: the one that runs this is cancelled already.
+        writing = asyncio.create_task(self._write_waiting())
+        try:
+            await asyncio.wait({writing}, timeout=LAST_S)
+        finally:
+            writing.cancel()
+
+    async def _write_waiting(self) -> None:
+        with suppress(ApiError):
+            while batch := self._next_batch():
+                await self._write(batch)
 
     def _next_batch(self) -> list[Record]:
         """Take the first records that nothing holds up."""
@@ -134,7 +151,7 @@ class Outbox:
         self._under_way = len(batch)
         try:
             answers = await self._client.batch([record.write() for record in batch])
-        except ApiError:
+        except (ApiError, asyncio.CancelledError):
             self._put_back(batch)
             raise
         finally:
@@ -147,8 +164,12 @@ class Outbox:
             self._settle(record, answer)
 
     def _settle(self, record: Record, answer: bytes | ApiError) -> None:
-        if not isinstance(answer, ApiError) or answer.reason == "AlreadyExists":
+        if not isinstance(answer, ApiError):
             record.sent, record.tries = True, 0
+        elif answer.reason == "AlreadyExists" and not record.sent:
+            # An answer was lost; what has happened since is told by a patch.
+            record.sent, record.tries = True, 0
+            self._put_back([record])
         elif answer.reason == "NotFound" and record.sent:
             record.sent = False
             self._put_back([record])

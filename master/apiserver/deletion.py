@@ -17,7 +17,7 @@ import msgspec
 
 from barque.api import conversion, podstatus, timestamps
 from barque.api.errors import ApiError, not_found
-from barque.api.resources import RESOURCES, Resource
+from barque.api.resources import Resource, stored_resources
 from barque.api.types.core_v1 import Namespace, Pod
 from barque.api.types.meta_v1 import DeleteOptions, ObjectMeta
 from barque.client.clock import timestamp
@@ -51,8 +51,8 @@ async def _check_emptied(obj: Any, environment: Environment) -> None:
         return
     within = Filter(namespace=obj.metadata.name)
     left = []
-    for resource in RESOURCES:
-        if resource.namespaced and resource.storage == "store" and not resource.kept_as:
+    for resource in stored_resources():
+        if resource.namespaced:
             count = len((await environment.objects.list(resource.group_resource, within)).items)
             left += [f"{count} {resource.group_resource}"] if count else []
     if left:

@@ -50,7 +50,7 @@ class Change(Protocol):
 
 
 class Replace:
-    """The object of an update's body."""
+    """The object of an update's body. `expected` is the revision that it names, None where it names none."""
 
     owns_unchanged = False
 
@@ -59,15 +59,18 @@ class Replace:
         self._object: Any
         self._object, warnings = decode_object(_reset(body), call.target.resource, call.options.field_validation)
         call.warn(warnings)
-        self._expected = metadata.expected_revision(self._object.metadata)
+        self.expected = metadata.expected_revision(self._object.metadata)
         metadata.match_namespace(self._object.metadata, call.target)
         metadata.match_name(self._object.metadata, call.target)
-        if self._expected is None and strategies.needs_revision(call.target.resource):
-            raise metadata.revision_missing(call.target)
+
+    def begin(self) -> Any:
+        """The object of the body, as a copy: what is completed in it must not show in another attempt."""
+        return duplicate(self._object)
 
     def make(self, old: Any, stored: Stored) -> tuple[Any, int | None]:
-        # What is completed below must not show in another attempt.
-        return duplicate(self._object), self._expected
+        if self.expected is None and strategies.needs_revision(self._call.target.resource):
+            raise metadata.revision_missing(self._call.target)
+        return self.begin(), self.expected
 
     def owners(self, old: Any, new: Any, now: str) -> list[ManagedFieldsEntry]:
         return track_update(old, new, self._call.manager(now))

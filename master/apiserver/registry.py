@@ -32,7 +32,7 @@ from barque.client.verbs import (
     WriteOptions,
 )
 from barque.master.admission.events import EventLimits
-from barque.master.apiserver import collection, reads, tables
+from barque.master.apiserver import collection, reads, strategies, tables
 from barque.master.apiserver.applying import Applying
 from barque.master.apiserver.backend import Backend, StoreBackend
 from barque.master.apiserver.binding import Bind
@@ -47,6 +47,7 @@ from barque.master.apiserver.proposals import SLICE, Writer, check_size, propose
 from barque.master.apiserver.scale import MergeScale, ReplaceScale
 from barque.master.apiserver.settings import ApiSettings
 from barque.master.apiserver.token_request import TokenIssue
+from barque.master.apiserver.upsert import Replacing
 from barque.master.auth.account_keys import AccountKey
 from barque.master.auth.account_tokens import AccountTokens
 from barque.master.auth.authorizer import Authorizer
@@ -231,6 +232,8 @@ class UserVerbs:
         check_write("UpdateOptions", options)
         self._check_size(body)
         call = self._call(target, options)
+        if not target.subresource and strategies.is_created_by_update(target.resource):
+            return Replacing(self._environment, call, body)
         change: Change = ReplaceScale(call, body) if target.subresource == "scale" else Replace(call, body)
         return Modification(self._environment, call, "update", change)
 

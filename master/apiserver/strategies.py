@@ -31,6 +31,7 @@ from barque.master.store.port import Key
 
 # Kinds that count the changes of their spec, as in Kubernetes.
 _WITH_GENERATION = ("Pod", "PodTemplate", "Deployment", "ReplicaSet", "EndpointSlice")
+_CREATED_BY_UPDATE = ("Endpoints", "Event", "Lease", "Service")
 # Annotations that the controller of Deployments writes on them.
 _CONTROLLER_PREFIX = "deployment.kubernetes.io/"
 # A namespace has its default account some milliseconds after itself; a pod that comes along with it waits so long for
@@ -70,6 +71,11 @@ def with_status(old: Any, status: Any) -> Any:
 def needs_revision(resource: Resource) -> bool:
     """Whether an update must name the revision it was made on: who holds a lease is decided by that alone."""
     return resource.kind == "Lease"
+
+
+def is_created_by_update(resource: Resource) -> bool:
+    """Whether an update of what is not there creates it, as in Kubernetes (AllowCreateOnUpdate)."""
+    return resource.kind in _CREATED_BY_UPDATE
 
 
 def with_ephemeral_containers(old: Pod, added: list[EphemeralContainer]) -> Pod:

@@ -6,7 +6,8 @@ Start reading at `bus`, which puts the parts together.
 * `topology`, `config`, `roster`, `vitals` – which servers there are, their configuration, the keys by which they know
   one another, how one of them is; `peers` and `survey` look after them all.
 * `access` – where the bus is: the masters' own servers, or a NATS that the user runs.
-* `link` – the connection that comes back, and the streams' primitives.
+* `link` – the connection that comes back, and the streams' primitives; `streams` – how the streams are to be, and
+  whose they are.
 * `events` – Event records in a stream, as the registry's backend: `records` and `cache` follow it, `event_writer`
   writes, `replies` hears what came of it, `stream_keeper` is the leader's part, `seeding` fills a stream made anew.
 * `feed` – every change of the store, in order and exactly once, for consumers outside.

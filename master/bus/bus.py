@@ -24,6 +24,7 @@ from barque.master.bus.link import Link
 from barque.master.bus.peers import Peers
 from barque.master.bus.relay import FeedRelay
 from barque.master.bus.server import NatsServer
+from barque.master.bus.streams import Streams
 from barque.master.bus.survey import Survey
 from barque.master.bus.topology import Topology
 from barque.master.store.port import Store
@@ -68,9 +69,10 @@ class Bus:
         self._survey = Survey(self.link, self.replicas, clock)
         self._peers = Peers(self._server, clock, settings.patience)
         self._publishes = settings.change_feed
-        self._feed = ChangeFeed(self.link, store, settings.cluster, clock, self.replicas)
-        self.relay = FeedRelay(self.link, settings.cluster, clock, enabled=settings.change_feed)
-        self.events = EventBackend(self.link, settings.cluster, clock, self.replicas)
+        streams = Streams(self.replicas, store.cluster_id if users is not None else "")
+        self._feed = ChangeFeed(self.link, store, settings.cluster, clock, streams)
+        self.relay = FeedRelay(self.link, settings.cluster, clock, streams=streams, enabled=settings.change_feed)
+        self.events = EventBackend(self.link, settings.cluster, clock, streams)
 
     def replicas(self) -> int:
         """How many copies of a stream there are to be."""

@@ -31,7 +31,8 @@ class Record(msgspec.Struct, omit_defaults=True):
     """One message of the stream. `object` is the JSON with an empty revision, `slot` where the revision goes.
 
     `born` is when the object was last written, in seconds since the epoch, where that is not when the stream took the
-    message: a record that was carried over from an earlier stream does not begin its hour anew.
+    message: a record that was carried over from an earlier stream does not begin its hour anew. Such a one also says
+    from which stream, `origin`, and up to which sequence of it whoever carried it over had `seen`.
     """
 
     verb: Literal["put", "delete"]
@@ -42,25 +43,42 @@ class Record(msgspec.Struct, omit_defaults=True):
     fields: dict[str, str] = {}
     born: float = 0.0
     object: msgspec.Raw = msgspec.Raw(b"null")
+    origin: str = ""
+    seen: int = 0
 
     @property
     def key(self) -> Key:
         return Key(RESOURCE, self.namespace, self.name)
 
 
+class Source(NamedTuple):
+    """A picture of an earlier stream: which stream that was, and up to which sequence the picture had come."""
+
+    origin: str
+    seen: int
+
+    def is_older_than(self, other: Source) -> bool:
+        """Whether the other is a picture of the same stream that had come further."""
+        return self.origin == other.origin and self.seen < other.seen
+
+
 class Living(NamedTuple):
-    """An object and when it was last written, in seconds since the epoch."""
+    """An object, when it was last written, in seconds since the epoch, and the picture that it is of."""
 
     stored: Stored
     born: float
+    source: Source = Source("", 0)
 
     def record(self) -> bytes:
         """The message that carries it into another stream."""
         stored = self.stored
         key, json, slot = stored.key, *unslotted(stored)
         return msgspec.json.encode(
-            Record("put", key.namespace, key.name, slot, stored.labels, stored.fields, self.born, msgspec.Raw(json))
-        )
+            Record(
+                "put", key.namespace, key.name, slot, stored.labels, stored.fields,
+                self.born, msgspec.Raw(json), *self.source,
+            )
+        )  # fmt: skip
 
 
 def record_of(op: Op) -> bytes:
@@ -89,6 +107,9 @@ class EventCache:
         self.history.reset(revision)
         self._objects = Objects()
         self._born: dict[Key, float] = {}
+        # Where objects are from that were carried over and not written since; of each stream the newest picture.
+        self._sources: dict[Key, Source] = {}
+        self._newest: dict[str, Source] = {}
         # The oldest first; a row whose time is not the object's own any more is stale, and dropped when it is met.
         self._ageing: list[tuple[float, Key]] = []
 
@@ -107,9 +128,11 @@ class EventCache:
             after = self._stored(record, before, sequence)
             self._objects.put(after, before)
             self._note_birth(after.key, record.born or at)
+            self._note_source(after.key, Source(record.origin, record.seen))
         elif before is not None:
             self._objects.remove(before)
             del self._born[before.key]
+            self._sources.pop(before.key, None)
         self.bytes += (len(after.json) if after else 0) - (len(before.json) if before else 0)
         return Change(sequence, before, after) if before is not None or after is not None else None
 
@@ -144,15 +167,44 @@ class EventCache:
             heapq.heappush(self._ageing, row)
         return found
 
+    def lacks(self, one: Living) -> bool:
+        """Whether an object of an earlier stream belongs here: not where it has been written since, nor where a newer
+        picture of that stream has been carried over, which knows better, also what was deleted.
+        """
+        newest = self._newest.get(one.source.origin)
+        if newest is not None and one.source.is_older_than(newest):
+            return False
+        key = one.stored.key
+        present, source = self._objects.get(key), self._sources.get(key)
+        if present is None:
+            return True
+        return source is not None and source.is_older_than(one.source) and unslotted(present) != unslotted(one.stored)
+
+    def outlived(self, earlier: EventCache) -> list[Stored]:
+        """What others have carried over from the earlier stream and had been deleted there, which they had missed."""
+        source = Source(earlier.created, earlier.revision)
+        keys = [key for key, of in self._sources.items() if of.is_older_than(source) and earlier.get(key) is None]
+        return [stored for key in keys if (stored := self._objects.get(key)) is not None]
+
     def living(self) -> list[Living]:
         """All objects, the oldest first."""
-        found = [Living(stored, self._born[stored.key]) for stored in self.select()]
+        source = Source(self.created, self.revision)
+        found = [Living(stored, self._born[stored.key], source) for stored in self.select()]
         return sorted(found, key=lambda one: one.born)
 
     def _stored(self, record: Record, before: Stored | None, revision: int) -> Stored:
         raw, slot = bytes(record.object), record.slot
         key, labels, fields = self._objects.compact(record.key, record.labels, record.fields, before)
         return Stored(key, b"%b%d%b" % (raw[:slot], revision, raw[slot:]), revision, labels, fields, slot)
+
+    def _note_source(self, key: Key, source: Source) -> None:
+        if not source.origin:
+            self._sources.pop(key, None)
+            return
+        self._sources[key] = source
+        newest = self._newest.setdefault(source.origin, source)
+        if newest.is_older_than(source):
+            self._newest[source.origin] = source
 
     def _note_birth(self, key: Key, born: float) -> None:
         self._born[key] = born

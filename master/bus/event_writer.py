@@ -17,10 +17,10 @@ from nats.js import api
 
 from barque.api.errors import ApiError, unavailable
 from barque.client.clock import Clock
-from barque.master.bus.cache import FULL_BYTES, Living, record_of, unslotted
+from barque.master.bus.cache import FULL_BYTES, EventCache, Living, record_of, unslotted
 from barque.master.bus.link import BusAwayError, Link, Session
 from barque.master.bus.records import EventRecords
-from barque.master.bus.replies import Refusal, read_reply
+from barque.master.bus.replies import UNHEARD, Refusal, read_reply
 from barque.master.bus.subjects import event_subject
 from barque.master.store.port import (
     NAME_FIELD,
@@ -45,8 +45,12 @@ _ATTEMPTS = 4
 WRONG_LAST_SEQUENCE = 10071
 WRITE_UNDER_WAY = 10164
 _UNDER_WAY_S = 0.02
+# A stream that has just been made, or whose leader has just changed, is heard of everywhere within so much.
+_UNHEARD_S = 0.1
 # How long a refusal is worth a word when nobody has written since.
 _FAULT_S = 30.0
+# And how long the lack of an answer is, which a change of the stream's leader explains too.
+_SILENCE_S = 5.0
 _EXPECTED = api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value
 
 
@@ -66,13 +70,12 @@ class EventWriter:
         self._cluster = cluster
         self._clock = clock
         self._refused = ""
-        self._refused_at = 0.0
+        self._refused_until = 0.0
 
     @property
     def fault(self) -> str:
         """Why the bus has lately not taken what was written, or ""."""
-        recent = self._clock.monotonic() - self._refused_at < _FAULT_S
-        return self._refused if recent else ""
+        return self._refused if self._clock.monotonic() < self._refused_until else ""
 
     async def write(self, ops: Sequence[Op]) -> list[Result | ApiError]:
         """Each op is answered alone. Raises 503 where nothing can be written."""
@@ -84,27 +87,39 @@ class EventWriter:
         return results
 
     async def carry_over(self, living: Sequence[Living]) -> list[Living]:
-        """Write objects of an earlier stream, each where this one knows nothing of it; return those that could not be
-        written. Raises 503 where none can.
+        """Write objects of an earlier stream, each where this one knows nothing better; return those that could not
+        be written. Raises 503 where none can.
         """
         session = self._session()
         until = self._clock.monotonic() + WRITE_S
         left: list[Living] = []
         sent: list[_Sent] = []
         for number, one in enumerate(living):
-            if self._records.cache.get(one.stored.key) is not None:
+            if not self._records.cache.lacks(one):
                 continue
+            key = one.stored.key
             try:
-                sent.append(_Sent(number, await self._post(session, one.stored.key, one.record(), 0)))
+                sent.append(_Sent(number, await self._post(session, key, one.record(), self._revision_of(key))))
             except BusAwayError:
                 left.append(one)
         await self._await(sent, until)
         for number, answer in sent:
             error = None if answer.cancelled() or answer.exception() else read_reply(answer.result()).error
             unanswered = answer.cancelled() or answer.exception() is not None
-            if unanswered or (error is not None and not _is_compare(error)):
+            if unanswered or (error is not None and not await self._is_settled(living[number], error)):
                 left.append(living[number])
         return left
+
+    async def end_outlived(self, earlier: EventCache) -> None:
+        """Delete what others have carried over although it had been deleted in the earlier stream. Raises 503."""
+        gone = self._records.cache.outlived(earlier)
+        await self.write([Op("delete", one.key, compares=(RevisionIs(one.key, one.revision),)) for one in gone])
+
+    async def _is_settled(self, one: Living, error: Refusal) -> bool:
+        """Whether what the stream has of the object instead is to stay."""
+        if not _is_compare(error) or not await self._records.reached(_actual(error)):
+            return False
+        return self._records.cache.get(one.stored.key) is None or not self._records.cache.lacks(one)
 
     def _session(self) -> Session:
         session = self._link.session
@@ -136,7 +151,7 @@ class EventWriter:
             if not left:
                 break
         for number in left:
-            results[number] = unavailable("the event is being written by too many at once")
+            results.setdefault(number, unavailable("the event is being written by too many at once"))
         return [results[number] for number in range(len(ops))]
 
     async def _post(self, session: Session, key: Key, payload: bytes, expected: int | None) -> asyncio.Future[Msg]:
@@ -150,9 +165,10 @@ class EventWriter:
         await self._await(sent, until)
         again: list[int] = []
         newest = 0
-        under_way = False
+        under_way = unheard = False
         for number, answer in sent:
             if answer.cancelled():
+                self._note("the bus does not answer writers of Events", _SILENCE_S)
                 results[number] = Unknown("the bus did not answer in time")
             elif (broken := answer.exception()) is not None:
                 results[number] = Unknown(f"the bus went away while the event was written: {broken}")
@@ -169,15 +185,18 @@ class EventWriter:
                     newest = max(newest, stands[number])
                 else:
                     results[number] = self._refuse(reply.error)
-        if under_way:
-            await self._clock.sleep(_UNDER_WAY_S)
+                    if reply.error == UNHEARD:
+                        again.append(number)
+                        unheard = True
+        if under_way or unheard:
+            await self._clock.sleep(_UNHEARD_S if unheard else _UNDER_WAY_S)
         # What is written through this master is read back at once.
         if not await self._records.reached(newest):
             results.update((number, unavailable("the bus is ahead of this master")) for number in again)
             return []
         for number in again:
-            if not stands[number]:
-                del stands[number]
+            if not stands.get(number):
+                stands.pop(number, None)
         return again
 
     async def _await(self, sent: list[_Sent], until: float) -> None:
@@ -192,9 +211,12 @@ class EventWriter:
 
     def _refuse(self, error: Refusal) -> ApiError:
         """503: the stream has said no, so nothing was written."""
-        self._refused = f"the bus does not take Events: {error.description}"
-        self._refused_at = self._clock.monotonic()
+        self._note(f"the bus does not take Events: {error.description}", _FAULT_S)
         return unavailable(self._refused)
+
+    def _note(self, fault: str, for_s: float) -> None:
+        self._refused = fault
+        self._refused_until = self._clock.monotonic() + for_s
 
     def _decide(self, op: Op) -> Result | ApiError | None:
         """What the cache alone can answer: a failed compare, nothing to change, no room."""

@@ -13,7 +13,7 @@ bounded, and count what they drop. Nothing else of the control plane notices.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from nats.js.errors import APIError
 
@@ -26,6 +26,7 @@ from barque.master.bus.link import BusAwayError, Link
 from barque.master.bus.records import EventRecords
 from barque.master.bus.seeding import Seeding
 from barque.master.bus.stream_keeper import StreamKeeper
+from barque.master.bus.streams import Streams
 from barque.master.bus.subjects import EVENT_STREAM
 from barque.master.store.port import Filter, Key, Listing, Op, Result, Stored, Watched
 
@@ -36,17 +37,17 @@ CURRENT_S = 1.0
 class EventBackend:
     """Implements `master.apiserver.backend.Backend`; `run()` on every master, `lead()` on the leader besides.
 
-    `replicas` says how many copies the stream is to have.
+    `streams` sees to the stream, and says whether it is this cluster's.
     """
 
     guards = False
 
-    def __init__(self, link: Link, cluster: str, clock: Clock, replicas: Callable[[], int]) -> None:
+    def __init__(self, link: Link, cluster: str, clock: Clock, streams: Streams) -> None:
         self._link = link
         self._seeding = Seeding(clock)
-        self._records = EventRecords(link, clock, self._seeding.add)
+        self._records = EventRecords(link, clock, streams, self._seeding.take_over)
         self._writer = EventWriter(link, self._records, cluster, clock)
-        self._keeper = StreamKeeper(link, self._records, self._writer, cluster, clock, replicas)
+        self._keeper = StreamKeeper(link, self._records, self._writer, cluster, clock, streams)
 
     @property
     def fault(self) -> str:

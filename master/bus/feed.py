@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from nats.js import api
@@ -22,6 +21,7 @@ from barque.client.clock import Clock
 from barque.client.gathering import gathered
 from barque.master.bus.changes import Position, chains, read_position, resync, steps
 from barque.master.bus.link import BusAwayError, Link, Outgoing, Session
+from barque.master.bus.streams import Streams
 from barque.master.bus.subjects import CHANGE_STREAM, change_subjects
 from barque.master.store.port import (
     FutureRevisionError,
@@ -53,17 +53,17 @@ GATHER_PER_CHANGE_S = 0.001
 class ChangeFeed:
     """Publishes the store's changes while `run()` runs: on the leader; that two do so for a moment does no harm.
 
-    `replicas` is how many copies of the stream there are to be. `fault` is "" while the stream takes what it is given.
+    `streams` sees to the stream. `fault` is "" while the stream takes what it is given.
     """
 
     def __init__(
-        self, link: Link, store: Store, cluster: str, clock: Clock, replicas: Callable[[], int] = lambda: 1
+        self, link: Link, store: Store, cluster: str, clock: Clock, streams: Streams = Streams(lambda: 1)
     ) -> None:
         self._link = link
         self._store = store
         self._cluster = cluster
         self._clock = clock
-        self._replicas = replicas
+        self._streams = streams
         self._at: int | None = None
         # Of which stream the end is known, and where that is.
         self._stream: object = None
@@ -110,22 +110,20 @@ class ChangeFeed:
 
     async def _ensure(self, session: Session) -> api.StreamInfo:
         """The stream as it is to be."""
-        replicas = self._replicas()
         wanted = api.StreamConfig(
             name=CHANGE_STREAM,
             subjects=[change_subjects(self._cluster)],
             max_bytes=STREAM_BYTES,
             storage=api.StorageType.FILE,
             discard=api.DiscardPolicy.OLD,
-            num_replicas=replicas,
             max_consumers=MAX_CONSUMERS,
             consumer_limits=CONSUMER_LIMITS,
             # One copy is not synced message by message: what a power cut takes from the end is published again, since
             # the feed goes on from the stream's end. Several copies are never without one that has it.
-            persist_mode=api.PersistMode.ASYNC if replicas == 1 else api.PersistMode.DEFAULT,
+            persist_mode=api.PersistMode.ASYNC if self._streams.replicas() == 1 else api.PersistMode.DEFAULT,
         )
         beyond = max(int(self._clock.wall().timestamp() * 1000), self._end.sequence + _BEYOND)
-        return await session.ensure_stream(wanted, beyond)
+        return await self._streams.ensure(session, wanted, beyond)
 
     async def _while_whole(self, session: Session, position: Position) -> None:
         """Publish until the bus or the store breaks off, or the stream is not the one of before."""

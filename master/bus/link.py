@@ -20,7 +20,7 @@ import nats.errors
 from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
 from nats.js import api
-from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
+from nats.js.errors import APIError, ServiceUnavailableError
 
 from barque.client.clock import Clock
 from barque.master.bus.access import Access
@@ -45,9 +45,11 @@ LOOK_S = 0.25
 REQUEST_TIMEOUT_S = 5.0
 # A server that answers neither of so many pings, one each interval, is taken for gone.
 PING_INTERVAL_S, PINGS_UNANSWERED = 2, 2
-# How many messages are asked for at a time, how long the server keeps an unfilled request, and how often it says that
-# it is alive meanwhile; after three missing signs the consumer is taken for gone.
+# How many messages are asked for at a time and how many bytes of them, at least one of the largest; how long the server
+# keeps an unfilled request, and how often it says that it is alive meanwhile; after three missing signs the consumer is
+# taken for gone.
 PULL_MESSAGES = 256
+PULL_BYTES = 8 * 1024 * 1024
 PULL_EXPIRES_S = 30
 HEARTBEAT_S = 1
 # What a listener may leave lying.
@@ -98,7 +100,10 @@ class Link:
         """Connect, wait for the end, connect again; until cancelled."""
         pause_s = FIRST_PAUSE_S
         while True:
-            if await self._one_session():
+            began = self._clock.monotonic()
+            connected = await self._one_session()
+            # A server that lets this master in and throws it out at once is no better than one that is away.
+            if connected and self._clock.monotonic() - began > LONGEST_PAUSE_S:
                 pause_s = FIRST_PAUSE_S
             await self._clock.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -183,7 +188,8 @@ async def open_connection(url: str, options: Mapping[str, Any], ended: asyncio.E
     except BaseException as error:
         # The client leaves open what it got as far as opening.
         await close_connection(connection)
-        if not isinstance(error, (nats.errors.Error, OSError, TimeoutError)):
+        # Whatever the peer says may upset the client in ways of its own, cancelling itself included.
+        if not isinstance(error, (Exception, asyncio.CancelledError)) or _being_cancelled():
             raise
         fault = faults[0] if faults else error
         raise BusAwayError(str(fault) or type(fault).__name__) from error
@@ -202,6 +208,7 @@ class Session:
         self._connection = connection
         self._inboxes: set[_Inbox] = set()
         self._replies: Replies | None = None
+        self._ended = False
         self.jetstream = connection.jetstream(timeout=REQUEST_TIMEOUT_S)
 
     @property
@@ -214,7 +221,8 @@ class Session:
         return self._connection.max_payload
 
     def end(self) -> None:
-        """Have everyone who waits for messages stop."""
+        """Have everyone who waits for messages stop, also who comes only now."""
+        self._ended = True
         for inbox in self._inboxes:
             inbox.close()
         if self._replies is not None:
@@ -228,7 +236,8 @@ class Session:
             raise BusAwayError(str(error)) from error
         except APIError:
             raise
-        except (nats.errors.Error, OSError, TimeoutError) as error:
+        except Exception as error:
+            # Besides its own errors the client raises what an answer leads to that it cannot read.
             raise BusAwayError(str(error) or type(error).__name__) from error
         except asyncio.CancelledError as error:
             # A closing connection cancels its pending requests; that is not our own cancellation.
@@ -250,8 +259,10 @@ class Session:
         address, answer = self._replies.expect()
         try:
             await self._connection.publish(subject, payload, address, headers)
-        except (nats.errors.Error, OSError) as error:
+        except BaseException as error:
             answer.cancel()
+            if not isinstance(error, (nats.errors.Error, OSError)):
+                raise
             raise BusAwayError(str(error) or type(error).__name__) from error
         return answer
 
@@ -265,7 +276,10 @@ class Session:
             raise BusAwayError("the bus does not say where the stream stands") from None
         if is_unheard(message):
             raise BusAwayError("no server of the bus keeps streams")
-        state = msgspec.json.decode(message.data, type=StreamState)
+        try:
+            state = msgspec.json.decode(message.data, type=StreamState)
+        except msgspec.DecodeError as error:
+            raise BusAwayError(f"where the stream stands cannot be read: {error}") from error
         if state.error is None:
             return state
         if state.error.err_code == STREAM_NOT_FOUND:
@@ -284,19 +298,6 @@ class Session:
         for message in messages:
             await self._connection.publish(message.subject, message.payload, headers=message.headers)
 
-    async def ensure_stream(self, wanted: api.StreamConfig, first_sequence: int) -> api.StreamInfo:
-        """The stream as it is to be: made, starting at `first_sequence`, where there is none; else adapted."""
-        assert wanted.name is not None
-        try:
-            found = await self.ask(self.jetstream.stream_info(wanted.name))
-        except NotFoundError:
-            wanted.first_seq = first_sequence
-            return await self.ask(self.jetstream.add_stream(wanted))
-        if _shape(found.config) == _shape(wanted):
-            return found
-        wanted.first_seq = found.config.first_seq
-        return await self.ask(self.jetstream.update_stream(wanted))
-
     async def tell(self, subject: str, payload: bytes) -> None:
         """Publish to whoever listens now; nobody answers and nothing is kept."""
         await self.ask(self._connection.publish(subject, payload))
@@ -308,7 +309,7 @@ class Session:
         """
         inbox = _Inbox(LISTEN_AT_MOST)
         subscription = await self.ask(self._connection.subscribe(subject, queue=queue, cb=inbox.hear))
-        self._inboxes.add(inbox)
+        self._admit(inbox)
         try:
             while True:
                 for message in await inbox.take(silence_s=None):
@@ -335,12 +336,17 @@ class Session:
             filter_subject=subject or None,
         )
         consumer = await self.ask(self.jetstream.add_consumer(stream, config))
-        request = {"batch": PULL_MESSAGES, "expires": PULL_EXPIRES_S * _NANO, "idle_heartbeat": HEARTBEAT_S * _NANO}
+        request = {
+            "batch": PULL_MESSAGES,
+            "max_bytes": max(PULL_BYTES, 2 * self.max_payload_bytes),
+            "expires": PULL_EXPIRES_S * _NANO,
+            "idle_heartbeat": HEARTBEAT_S * _NANO,
+        }
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer.name}"
         inbox = _Inbox()
         address = self._connection.new_inbox()
         subscription = await self.ask(self._connection.subscribe(address, cb=inbox.hear))
-        self._inboxes.add(inbox)
+        self._admit(inbox)
         try:
             while True:
                 await self.ask(self._connection.publish(subject, json.dumps(request).encode(), reply=address))
@@ -353,12 +359,21 @@ class Session:
         finally:
             self._inboxes.discard(inbox)
             if self.connected:
-                await self.ask(subscription.unsubscribe())
+                # Left alone the consumer would live for another minute, and a stream bears only so many.
+                forget = f"$JS.API.CONSUMER.DELETE.{stream}.{consumer.name}"
+                await self.ask(
+                    _in_turn(subscription.unsubscribe(), self._connection.publish(forget, b"", reply=address))
+                )
+
+    def _admit(self, inbox: _Inbox) -> None:
+        self._inboxes.add(inbox)
+        if self._ended:
+            inbox.close()
 
 
-def _shape(config: api.StreamConfig) -> tuple[object, ...]:
-    """What of a stream's configuration is kept as it is wanted."""
-    return config.subjects, config.max_bytes, config.max_age or 0, config.num_replicas or 1
+async def _in_turn(*steps: Awaitable[object]) -> None:
+    for step in steps:
+        await step
 
 
 class _Inbox:
@@ -398,9 +413,12 @@ class _Inbox:
         messages, over = [], False
         for message in taken:
             status = (message.headers or {}).get("Status", "") if not message.data else ""
-            if status == "100":
+            why = (message.headers or {}).get("Description", "") if status == "409" else ""
+            # Of a request all of whose messages have come its end is said, too: they have been counted.
+            if status == "100" or why == "Batch Completed":
                 continue
-            if status in ("404", "408"):
+            # What follows is more than is left of the bytes that were asked for.
+            if status in ("404", "408") or "Exceeds MaxBytes" in why:
                 over = True
                 continue
             if status:

@@ -29,6 +29,10 @@ _PASSED_LINES, _PASSED_S = 20, 60.0
 _WORTH_PASSING = ("[WRN]", "[ERR]", "[FTL]")
 # What it says of each client at each reload where certificates are the users.
 _IDLE_REMARK = "found in connect proto, but user required from cert"
+# A store that could not be written once takes nothing more until a restart, whatever is asked of it goes unanswered,
+# and where the server stands alone it still calls itself well.
+_HURT_REMARK = "critical write error"
+_PREFIX = re.compile(r"^(\[\d+\] )?(\[[A-Z]{3}\] )?")
 
 
 class _Pid(msgspec.Struct):
@@ -106,9 +110,12 @@ async def spawn(command: list[str]) -> asyncio.subprocess.Process:
 
 
 class ServerLog:
-    """The last lines of a server's log; its warnings are passed on, within bounds."""
+    """The last lines of a server's log; its warnings are passed on, within bounds. `hurt` is what it said of a store
+    that it cannot write, "" while it can.
+    """
 
     def __init__(self, clock: Clock) -> None:
+        self.hurt = ""
         self._clock = clock
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._since = clock.monotonic()
@@ -127,6 +134,8 @@ class ServerLog:
 
     def take(self, line: str) -> None:
         self._lines.append(line)
+        if not self.hurt and _HURT_REMARK in line.lower():
+            self.hurt = _PREFIX.sub("", line)
         if _IDLE_REMARK in line or not any(sign in line for sign in _WORTH_PASSING):
             return
         now = self._clock.monotonic()
@@ -143,7 +152,7 @@ class ServerLog:
         lines = self._lines
         fatal = [line for line in lines if "[FTL]" in line] or [line for line in lines if "[ERR]" in line]
         reason = fatal[-1] if fatal else (lines[-1] if lines and "[INF]" not in lines[-1] else "")
-        return re.sub(r"^(\[\d+\] )?(\[[A-Z]{3}\] )?", ": ", reason) if reason else ""
+        return _PREFIX.sub(": ", reason) if reason else ""
 
 
 async def stop(process: asyncio.subprocess.Process) -> None:

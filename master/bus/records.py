@@ -2,7 +2,8 @@
 
 A stream is read aside from its first message on, and served once its end is reached. The same happens where a stream
 was made anew or has lost what this master had not yet seen: till the new picture is whole the old one is served, then
-every watch ends (410) and lists again. What an earlier stream held and the new one may not is handed to `on_orphans`.
+every watch ends (410) and lists again. The picture of an earlier stream, of which the new one may lack something, is
+handed to `on_replaced`.
 
 Whoever follows makes no stream: where there is none it sets `missing`, and the leader's `StreamKeeper` sees to it.
 """
@@ -12,14 +13,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from typing import Any, cast
 
 import msgspec
 from nats.js.errors import APIError
 
 from barque.client.clock import Clock
-from barque.master.bus.cache import HISTORY, RESOURCE, EventCache, Living
+from barque.master.bus.cache import HISTORY, RESOURCE, EventCache
 from barque.master.bus.link import BusAwayError, Link, Message, Session
 from barque.master.bus.replies import StreamState
+from barque.master.bus.streams import Streams
 from barque.master.bus.subjects import EVENT_STREAM
 from barque.master.store.hub import Hub
 from barque.master.store.port import Change, FutureRevisionError
@@ -43,10 +47,11 @@ class EventRecords:
     and `fault` then says why.
     """
 
-    def __init__(self, link: Link, clock: Clock, on_orphans: Callable[[list[Living]], None]) -> None:
+    def __init__(self, link: Link, clock: Clock, streams: Streams, on_replaced: Callable[[EventCache], None]) -> None:
         self._link = link
         self._clock = clock
-        self._on_orphans = on_orphans
+        self._streams = streams
+        self._on_replaced = on_replaced
         self._filling: EventCache | None = None
         self._behind_since: float | None = None
         self.cache = EventCache("", 0)
@@ -85,16 +90,18 @@ class EventRecords:
         if state is None:
             self.missing.set()
             raise BusAwayError("there is no stream of them")
+        self._streams.check(EVENT_STREAM, state.config.metadata)
         cache = self._cache_of(state)
         self._serve_whole(cache, state)
-        async for messages in session.follow(EVENT_STREAM, cache.revision):
-            self._take(cache, messages)
-            if not self.following:
-                self._serve_whole(cache, state)
+        async with aclosing(cast(Any, session.follow(EVENT_STREAM, cache.revision))) as batches:
+            async for messages in batches:
+                self._take(cache, messages)
+                if not self.following:
+                    self._serve_whole(cache, state)
 
     def _cache_of(self, state: StreamState) -> EventCache:
         """The cache to go on with: the newest one where the stream goes on from it, else an empty one."""
-        newest = self._filling or self.cache
+        newest = self._filling if self._filling is not None else self.cache
         bounds = state.state
         if newest.created == state.created:
             if bounds.last_seq < newest.revision:
@@ -132,7 +139,7 @@ class EventRecords:
         cache.history.reset(cache.revision)
         self.served = True
         if old.created and old.created != cache.created:
-            self._on_orphans(old.living())
+            self._on_replaced(old)
 
     def _take(self, cache: EventCache, messages: Sequence[Message]) -> None:
         """Raises where messages are missing that a watch would have to be told."""

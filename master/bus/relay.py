@@ -22,6 +22,7 @@ from barque.api.errors import ApiError, expired, too_many_requests
 from barque.client.clock import Clock
 from barque.client.subjects import Pattern
 from barque.master.bus.link import BusAwayError, Link, Message, Session
+from barque.master.bus.streams import Streams
 from barque.master.bus.subjects import CHANGE_STREAM, change_subjects
 
 log = logging.getLogger(__name__)
@@ -57,8 +58,11 @@ class Page(NamedTuple):
 class FeedRelay:
     """`run()` reads while there are followers. Where `enabled` is False there is no feed, and callers get 404."""
 
-    def __init__(self, link: Link, cluster: str, clock: Clock, *, enabled: bool = True) -> None:
+    def __init__(
+        self, link: Link, cluster: str, clock: Clock, *, streams: Streams = Streams(lambda: 1), enabled: bool = True
+    ) -> None:
         self._link = link
+        self._streams = streams
         self._clock = clock
         self._enabled = enabled
         self._prefix = len(change_subjects(cluster)) - 1
@@ -185,6 +189,7 @@ class FeedRelay:
     async def _begin(self, session: Session) -> None:
         """See to memory's being of this stream and near its end. Raises `BusAwayError` where the stream is behind."""
         info = await session.ask(session.jetstream.stream_info(CHANGE_STREAM))
+        self._streams.check(CHANGE_STREAM, info.config.metadata)
         last, newest = info.state.last_seq, self._newest
         same = self._live and self._stream == info.created
         if not same or not await self._agrees(session, min(last, newest.last)):

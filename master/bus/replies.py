@@ -25,6 +25,10 @@ class Refusal(msgspec.Struct):
     description: str = ""
 
 
+# Nobody heard the request: the stream's servers are choosing a leader, or this one has not heard of it yet.
+UNHEARD = Refusal(503, 0, "no server leads the stream")
+
+
 class Reply(msgspec.Struct):
     """`seq` is the message's sequence where it was taken; else `error` says why not, and nothing was written."""
 
@@ -37,9 +41,16 @@ class StreamBounds(msgspec.Struct, frozen=True):
     last_seq: int = 0
 
 
+class StreamOwner(msgspec.Struct, frozen=True):
+    """Of a stream's configuration what tells whose it is."""
+
+    metadata: dict[str, str] | None = None
+
+
 class StreamState(msgspec.Struct):
     """A stream as its leader has it; `created` is its identity, `ts` the leader's clock."""
 
+    config: StreamOwner = StreamOwner()
     created: str = ""
     ts: datetime.datetime | None = None
     state: StreamBounds = StreamBounds()
@@ -86,7 +97,7 @@ class Replies:
 def read_reply(message: Msg) -> Reply:
     """The answer to a publish. One that cannot be read says neither yes nor no."""
     if is_unheard(message):
-        return Reply(error=Refusal(503, 0, "no server leads the stream"))
+        return Reply(error=UNHEARD)
     try:
         return msgspec.json.decode(message.data, type=Reply)
     except msgspec.DecodeError:

@@ -35,6 +35,11 @@ from barque.master.bus.vitals import Probe, Vitals, supervisor_identity
 log = logging.getLogger(__name__)
 
 _PID_FILE = "nats.pid"
+# After so many starts in a row that failed on its store, a server gets an empty one: that is filled again by the
+# other servers and the masters. What the machine refuses is no fault of the store.
+_STARTS_ON_A_STORE = 3
+_STORE_REMARK = "Can't start JetStream"
+_MACHINE_REMARKS = ("no space left", "permission denied", "read-only file system", "too many open files")
 
 
 class NatsServer:
@@ -81,7 +86,7 @@ class NatsServer:
 
     async def _supervise(self) -> None:
         patience = self._patience
-        pause_s = patience.first_pause_s
+        pause_s, failed_on_store = patience.first_pause_s, 0
         while True:
             topology = await self._settled()
             started = self._clock.monotonic()
@@ -94,6 +99,11 @@ class NatsServer:
                 pause_s = patience.first_pause_s
                 continue
             self.fault = f"restarting: {why}"
+            failed_on_store = failed_on_store + 1 if is_stores_fault(why) else 0
+            if failed_on_store >= _STARTS_ON_A_STORE:
+                log.warning("the bus's store cannot be read: this server begins with an empty one")
+                await self._remove_store(store_directories(topology)[0])
+                failed_on_store = 0
             if self._clock.monotonic() - started > patience.stable_s:
                 pause_s = patience.first_pause_s
             log.warning("the bus is down: %s; starting it again in %.1f s", why, pause_s)
@@ -124,7 +134,7 @@ class NatsServer:
         binary = await find_nats_server()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._have_room()
-        await asyncio.to_thread(shutil.rmtree, directory / store_directories(topology)[1], ignore_errors=True)
+        await self._remove_store(store_directories(topology)[1])
         self._write_files(topology)
         await remove_left_over(directory / _PID_FILE, self._clock)
         process = await spawn([str(binary), "-c", str(directory / CONFIG_FILE)])
@@ -132,7 +142,7 @@ class NatsServer:
         self._process = process
         said = ServerLog(self._clock)
         ended = asyncio.create_task(_end(process, said))
-        attended = asyncio.create_task(self._attend(process, topology))
+        attended = asyncio.create_task(self._attend(process, topology, said))
         try:
             write_pid(directory / _PID_FILE, process.pid)
             await asyncio.wait({ended, attended}, return_when=asyncio.FIRST_COMPLETED)
@@ -147,7 +157,10 @@ class NatsServer:
             self._process = None
             (directory / _PID_FILE).unlink(missing_ok=True)
 
-    async def _attend(self, process: asyncio.subprocess.Process, started_as: Topology) -> str:
+    async def _remove_store(self, name: str) -> None:
+        await asyncio.to_thread(shutil.rmtree, self._settings.directory / name, ignore_errors=True)
+
+    async def _attend(self, process: asyncio.subprocess.Process, started_as: Topology, said: ServerLog) -> str:
         """Have a running server follow the topology, and look after its health; return why it must be ended, "" where
         another is to take its place.
         """
@@ -167,7 +180,7 @@ class NatsServer:
                 return ""
             if not ready or now - asked >= patience.ask_s:
                 asked = now
-                fault = await self._examine(present)
+                fault = await self._examine(present, said)
                 answered = clock.monotonic() if fault is None else answered
                 ready = ready or fault is None
                 if clock.monotonic() - answered > (patience.silence_s if ready else patience.start_s):
@@ -177,18 +190,19 @@ class NatsServer:
                     return f"JetStream has stopped: {self.vitals.hurt}"
             await clock.sleep(patience.look_s if ready else patience.look_first_s)
 
-    async def _examine(self, present: Topology) -> str | None:
+    async def _examine(self, present: Topology, said: ServerLog) -> str | None:
         """Ask the server how it is; return None where it answered, else why not."""
         try:
-            self.vitals = await self.probe.vitals(present)
+            vitals = await self.probe.vitals(present)
         except BusAwayError as error:
             self.roster.missing = frozenset(place.name for place in present.others)
             if self.vitals is not None:
                 self.fault = f"nats-server does not answer: {error}"
             return str(error)
-        self.roster.missing = frozenset(self.vitals.away)
+        self.vitals = vitals = vitals._replace(hurt=vitals.hurt or said.hurt)
+        self.roster.missing = frozenset(vitals.away)
         # A restart would be of no use before there is room.
-        self.fault = self._no_room() if self.vitals.hurt else ""
+        self.fault = self._no_room() if vitals.hurt else ""
         return None
 
     async def _have_room(self) -> None:
@@ -212,6 +226,11 @@ class NatsServer:
         write_private(directory / CLIENTS_CA_FILE, identity.ca_pem + self.probe.certificate_pem)
         self._written = self._config(topology)
         write_private(directory / CONFIG_FILE, self._written.encode())
+
+
+def is_stores_fault(why: str) -> bool:
+    """Whether a server has ended because of what is in its store."""
+    return _STORE_REMARK in why and not any(remark in why.lower() for remark in _MACHINE_REMARKS)
 
 
 def _why(status: int, said: ServerLog) -> str:

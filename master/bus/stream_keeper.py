@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 from nats.js import api
 from nats.js.errors import APIError
@@ -19,6 +18,7 @@ from barque.client.clock import Clock
 from barque.master.bus.event_writer import EventWriter
 from barque.master.bus.link import BusAwayError, Link, Session
 from barque.master.bus.records import ANSWER_S, PAUSE_S, EventRecords
+from barque.master.bus.streams import Streams
 from barque.master.bus.subjects import EVENT_STREAM, event_subjects
 from barque.master.store.port import Committed, Op, Refused, RevisionIs
 
@@ -33,8 +33,6 @@ SWEEP_S = 2.0
 SWEEP_AT_MOST = 500
 # Above all that an earlier stream gave out, even one that nobody remembers: milliseconds outrun its writes.
 _AHEAD = 1_000_000
-# nats-server's words for servers that are too few: no suitable peers, insufficient resources, not clustered.
-_TOO_FEW_SERVERS = (10005, 10023, 10074)
 
 
 class StreamKeeper:
@@ -47,14 +45,14 @@ class StreamKeeper:
         writer: EventWriter,
         cluster: str,
         clock: Clock,
-        replicas: Callable[[], int],
+        streams: Streams,
     ) -> None:
         self._link = link
         self._records = records
         self._writer = writer
         self._cluster = cluster
         self._clock = clock
-        self._replicas = replicas
+        self._streams = streams
         self.fault = ""
 
     async def run(self) -> None:
@@ -84,27 +82,16 @@ class StreamKeeper:
                 pass
 
     async def _ensure_stream(self, session: Session) -> None:
-        """With as many copies as are wanted, or as can be had until the servers are there."""
         first = max(int(self._clock.wall().timestamp() * 1000), self._records.cache.revision + _AHEAD)
-        wanted = self._replicas()
-        for replicas in range(wanted, 0, -1):
-            try:
-                await session.ensure_stream(self._configuration(replicas), first)
-                return
-            except APIError as error:
-                if replicas == 1 or error.err_code not in _TOO_FEW_SERVERS:
-                    raise
-
-    def _configuration(self, replicas: int) -> api.StreamConfig:
-        return api.StreamConfig(
+        wanted = api.StreamConfig(
             name=EVENT_STREAM,
             subjects=[event_subjects(self._cluster)],
             max_age=STREAM_AGE_S,
             max_bytes=STREAM_BYTES,
             storage=api.StorageType.FILE,
             discard=api.DiscardPolicy.OLD,
-            num_replicas=replicas,
         )
+        await self._streams.ensure(session, wanted, first)
 
     async def _sweep(self) -> None:
         while True:

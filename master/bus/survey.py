@@ -16,6 +16,11 @@ from barque.master.bus.subjects import CHANGE_STREAM, EVENT_STREAM
 log = logging.getLogger(__name__)
 
 LOOK_S = 2.0
+_NANO = 1_000_000_000
+# A copy is called current only at the moments when nothing is on its way to it: under load it hardly ever is. One that
+# was heard of lately, and has all but some messages, is complete.
+HEARD_S = 5.0
+LAG = 1000
 STREAMS = {EVENT_STREAM: "Event records", CHANGE_STREAM: "change feed"}
 
 
@@ -58,8 +63,15 @@ def copies_of(info: api.StreamInfo) -> int:
     """The complete copies of a stream, its leader's included."""
     if info.cluster is None:
         return 1
-    current = [replica for replica in info.cluster.replicas or [] if replica.current and not replica.offline]
-    return len(current) + bool(info.cluster.leader)
+    return sum(map(_is_complete, info.cluster.replicas or [])) + bool(info.cluster.leader)
+
+
+def _is_complete(replica: api.PeerInfo) -> bool:
+    if replica.offline:
+        return False
+    # One that the leader has never heard of was never active.
+    heard = 0 < (replica.active or 0) < HEARD_S * _NANO
+    return bool(replica.current) or (heard and (replica.lag or 0) <= LAG)
 
 
 def fault_of(copies: Copies) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable
 from typing import NamedTuple, TypeVar
 
 import msgspec
+import nats.errors
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -166,6 +167,9 @@ class Probe:
         except BusAwayError:
             await self.close()
             raise
+        except (nats.errors.Error, OSError, ValueError) as error:
+            await self.close()
+            raise BusAwayError(str(error) or type(error).__name__) from error
 
 
 def supervisor_identity(ca_pem: bytes, now: datetime.datetime) -> Identity:

@@ -62,7 +62,7 @@ class GarbageController:
         self.graph = OwnerGraph()
         self._client = client
         self._recorder = recorder
-        self._resources = {r.group_resource: r for r in resources.RESOURCES if r.storage == "store"}
+        self._resources = {r.group_resource: r for r in resources.stored_resources()}
         self._reflectors = {
             name: Reflector(client, Target(resource), _Follower(self, name), clock=clock, gather_s=GATHER_S)
             for name, resource in self._resources.items()

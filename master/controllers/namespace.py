@@ -73,7 +73,7 @@ class NamespaceController:
         self._namespaces.add_handler(self._handle_namespace)
         informers.of(PodView).add_handler(self._handle_pod)
         pods = resources.by_type(Pod)
-        others = [r for r in resources.RESOURCES if r.namespaced and r.storage == "store" and r is not pods]
+        others = [r for r in resources.stored_resources() if r.namespaced and r is not pods]
         self._stages = ([pods], others)
 
     def _handle_namespace(self, old: Namespace | None, new: Namespace | None) -> None:

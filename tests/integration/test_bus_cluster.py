@@ -12,7 +12,6 @@ import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import msgspec
 import nats.errors
 import pytest
 
@@ -173,26 +172,6 @@ def test_a_full_disk_is_said_and_healed(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_three_masters_lose_a_nats_server(tmp_path: Path) -> None:
-    """Events made through one are listed by all, also while the server is away that had led JetStream."""
-    masters = Masters(tmp_path)
-    try:
-        masters.found()
-        masters.join("m2")
-        masters.join("m3")
-        masters.wait_whole()
-        expect_well(masters)
-        leading = masters[bus_of(masters, masters["m1"]).message.split(", ")[1].removesuffix(" leads JetStream")]
-        killed = pid_of(leading)
-        os.kill(killed, signal.SIGKILL)
-        masters.run(lambda connection: make_event(connection, "made"), leading.name)
-        for master in masters:
-            until(lambda name=master.name: "made" in masters.run(event_names, name), 10, f"{master.name} lists it")
-        until(lambda: pid_of(leading) != killed, 10, "its nats-server is back")
-    finally:
-        masters.close()
-
-
 def test_a_nats_of_the_users(tmp_path: Path) -> None:
     """No server of the master's own; that it is away and back again is said."""
     theirs = MasterPki.open(tmp_path / "theirs", "nats", [], datetime.datetime.now(datetime.UTC)).master
@@ -223,21 +202,8 @@ def test_a_nats_of_the_users(tmp_path: Path) -> None:
         masters.close()
 
 
-def expect_well(masters: Masters) -> None:
-    def well() -> bool:
-        said = [bus_of(masters, master) for master in masters]
-        return all(bus.healthy and bus.message.endswith("leads JetStream, streams on 3 of 3") for bus in said)
-
-    until(well, 30, "the bus is well on all masters")
-
-
 def bus_of(masters: Masters, master: AMaster) -> cluster_pb2.Component:
     return next(part for part in masters.status(master.name).components if part.name == "bus")
-
-
-def pid_of(master: AMaster) -> int:
-    pid: int = msgspec.json.decode((master.data / "bus" / "nats.pid").read_bytes())["pid"]
-    return pid
 
 
 async def make_event(connection: Connection, name: str) -> None:

@@ -28,6 +28,7 @@ from barque.master.auth.identity import User
 from barque.master.bus import seeding, stream_keeper
 from barque.master.bus.events import EventBackend
 from barque.master.bus.link import Link, Session
+from barque.master.bus.streams import Streams
 from barque.master.bus.subjects import EVENT_STREAM, event_subjects
 from barque.master.store.port import (
     Absent,
@@ -65,7 +66,7 @@ class Master:
 
     def __init__(self, servers: NatsServers, number: int) -> None:
         self.link = Link(servers.access(*((number + step) % 3 for step in range(3))), SystemClock())
-        self.events = EventBackend(self.link, CLUSTER, SystemClock(), lambda: 3)
+        self.events = EventBackend(self.link, CLUSTER, SystemClock(), Streams(lambda: 3))
         self.following = asyncio.create_task(self.events.run())
         self._connecting = asyncio.create_task(self.link.run())
         self._leading: asyncio.Task[None] | None = None

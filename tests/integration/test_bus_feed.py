@@ -40,6 +40,7 @@ from barque.master.bus.changes import FeedMessage
 from barque.master.bus.feed import ChangeFeed
 from barque.master.bus.link import Link
 from barque.master.bus.relay import FeedRelay, Page
+from barque.master.bus.streams import Streams
 from barque.master.bus.subjects import CHANGE_STREAM
 from barque.master.store.port import Change, FutureRevisionError, HistoryGoneError, Key, Stored
 from barque.proto import feed_pb2_grpc
@@ -112,9 +113,8 @@ class Sea:
 
     def publisher(self, first: int = 0) -> ChangeFeed:
         """A master that publishes until the test's end."""
-        return ChangeFeed(
-            self.link(first), cast(Any, self.store), "lab", SystemClock(), lambda: len(self.cluster.ports)
-        )
+        streams = Streams(lambda: len(self.cluster.ports))
+        return ChangeFeed(self.link(first), cast(Any, self.store), "lab", SystemClock(), streams)
 
     def run(self, work: Any) -> asyncio.Task[Any]:
         self._tasks.append(asyncio.create_task(work))

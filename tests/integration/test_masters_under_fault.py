@@ -33,7 +33,8 @@ from tests.support.host import expect_soon
 from tests.support.masters import Fleet, Masters
 from tests.support.store_process import of
 
-DISK_MIB = 32
+# The bus wants 64 of them.
+DISK_MIB = 128
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,8 @@ def test_a_full_disk_on_one_master(masters: Masters, leads: bool) -> None:
             assert leader is not third
             # So does whoever leads, of that one.
             expect_soon(lambda: "failing" in masters.barque("cluster", "members").out, 10, "the leader hears of it")
-            told = masters.barque("cluster", "status", to=leader.name).out
+            # Where m3 led the bus, that has no leader for seconds, and the command fails: not asked here.
+            told = masters.barque("cluster", "status", to=leader.name, status=None).out
             assert "master m3: cannot write to the log: [Errno 28] No space left on device" in told
         assert writer.failures == []
     finally:
@@ -102,7 +104,7 @@ def test_a_slow_disk_on_one_master(masters: Masters) -> None:
             assert masters.leader().name == "m1"
         assert writer.failures == []
         assert quick_s < 0.1, "writes wait for the slow follower"
-        said = masters.barque("cluster", "status", to="m3").out
+        said = masters.barque("cluster", "status", to="m3", status=None).out
         assert "the disk is too slow: every write waits for it" in said
         masters.lead("m3")
         with Writer(masters) as writer:

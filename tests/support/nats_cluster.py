@@ -26,6 +26,7 @@ from barque.master.bus.config import BusSettings, MiB, Patience
 from barque.master.bus.link import BusAwayError, Link
 from barque.master.bus.peers import Peers
 from barque.master.bus.server import NatsServer
+from barque.master.bus.streams import Streams
 from barque.master.bus.topology import ServerPlace, Topology
 from tests.bench.master import free_ports
 
@@ -172,8 +173,8 @@ class NatsCluster:
 
     async def _put(self, ship: Ship, text: str) -> None:
         session = await ship.link.up()
-        wanted = api.StreamConfig(name="S", subjects=["s"], num_replicas=ship.topology().replicas)
-        await session.ensure_stream(wanted, 1)
+        streams = Streams(lambda: ship.topology().replicas)
+        await streams.ensure(session, api.StreamConfig(name="S", subjects=["s"]), 1)
         await session.publish("s", text.encode(), {})
 
     async def connect(self, ship: Ship, identity: Identity) -> Any:

@@ -12,8 +12,8 @@ master, without socket, disk or controllers.
 * `on_idle`: one each time a watch has nothing more to tell, a hook runs: how a test makes things happen meanwhile. It
   may be a coroutine function, and may raise (`break_watches`, `compact`). When none is left, the watch breaks off with
   `KeyboardInterrupt`, as if the user had pressed Ctrl-C.
-* `calls` is every request in order. `pods`, `cluster` and `images` are the other services' stubs, for a test to put its
-  own in.
+* `calls` is every request in order. `pods`, `cluster`, `images` and `feed` are the other services' stubs, for a test to
+  put its own in.
 
 The session's clock is the registry's: a sleep of the command takes no time, and moves the cluster's time on.
 """
@@ -75,6 +75,7 @@ class RegistryCluster:
         # What the Cluster service of a certain master answers, by its address; None where that one is away.
         self.masters: dict[str, Any] = {}
         self.images: Any = None
+        self.feed: Any = None
         asyncio.run(ensure_namespaces(self.bench.client))
         for obj in objects:
             self.put(obj)
@@ -282,12 +283,17 @@ class ClusterConnection:
         self.client = Client(self.verbs)
         self.pods = cluster.pods
         self.images = cluster.images
+        self.feed = cluster.feed
+        self.channels = self
         self.cluster = cluster.masters.get(self.master, cluster.cluster)
         self._away = self.master in cluster.masters and self.cluster is None
 
     async def ready(self) -> None:
         if self._away:
             raise unavailable(f"no master is reachable ({self.master}: connection refused)")
+
+    def move_on(self, master: str) -> None:
+        """There is one alone."""
 
     async def close(self) -> None: ...
 

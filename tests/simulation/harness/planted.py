@@ -147,7 +147,7 @@ CAUGHT_BY: dict[str, Sequence[int]] = {
     "no fsync": (0, 1, 2),
     "wrong quorum": (0, 1, 3),
     "commit of an old term's entry": (1, 6, 10, 18, 22),
-    "ack before append": (5, 10, 30, 41, 45),
+    "ack before append": (25, 30, 45, 50),
     "read index skipped": (0, 1, 2),
     "membership change with disjoint majorities": (16, 24, 29, 41, 68),
     "a lost watch event": (0, 1, 2),

@@ -170,6 +170,16 @@ def test_events_of_either_kind_the_newest_last() -> None:
     ]
 
 
+def test_within_a_second_a_pod_is_placed_before_its_node_does_anything() -> None:
+    pod = a_pod()
+    placed = an_event("e2", pod, "Scheduled", "to n1")
+    placed.firstTimestamp = placed.lastTimestamp = ""
+    placed.count, placed.eventTime = None, "2025-12-31T23:59:50.700000Z"
+    cluster = RegistryCluster(pod, an_event("e1", pod, "Pulled", "pulled it"), placed)
+    page = run(cluster, "describe", "pod", "web-1").stdout
+    assert [line.split()[1] for line in page[page.index("Events:") :].splitlines()[3:]] == ["Scheduled", "Pulled"]
+
+
 def test_a_nodes_events_are_found_by_its_uid_and_by_its_name() -> None:
     node = NodeBuilder("n1").build()
     node.metadata.uid = "uid-n1"

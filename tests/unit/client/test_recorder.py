@@ -11,7 +11,8 @@ from barque.api.errors import ApiError, bad_request, internal, too_many_requests
 from barque.api.types.core_v1 import Event
 from barque.api.types.meta_v1 import StatusDetails
 from barque.client.recorder import EventRecorder
-from barque.client.recording.outbox import BUFFERED, MOST_TRIES
+from barque.client.recording import outbox
+from barque.client.recording.outbox import BATCH, BUFFERED, MOST_TRIES
 from barque.client.verbs import Create, Write
 from tests.support.clock import FakeClock, settle
 from tests.support.fake_verbs import FakeVerbs
@@ -105,6 +106,51 @@ async def test_a_write_whose_answer_is_lost_happens_once(
     recorder.event(a_pod(), "Normal", "Started", "x")
     await clock.advance(1)
     assert shown(verbs) == [("Started", "x", 2)]
+
+
+async def test_what_happens_while_an_answer_is_lost_is_told(
+    verbs: FakeVerbs, recorder: EventRecorder, clock: FakeClock
+) -> None:
+    verbs.lose = lambda write: len(verbs.writes) == 1
+    recorder.event(a_pod(), "Normal", "Started", "x")
+    await settle()
+    recorder.event(a_pod(), "Normal", "Started", "x")
+    await clock.advance(1)
+    assert shown(verbs) == [("Started", "x", 2)]
+
+
+async def test_a_component_that_stops_says_its_last(verbs: FakeVerbs, clock: FakeClock) -> None:
+    recorder = EventRecorder(verbs.client, "kubelet", "n1", clock)
+    verbs.down = True
+    running = asyncio.create_task(recorder.run())
+    for number in range(BATCH + 1):
+        recorder.event(a_pod(f"web-{number}"), "Normal", "Killing", "Stopping container main")
+    await settle()
+    verbs.down = False
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert (running.cancelled(), len(shown(verbs))) == (True, BATCH + 1)
+
+
+async def test_a_store_that_does_not_answer_holds_up_no_end(
+    verbs: FakeVerbs, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "LAST_S", 0.01)
+    asked = 0
+
+    async def never(writes: object) -> list[bytes | ApiError]:
+        nonlocal asked
+        asked += 1
+        return await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(verbs, "batch", never)
+    recorder = EventRecorder(verbs.client, "kubelet", "n1", clock)
+    running = asyncio.create_task(recorder.run())
+    recorder.event(a_pod(), "Normal", "Killing", "Stopping container main")
+    await settle()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert (running.cancelled(), asked) == (True, 2)
 
 
 async def test_many_different_messages_are_combined(verbs: FakeVerbs, recorder: EventRecorder) -> None:

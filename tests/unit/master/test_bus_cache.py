@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from barque.master.bus import cache as rules
-from barque.master.bus.cache import EventCache, Record, record_of, unslotted
+from barque.master.bus.cache import EventCache, Record, Source, record_of, unslotted
 from barque.master.store.port import Change, Filter, Key, Op
 
 JSON = b'{"metadata":{"resourceVersion":"","name":"e"},"n":%d}'
@@ -143,3 +143,42 @@ def test_an_object_written_over_and_over_leaves_nothing_behind() -> None:
     assert len(story.cache._ageing) <= 1024 + 2
     assert story.overdue(born_before=story.at + 1) == ["a"]
     assert story.overdue(born_before=story.at) == []
+
+
+def test_the_picture_that_had_come_furthest_is_carried_over() -> None:
+    """A master that was away has missed a change and a deletion of the earlier stream, and is the first to seed."""
+    earlier = Story(0)
+    for name in ("changed", "deleted", "same"):
+        earlier.put(name)
+    lagging = earlier.cache.living()
+    earlier.put("changed", 2)
+    earlier.delete("deleted")
+    whole = earlier.cache.living()
+    assert [one.source for one in lagging + whole] == [Source("s", 3)] * 3 + [Source("s", 5)] * 2
+
+    anew = EventCache("anew", 10)
+    for sequence, one in enumerate(lagging, 11):
+        assert anew.lacks(one)
+        anew.take(sequence, 0.0, one.record())
+    (newer,) = [one for one in whole if anew.lacks(one)]
+    assert newer.stored.key == key_of("changed")
+    assert [stored.key for stored in anew.outlived(earlier.cache)] == [key_of("deleted")]
+
+    anew.take(14, 0.0, newer.record())
+    assert not any(map(anew.lacks, whole))
+    # Whoever lags goes on seeding no more, whatever it is that the stream lacks.
+    anew.take(15, 0.0, record_of(Op("delete", key_of("deleted"))))
+    assert not any(map(anew.lacks, lagging))
+    assert anew.outlived(earlier.cache) == []
+
+
+def test_what_was_written_since_is_not_overwritten_by_what_is_carried_over() -> None:
+    earlier = Story(0)
+    earlier.put("a")
+    (stale,) = earlier.cache.living()
+    earlier.put("a", 2)
+    anew = Story(10)
+    anew.cache.take(11, 0.0, stale.record())
+    anew.put("a", 3)
+    assert not any(map(anew.cache.lacks, earlier.cache.living()))
+    assert anew.cache.outlived(EventCache("s", 9)) == []

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from barque.api.errors import unavailable
-from barque.master.bus.cache import Living
+from barque.master.bus.cache import EventCache, Living
 from barque.master.bus.seeding import AWAY_PAUSE_S, BATCH, PAUSE_S, Seeding
 from barque.master.store.port import Key, Stored
 from tests.support.clock import FakeClock
@@ -20,6 +20,7 @@ class Writer:
         self.away = False
         self.refused: set[str] = set()
         self.batches: list[list[str]] = []
+        self.ended: list[EventCache] = []
 
     async def carry_over(self, living: Sequence[Living]) -> list[Living]:
         if self.away:
@@ -27,6 +28,11 @@ class Writer:
         left = [one for one in living if one.stored.key.name in self.refused]
         self.batches.append([one.stored.key.name for one in living if one not in left])
         return left
+
+    async def end_outlived(self, earlier: EventCache) -> None:
+        if self.away:
+            raise unavailable("away")
+        self.ended.append(earlier)
 
 
 def living(*names: str, revision: int = 1) -> list[Living]:
@@ -89,3 +95,17 @@ async def test_a_newer_state_takes_the_place_of_one_that_waits() -> None:
     seeding.add(living("a", "b"))
     seeding.add(living("a", revision=2))
     assert [(one.stored.key.name, one.stored.revision) for one in seeding._orphans.values()] == [("b", 1), ("a", 2)]
+
+
+async def test_what_others_should_not_have_carried_over_is_ended_once_all_is_written() -> None:
+    clock, writer = FakeClock(), Writer()
+    seeding = Seeding(clock)
+    earlier = EventCache("earlier", 7)
+    writer.away = True
+    async with running(seeding, writer):
+        seeding.take_over(earlier)
+        await clock.advance(AWAY_PAUSE_S)
+        assert writer.ended == []
+        writer.away = False
+        await clock.advance(5 * AWAY_PAUSE_S)
+        assert writer.ended == [earlier]

@@ -1,9 +1,11 @@
 """What a supervisor makes of its server's answers and log, whom it removes, and how one comes to a user's own NATS."""
 
 import base64
+import datetime
 import logging
 from pathlib import Path
 
+import nats.errors
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nats.js import api
@@ -12,9 +14,10 @@ from barque.master.bus.access import MastersAccess, UserNats, signing_options
 from barque.master.bus.link import BusAwayError
 from barque.master.bus.peers import strangers
 from barque.master.bus.process import ServerLog
+from barque.master.bus.server import is_stores_fault
 from barque.master.bus.survey import Copies, copies_of, fault_of
 from barque.master.bus.topology import Topology, topology_of
-from barque.master.bus.vitals import Vitals, read_vitals
+from barque.master.bus.vitals import Probe, Vitals, read_vitals, supervisor_identity
 from barque.master.raft.messages import MemberInfo
 from tests.support.clock import FakeClock
 
@@ -80,6 +83,11 @@ def test_its_own_server_is_tried_first() -> None:
         (api.ClusterInfo(leader="a", replicas=[api.PeerInfo("b", True), api.PeerInfo("c", True)]), 3),
         (api.ClusterInfo(leader="a", replicas=[api.PeerInfo("b", True), api.PeerInfo("c", False)]), 2),
         (api.ClusterInfo(leader="a", replicas=[api.PeerInfo("b", True, offline=True)]), 1),
+        # Under load a copy is hardly ever called current.
+        (api.ClusterInfo(leader="a", replicas=[api.PeerInfo("b", False, active=30_000_000, lag=3)]), 2),
+        (api.ClusterInfo(leader="a", replicas=[api.PeerInfo("b", False, active=30_000_000, lag=50_000)]), 1),
+        (api.ClusterInfo(leader="a", replicas=[api.PeerInfo("b", False, active=6_000_000_000, lag=3)]), 1),
+        (api.ClusterInfo(leader="a", replicas=[api.PeerInfo("b", False, active=0, lag=3)]), 1),
         (api.ClusterInfo(leader=None, replicas=[api.PeerInfo("b", True)]), 1),
     ],
 )
@@ -91,6 +99,22 @@ def test_the_copies_of_a_stream(cluster: api.ClusterInfo | None, copies: int) ->
 def test_missing_copies_are_said() -> None:
     assert fault_of(Copies(2, 3)) == "streams on 2 of 3 servers"
     assert fault_of(Copies(3, 3)) == ""
+
+
+def test_a_store_that_cannot_be_written_is_noticed() -> None:
+    said = ServerLog(FakeClock())
+    said.take("[7] [ERR] JetStream failed to store a msg on stream 'A > S': no such file or directory")
+    assert said.hurt == ""
+    said.take("[7] [ERR] Filestore [S] Critical write error: no such file or directory")
+    said.take("[7] [ERR] JetStream stream 'A > S' critical write error: no such file or directory")
+    assert said.hurt == "Filestore [S] Critical write error: no such file or directory"
+
+
+def test_whose_fault_a_failed_start_is() -> None:
+    ended = "nats-server ended with 1: "
+    assert is_stores_fault(f"{ended}Can't start JetStream: raft: snapshot corrupt")
+    assert not is_stores_fault(f"{ended}Can't start JetStream: mkdir /x: permission denied")
+    assert not is_stores_fault(f"{ended}Error listening on port: 127.0.0.1:4222, address already in use")
 
 
 async def test_a_server_that_repeats_itself_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -144,3 +168,15 @@ def test_a_file_of_credentials() -> None:
     for broken in ("", text.replace(seed, ""), text.replace(seed, "x!")):
         with pytest.raises(ValueError, match="the file of credentials"):
             signing_options(broken)
+
+
+@pytest.mark.parametrize("fault", [nats.errors.NoRespondersError(), nats.errors.ConnectionClosedError(), ValueError()])
+async def test_whatever_befalls_a_question_is_the_buss_being_away(fault: Exception) -> None:
+    """As when a server dies between two of them: its supervisor must go on."""
+    probe = Probe("127.0.0.1:1", supervisor_identity(b"", datetime.datetime.now(datetime.UTC)), 1.0)
+
+    async def ask() -> None:
+        raise fault
+
+    with pytest.raises(BusAwayError):
+        await probe._in_time(ask())

@@ -75,6 +75,28 @@ async def test_a_lease_is_taken_by_who_has_seen_it() -> None:
     assert (await refusal(bench.update("leases", {**made, "spec": {"holderIdentity": "c"}}))).code == 409
 
 
+async def test_some_kinds_are_created_by_an_update() -> None:
+    bench = await a_bench()
+    event = {"metadata": {"name": "e"}, "involvedObject": {"namespace": "default"}, "reason": "Began"}
+    service = {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}
+    for plural, obj in (("leases", {"metadata": {"name": "l"}}), ("events", event), ("services", service)):
+        made = await bench.update(plural, obj)
+        assert (made["metadata"]["uid"], made["metadata"]["creationTimestamp"]) != ("", "")
+        assert await bench.get(plural, obj["metadata"]["name"]) == made
+    assert made["spec"]["clusterIP"]
+    assert made["metadata"]["managedFields"][0]["operation"] == "Update"
+    absent = await refusal(bench.update("configmaps", {"metadata": {"name": "c"}}))
+    assert (absent.code, absent.message) == (404, 'configmaps "c" not found')
+
+
+async def test_who_means_an_object_that_is_gone_creates_none() -> None:
+    bench = await a_bench()
+    of_revision = await refusal(bench.update("leases", {"metadata": {"name": "l", "resourceVersion": "7"}}))
+    of_uid = await refusal(bench.update("leases", {"metadata": {"name": "l", "uid": "u"}}))
+    assert (of_revision.code, of_uid.code) == (404, 409)
+    assert (await refusal(bench.get("leases", "l"))).code == 404
+
+
 async def test_revision_zero_is_any_revision() -> None:
     bench, old = await with_deployment()
     any_of_them = {**deployment(3), "metadata": {"name": "web", "resourceVersion": "0"}}

@@ -124,6 +124,15 @@ async def test_a_nodes_life_is_told() -> None:
         assert recorder.reasons() == ["NodeReady", "NodeHasDiskPressure", "NodeNotReady"]
         await verbs.clock.advance(600.0)
         assert len(recorder.events) == 3
+        for unschedulable in (True, False):
+            node = verbs.find(core_v1.Node, "n1")
+            node.spec.unschedulable = unschedulable
+            verbs.put(node)
+            await verbs.clock.advance(1.0)
+        assert recorder.events[3:] == [
+            ("Normal", reason, f"Node n1 status is now: {reason}")
+            for reason in ("NodeNotSchedulable", "NodeSchedulable")
+        ]
     finally:
         running.cancel()
 
