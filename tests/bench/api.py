@@ -24,10 +24,10 @@ from barque.api.types.core_v1 import Namespace
 from barque.api.types.meta_v1 import ObjectMeta
 from barque.client.pki import node_subject
 from barque.proto import resources_pb2
-from tests.bench import cargo, peers
+from tests.bench import cargo, peers, report
 from tests.bench.generator import CONNECTIONS, COUNT, NODE, Generator, Measured, ensure_node, tls
 from tests.bench.master import Master, Stalls
-from tests.bench.report import Figure, line, median, publish, spread
+from tests.bench.report import median, publish, spread
 
 ROUNDS = 3
 ROUND_S = 2.0
@@ -68,26 +68,17 @@ GOALS = {
 _RESOURCES = "/barque.v1.Resources"
 
 
-class Bench:
-    """The figures so far, and how they are taken."""
+class Bench(report.Bench):
+    """The figures so far, and how the master's event loop did."""
 
     def __init__(self) -> None:
-        self.figures: list[Figure] = []
+        super().__init__(GOALS)
         self.stalls: dict[str, list[Stalls]] = {}
 
     def stop(self, part: str, master: Master) -> None:
         """Stop the master and note how its event loop did."""
         master.stop()
         self.stalls.setdefault(part, []).append(master.stalls())
-
-    def add(
-        self, name: str, value: float, unit: str, remark: str = "", *, against: str | None = None, floor: float = 0.0
-    ) -> None:
-        """Note a figure and print it at once; `floor` is what the peer `against` reached."""
-        ratio = value / floor if against else None
-        figure = Figure(name, value, unit, against, ratio, GOALS.get(name, ""), remark)
-        self.figures.append(figure)
-        print(line(figure), flush=True)
 
 
 def measure_empty(bench: Bench) -> None:

@@ -33,7 +33,7 @@ from tests.bench.bus_floor import floor
 from tests.bench.generator import CONNECTIONS, COUNT, Generator, Measured, ensure_node
 from tests.bench.master import Master
 from tests.bench.raft_masters import three_masters
-from tests.bench.report import Figure, line, median, publish, spread
+from tests.bench.report import Bench, median, publish, spread
 
 ROUNDS = 3
 # Events of one call, as the recorders send them, and how many each of three clients writes in a round.
@@ -57,22 +57,6 @@ GOALS = {
     "top_30000_pods_ms": "<= 200",
     "write_p99_nats_dead": "ratio <= 1.5",
 }
-
-
-class Bench:
-    """The figures so far."""
-
-    def __init__(self) -> None:
-        self.figures: list[Figure] = []
-
-    def add(
-        self, name: str, value: float, unit: str, remark: str = "", *, against: str | None = None, floor: float = 0.0
-    ) -> None:
-        """Note a figure and print it at once; `floor` is what the peer `against` reached."""
-        ratio = value / floor if against else None
-        figure = Figure(name, value, unit, against, ratio, GOALS.get(name, ""), remark)
-        self.figures.append(figure)
-        print(line(figure), flush=True)
 
 
 def an_event(name: str, about: str) -> Event:
@@ -306,10 +290,7 @@ def measure_dead(bench: Bench) -> None:
             _await_bus(masters)
     ratio = median([d / q for d, q in zip(dead, quiet, strict=True)])
     remark = f"runs {spread(dead)}, quiet {spread(quiet)}"
-    bench.figures.append(
-        Figure("write_p99_nats_dead", median(dead), "ms", "quiet", ratio, GOALS["write_p99_nats_dead"], remark)
-    )
-    print(line(bench.figures[-1]), flush=True)
+    bench.add("write_p99_nats_dead", median(dead), "ms", remark, against="quiet", ratio=ratio)
 
 
 @contextlib.contextmanager
@@ -348,7 +329,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
 
 def main(parts: list[str]) -> None:
     ensure_node()
-    bench = Bench()
+    bench = Bench(GOALS)
     for name in parts or PARTS:
         PARTS[name](bench)
     publish("bus", bench.figures)

@@ -21,7 +21,7 @@ import grpc
 from tests.bench import raft_masters
 from tests.bench.kv_client import PUT, put_request
 from tests.bench.raft_group import Group, Member, etcd_group
-from tests.bench.report import Figure, line, median, publish, spread
+from tests.bench.report import Bench, median, publish, spread
 
 ROUNDS = 3
 ROUND_S = 3.0
@@ -50,22 +50,6 @@ GOALS = {
     "api_three_masters": "ratio >= 0.6",
     "restart_ready_s": "<= 2.5",
 }
-
-
-class Bench:
-    """The figures so far."""
-
-    def __init__(self) -> None:
-        self.figures: list[Figure] = []
-
-    def add(
-        self, name: str, value: float, unit: str, remark: str = "", *, against: str | None = None, floor: float = 0.0
-    ) -> None:
-        """Note a figure and print it at once; `floor` is what the peer `against` reached."""
-        ratio = value / floor if against else None
-        figure = Figure(name, value, unit, against, ratio, GOALS.get(name, ""), remark)
-        self.figures.append(figure)
-        print(line(figure), flush=True)
 
 
 def client(address: str, concurrency: int, seconds: float = ROUND_S, pace_s: float = 0.0) -> dict[str, Any]:
@@ -230,10 +214,7 @@ def measure_api(bench: Bench) -> None:
         remark = f"runs {spread(three[kind])}, one master {spread(one[kind])}"
         bench.add(f"api_three_masters_{kind}", median(three[kind]), "/s", remark)
     ratios = [median(three[kind]) / median(one[kind]) for kind in one]
-    bench.figures.append(
-        Figure("api_three_masters", min(ratios), "x", "one master", min(ratios), GOALS["api_three_masters"])
-    )
-    print(line(bench.figures[-1]), flush=True)
+    bench.add("api_three_masters", min(ratios), "x", against="one master", ratio=min(ratios))
 
 
 PARTS: dict[str, Callable[[Bench], None]] = {
@@ -247,7 +228,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
 
 
 def main(parts: list[str]) -> None:
-    bench = Bench()
+    bench = Bench(GOALS)
     for name in parts or PARTS:
         PARTS[name](bench)
     publish("raft", bench.figures)

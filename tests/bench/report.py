@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +34,32 @@ class Figure(NamedTuple):
         *of, sign, bound = self.goal.split()
         judged = self.ratio if of and self.ratio is not None else self.value
         return judged <= float(bound) if sign == "<=" else judged >= float(bound)
+
+
+class Bench:
+    """The figures so far, each printed as soon as it is known; `goals` are what is to be reached, by figure."""
+
+    def __init__(self, goals: Mapping[str, str]) -> None:
+        self._goals = goals
+        self.figures: list[Figure] = []
+
+    def add(
+        self,
+        name: str,
+        value: float,
+        unit: str,
+        remark: str = "",
+        *,
+        against: str | None = None,
+        floor: float = 0.0,
+        ratio: float | None = None,
+    ) -> None:
+        """Note a figure. `floor` is what the peer `against` reached; a `ratio` that is not of these two is given."""
+        if against and ratio is None:
+            ratio = value / floor
+        figure = Figure(name, value, unit, against, ratio, self._goals.get(name, ""), remark)
+        self.figures.append(figure)
+        print(line(figure), flush=True)
 
 
 def median(samples: Sequence[float]) -> float:
