@@ -131,6 +131,9 @@ class EventWriter:
     async def _write_group(self, session: Session, ops: Sequence[Op], until: float) -> list[Result | ApiError]:
         """Ops of different objects, side by side."""
         await self._records.reached(max((_compared(op) for op in ops), default=0))
+        if any(self._decide(op) is not None for op in ops):
+            # What another master has written meanwhile may decide otherwise.
+            await self._records.catch_up()
         results: dict[int, Result | ApiError] = {}
         stands: dict[int, int] = {}
         left: Sequence[int] = range(len(ops))

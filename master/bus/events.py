@@ -15,23 +15,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from nats.js.errors import APIError
-
 from barque.api.errors import ApiError, too_large_revision, unavailable
 from barque.client.clock import Clock
 from barque.master.apiserver.backend import reading_history
 from barque.master.bus.cache import RESOURCE
 from barque.master.bus.event_writer import EventWriter
-from barque.master.bus.link import BusAwayError, Link
+from barque.master.bus.link import Link
 from barque.master.bus.records import EventRecords
 from barque.master.bus.seeding import Seeding
 from barque.master.bus.stream_keeper import StreamKeeper
 from barque.master.bus.streams import Streams
-from barque.master.bus.subjects import EVENT_STREAM
 from barque.master.store.port import Filter, Key, Listing, Op, Result, Stored, Watched
-
-# How long a read waits to hear where the stream stands; then it is answered with what this master has.
-CURRENT_S = 1.0
 
 
 class EventBackend:
@@ -67,15 +61,7 @@ class EventBackend:
 
     async def current(self) -> None:
         self._require_records()
-        session = self._link.session
-        if session is None or not self._records.following:
-            return
-        try:
-            state = await session.stream_state(EVENT_STREAM, CURRENT_S)
-        except (BusAwayError, APIError):
-            return
-        if state is not None and state.created == self._records.cache.created:
-            await self._records.reached(state.state.last_seq)
+        await self._records.catch_up()
 
     async def get(self, key: Key) -> Stored | None:
         self._require_records()

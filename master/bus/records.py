@@ -31,6 +31,8 @@ from barque.master.store.port import Change, FutureRevisionError
 log = logging.getLogger(__name__)
 
 PAUSE_S = 0.2
+# How long a read waits to hear where the stream stands; then it is answered with what this master has.
+CURRENT_S = 1.0
 # A request that meets a change of the stream's leader is never answered: better ask again.
 ANSWER_S = 1.5
 # A server that has just become the stream's leader may still be behind what it has in its log.
@@ -83,6 +85,18 @@ class EventRecords:
             except FutureRevisionError:
                 return False
         return True
+
+    async def catch_up(self) -> None:
+        """Wait for what any master has written before this call; not for long, where the bus does not say how much."""
+        session = self._link.session
+        if session is None or not self.following:
+            return
+        try:
+            state = await session.stream_state(EVENT_STREAM, CURRENT_S)
+        except (BusAwayError, APIError):
+            return
+        if state is not None and state.created == self.cache.created:
+            await self.reached(state.state.last_seq)
 
     async def _follow(self, session: Session) -> None:
         """Until the connection, the consumer or the stream breaks off; raises why."""
