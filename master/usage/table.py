@@ -130,7 +130,8 @@ class UsageTable:
 
     def remark(self) -> str:
         """How many are known, and what was refused since the master started."""
-        known = f"{sum(sample.node is not None for sample in self._samples.values())} nodes, {len(self._pods)} pods"
+        nodes = sum(sample.node is not None for sample in self._samples.values())
+        known = f"{_counted(nodes, 'node')}, {_counted(len(self._pods), 'pod')}"
         refused = ", ".join(f"{count} {why}" for why, count in sorted(self.refused.items()))
         return f"{known}; samples refused: {refused}" if refused else known
 
@@ -208,3 +209,7 @@ def _relabel(entry: _Entry, labels: Mapping[str, str]) -> None:
 def _uid_mark(uid: str) -> bytes:
     """How the bytes of the pod with this uid say so: in its metadata, or as the static pod that it mirrors."""
     return b':"%b"' % uid.encode("utf-8", "replace")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

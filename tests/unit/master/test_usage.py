@@ -229,7 +229,7 @@ async def test_after_a_minute_a_silent_node_is_not_shown(ship: Ship, bench: Benc
     assert await ship.shown(NODES) == ["n1", "n2"]
     await ship.pass_s(0.5)
     assert (await ship.shown(), await ship.shown(NODES)) == (["db"], ["n2"])
-    assert bench.usage.remark() == "1 nodes, 1 pods"
+    assert bench.usage.remark() == "1 node, 1 pod"
     assert bench.usage._bytes == sum(sample.size_bytes for sample in bench.usage._samples.values()) > 0
 
 
@@ -263,7 +263,7 @@ async def test_a_flood_is_looked_at_once_a_second(ship: Ship, bench: Bench, capl
     assert bench.usage.refused == {"too often": 101, "malformed": 2}
     assert [record.getMessage()[:43] for record in caplog.records] == ["a usage sample of node n1 is refused: it ca"]
     assert await ship.shown() == ["web"]
-    assert bench.usage.remark() == "1 nodes, 1 pods; samples refused: 2 malformed, 101 too often"
+    assert bench.usage.remark() == "1 node, 1 pod; samples refused: 2 malformed, 101 too often"
 
 
 async def test_a_full_table_takes_no_more(ship: Ship, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
