@@ -153,8 +153,8 @@ class NatsCluster:
 
         await expect_soon(lambda: all(map(well, self.voting)), within_s)
 
-    async def put(self, ship: Ship, text: str, within_s: float = 15.0) -> None:
-        """Write one message to the stream through this master's link, which may take a few tries."""
+    async def put(self, ship: Ship, text: str, within_s: float = 30.0) -> None:
+        """Write one message to the stream through this master's link. Two elections of nats-server take up to 20 s."""
         await expect_done(lambda: self._put(ship, text), within_s)
 
     async def texts(self, ship: Ship, within_s: float = 15.0) -> set[str]:
