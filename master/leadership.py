@@ -22,8 +22,9 @@ from barque.master.store.port import Store, StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
-# What is cancelled only has to let go: nothing of it may wait for the store or the network then.
-STOP_S = 1.0
+# What is cancelled only has to let go. Recorders alone wait for the network then, for `LAST_S`; nothing of it can write
+# any more, so the rest is patience with a busy machine.
+STOP_S = 3.0
 # Between two attempts to begin a term: an election is over, or the quorum back, within a few of these.
 PAUSE_S = 0.2
 

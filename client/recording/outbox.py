@@ -33,8 +33,8 @@ BUFFERED = 4096
 BATCH = 100
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
-# How long a component that stops may take for its last events.
-LAST_S = 1.0
+# How long a component that stops may take for its last events: half of what a leader that lost its term has for all.
+LAST_S = 0.5
 # As often as client-go tries a record.
 MOST_TRIES = 12
 # Where so many objects at once are told to wait, it is not they who are too loud: the store has too much to do.

@@ -15,12 +15,13 @@ from barque.api import resources
 from barque.api.types.core_v1 import ConfigMap
 from barque.api.types.meta_v1 import ObjectMeta
 from barque.client.client import Client, target_of
+from barque.client.recording.outbox import LAST_S
 from barque.client.verbs import Create
 from barque.master.apiserver.bootstrap import ensure_namespaces
 from barque.master.apiserver.registry import Registry
 from barque.master.apiserver.settings import ApiSettings
 from barque.master.bus.changes import Position, steps
-from barque.master.leadership import Leadership, StuckWorkError, Work
+from barque.master.leadership import STOP_S, Leadership, StuckWorkError, Work
 from barque.master.store.epoch import LEADER, Epoch, begin
 from barque.master.store.port import Op, StoreUnavailableError
 from tests.support.clock import FakeClock, settle
@@ -231,6 +232,10 @@ async def test_work_that_fails_by_itself_stops_the_master(sea: Sea) -> None:
         await sea.until(running.done)
         with pytest.raises(ValueError, match="a fault of ours"):
             await running
+
+
+def test_the_last_events_of_a_term_do_not_stop_the_master() -> None:
+    assert 2 * LAST_S <= STOP_S, "a recorder that cannot reach the bus would be taken for stuck work"
 
 
 async def test_work_that_does_not_end_stops_the_master(sea: Sea, monkeypatch: pytest.MonkeyPatch) -> None:
