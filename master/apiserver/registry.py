@@ -16,6 +16,7 @@ from random import Random
 from secrets import randbits
 
 from barque.api.errors import ApiError, bad_request, method_not_allowed
+from barque.api.subresources import SUBRESOURCES
 from barque.api.types.autoscaling_v1 import Scale
 from barque.client import verbs
 from barque.client.clock import Clock
@@ -54,16 +55,6 @@ from barque.master.auth.authorizer import Authorizer
 from barque.master.auth.identity import User
 from barque.master.store.epoch import Epoch
 from barque.master.store.port import Store
-
-# Which verbs a subresource has.
-_SUBRESOURCE_VERBS = {
-    "status": ("get", "update", "patch"),
-    "scale": ("get", "update", "patch"),
-    "binding": ("create",),
-    "ephemeralcontainers": ("get", "update", "patch"),
-    "eviction": ("create",),
-    "token": ("create",),
-}
 
 
 class Registry:
@@ -264,7 +255,8 @@ def _check_target(verb: str, target: Target) -> None:
     if target.subresource:
         if target.subresource not in resource.subresources:
             raise ApiError(404, "NotFound", f"barque does not serve {plural}")
-        if verb not in _SUBRESOURCE_VERBS.get(target.subresource, ()):
+        served = SUBRESOURCES[target.subresource]
+        if served.connects or verb not in served.verbs:
             raise method_not_allowed(verb, plural)
     elif verb not in resource.verbs:
         raise method_not_allowed(verb, plural)

@@ -17,10 +17,12 @@ _PARSED_CERTIFICATES = 4096
 
 
 class User(NamedTuple):
-    """An authenticated caller."""
+    """An authenticated caller. `extra` are further facts that the authenticator knows of them, by name."""
 
     name: str
     groups: tuple[str, ...] = ()
+    uid: str = ""
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @property
     def is_master(self) -> bool:
