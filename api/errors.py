@@ -128,6 +128,11 @@ def refused(resource: str, group: str, name: str, why: str) -> ApiError:
     return ApiError(403, "Forbidden", f'{subject} "{name}" is forbidden: {why}', details)
 
 
+def not_found_path() -> ApiError:
+    """404 for a path or resource that the server does not know."""
+    return ApiError(404, "NotFound", "the server could not find the requested resource")
+
+
 def unauthorized(why: str) -> ApiError:
     return ApiError(401, "Unauthorized", why)
 

@@ -54,6 +54,13 @@ _is_config_key = re.compile(_CONFIG_KEY, re.ASCII).fullmatch
 _is_header_name = re.compile(_HEADER_NAME, re.ASCII).fullmatch
 
 
+def path_segment(name: str) -> list[str]:
+    """One part of a path: what may stand in a URL between two slashes."""
+    if name in (".", ".."):
+        return [f"may not be '{name}'"]
+    return [f"may not contain '{sign}'" for sign in "/%" if sign in name]
+
+
 def dns1123_label(name: str) -> list[str]:
     """One part of a DNS name: at most 63 lower-case characters."""
     return _spelt(name, 63, _is_dns1123_label, _DNS1123_LABEL_WORDS)

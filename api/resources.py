@@ -30,8 +30,9 @@ class Resource:
     """One served resource.
 
     `fields` are the selectable fields besides metadata.name and metadata.namespace, as dotted JSON paths; an op carries
-    their values so that the store never parses JSON. `storage` is "store" (replicated state), "bus" (Event records), or the
-    name of a view: objects that a master makes of what it knows at the moment. `kept_as` is the `apiVersion` in which the
+    their values so that the store never parses JSON. `storage` is "store" (replicated state), "bus" (Event records),
+    "review" (questions, answered and kept nowhere), or the name of a view: objects that a master makes of what it knows at
+    the moment. `kept_as` is the `apiVersion` in which the
     records of this kind are kept where that is another one (`barque.api.conversion`).
     """
 
@@ -88,16 +89,23 @@ _POD_FIELDS = (
     "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
 )  # fmt: skip
 
+
+def _review(group: str, kind: str, *, namespaced: bool = False) -> Resource:
+    """A question that is put by creating it: the answer is its status, and nothing is kept."""
+    word = kind.lower()
+    return Resource(group, "v1", kind, f"{word}s", word, (), (), namespaced, ("create",), storage="review")
+
+
 RESOURCES: tuple[Resource, ...] = (
     Resource("", "v1", "Namespace", "namespaces", "namespace", ("ns",), (), False, _SINGLE_VERBS, ("status",), ("status.phase",)),
-    Resource("", "v1", "Node", "nodes", "node", ("no",), (), False, ALL_VERBS, ("status",), ("spec.unschedulable",)),
-    Resource("", "v1", "Pod", "pods", "pod", ("po",), ("all",), True, ALL_VERBS, ("status", "binding", "ephemeralcontainers", "eviction"), _POD_FIELDS),
+    Resource("", "v1", "Node", "nodes", "node", ("no",), (), False, ALL_VERBS, ("status", "proxy"), ("spec.unschedulable",)),
+    Resource("", "v1", "Pod", "pods", "pod", ("po",), ("all",), True, ALL_VERBS, ("status", "binding", "ephemeralcontainers", "eviction", "resize", "log", "exec", "attach", "portforward", "proxy"), _POD_FIELDS),
     Resource("", "v1", "PodTemplate", "podtemplates", "podtemplate"),
     Resource("", "v1", "ConfigMap", "configmaps", "configmap", ("cm",)),
     Resource("", "v1", "Secret", "secrets", "secret", fields=("type",)),
     Resource("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount", ("sa",), subresources=("token",)),
     Resource(
-        "", "v1", "Service", "services", "service", ("svc",), ("all",), True, ALL_VERBS, ("status",),
+        "", "v1", "Service", "services", "service", ("svc",), ("all",), True, ALL_VERBS, ("status", "proxy"),
         ("spec.clusterIP", "spec.type"),
     ),
     Resource("", "v1", "Endpoints", "endpoints", "endpoints", ("ep",)),
@@ -114,6 +122,20 @@ RESOURCES: tuple[Resource, ...] = (
     Resource(
         "events.k8s.io", "v1", "Event", "events", "event", ("ev",), fields=_NEW_EVENT_FIELDS, storage="bus", kept_as="v1",
     ),
+    Resource(
+        "certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests", "certificatesigningrequest",
+        ("csr",), (), False, ALL_VERBS, ("status", "approval"), ("spec.signerName",),
+    ),
+    Resource("rbac.authorization.k8s.io", "v1", "Role", "roles", "role"),
+    Resource("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", "clusterrole", namespaced=False),
+    Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", "rolebinding"),
+    Resource("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", "clusterrolebinding", namespaced=False),
+    _review("authentication.k8s.io", "TokenReview"),
+    _review("authentication.k8s.io", "SelfSubjectReview"),
+    _review("authorization.k8s.io", "SelfSubjectAccessReview"),
+    _review("authorization.k8s.io", "SelfSubjectRulesReview"),
+    _review("authorization.k8s.io", "SubjectAccessReview"),
+    _review("authorization.k8s.io", "LocalSubjectAccessReview", namespaced=True),
     Resource("", "v1", "ComponentStatus", "componentstatuses", "componentstatus", ("cs",), (), False, _READING, storage="components"),
     # After the core's nodes and pods, which those words mean; these are `nodes.metrics.k8s.io` or `nodemetrics`.
     Resource("metrics.k8s.io", "v1beta1", "NodeMetrics", "nodes", "nodemetrics", (), (), False, _READING, storage="usage"),

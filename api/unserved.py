@@ -36,20 +36,15 @@ _KINDS = {
     "apiextensions.k8s.io/v1": "CustomResourceDefinition customresourcedefinitions crd crds",
     "apiregistration.k8s.io/v1": "APIService",
     "apps/v1": "ControllerRevision, DaemonSet daemonsets ds, StatefulSet statefulsets sts",
-    "authentication.k8s.io/v1": "SelfSubjectReview, TokenReview",
-    "authorization.k8s.io/v1": """
-        LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview""",
     "autoscaling/v1": "HorizontalPodAutoscaler horizontalpodautoscalers hpa",
     "autoscaling/v2": "HorizontalPodAutoscaler horizontalpodautoscalers hpa",
     "batch/v1": "CronJob cronjobs cj, Job",
-    "certificates.k8s.io/v1": "CertificateSigningRequest certificatesigningrequests csr",
     "flowcontrol.apiserver.k8s.io/v1": "FlowSchema, PriorityLevelConfiguration",
     "networking.k8s.io/v1": """
         IPAddress ipaddresses ip, Ingress ingresses ing, IngressClass ingressclasses,
         NetworkPolicy networkpolicies netpol, ServiceCIDR""",
     "node.k8s.io/v1": "RuntimeClass runtimeclasses",
     "policy/v1": "PodDisruptionBudget poddisruptionbudgets pdb",
-    "rbac.authorization.k8s.io/v1": "ClusterRole, ClusterRoleBinding, Role, RoleBinding",
     "resource.k8s.io/v1": "DeviceClass deviceclasses, ResourceClaim, ResourceClaimTemplate, ResourceSlice",
     "scheduling.k8s.io/v1": "PriorityClass priorityclasses pc",
     "storage.k8s.io/v1": """

@@ -7,20 +7,30 @@ By struct, where its versions differ also by `version.struct` for what is one ve
 
 from __future__ import annotations
 
+from barque.cli.explanations_access import ACCESS
+from barque.cli.explanations_certificates import CERTIFICATES
 from barque.cli.explanations_pods import PODS
 
 REQUIRED = frozenset(
     {
+        ("CertificateSigningRequest", "spec"),
+        ("ClusterRoleBinding", "roleRef"),
         ("DeploymentSpec", "selector"),
         ("DeploymentSpec", "template"),
         ("core_v1.Event", "involvedObject"),
         ("core_v1.Event", "metadata"),
         ("HTTPGetAction", "port"),
+        ("LocalSubjectAccessReview", "spec"),
         ("PersistentVolumeClaimTemplate", "spec"),
         ("PreferredSchedulingTerm", "preference"),
         ("ReplicaSetSpec", "selector"),
+        ("RoleBinding", "roleRef"),
         ("ScaleIOVolumeSource", "secretRef"),
+        ("SelfSubjectAccessReview", "spec"),
+        ("SelfSubjectRulesReview", "spec"),
+        ("SubjectAccessReview", "spec"),
         ("TCPSocketAction", "port"),
+        ("TokenReview", "spec"),
         ("WeightedPodAffinityTerm", "podAffinityTerm"),
     }
 )
@@ -157,6 +167,8 @@ key: The name of the mark.
 timeAdded: When a NoExecute taint was set.
 value: What the mark says.
 """,
+    **ACCESS,
+    **CERTIFICATES,
     **PODS,
     "LocalObjectReference": """
 name: The object's name, in the same namespace.

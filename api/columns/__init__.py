@@ -38,9 +38,11 @@ _MODULES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "apps": {"workloads": ("DaemonSet", "Deployment", "ReplicaSet", "StatefulSet")},
     "batch": {"jobs": ("CronJob", "Job")},
+    "certificates.k8s.io": {"certificates": ("CertificateSigningRequest",)},
     "coordination.k8s.io": {"coordination": ("Lease",)},
     "discovery.k8s.io": {"networking": ("EndpointSlice",)},
     "metrics.k8s.io": {"usage": ("NodeMetrics", "PodMetrics")},
+    "rbac.authorization.k8s.io": {"rbac": ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")},
     "scheduling.k8s.io": {"coordination": ("PriorityClass",)},
 }
 

@@ -16,6 +16,7 @@ from barque.api.defaults.jobs import default_cron_job, default_job
 from barque.api.defaults.networking import default_endpoint_slice, default_endpoints, default_service
 from barque.api.defaults.nodes import default_node
 from barque.api.defaults.pods import default_pod
+from barque.api.defaults.rbac import default_binding
 from barque.api.defaults.scheduling import default_priority_class
 from barque.api.defaults.workloads import (
     default_daemon_set,
@@ -25,7 +26,7 @@ from barque.api.defaults.workloads import (
     default_replication_controller,
     default_stateful_set,
 )
-from barque.api.types import apps_v1, batch_v1, core_v1, discovery_v1, scheduling_v1
+from barque.api.types import apps_v1, batch_v1, core_v1, discovery_v1, rbac_v1, scheduling_v1
 from barque.api.types.base import Object
 
 DEFAULTS: dict[type[Object], Callable[[Any], None]] = {
@@ -45,6 +46,8 @@ DEFAULTS: dict[type[Object], Callable[[Any], None]] = {
     batch_v1.Job: default_job,
     batch_v1.CronJob: default_cron_job,
     scheduling_v1.PriorityClass: default_priority_class,
+    rbac_v1.RoleBinding: default_binding,
+    rbac_v1.ClusterRoleBinding: default_binding,
 }
 
 

@@ -13,9 +13,20 @@ from typing import Any, NamedTuple
 
 from barque.api import names
 from barque.api.errors import FieldError
-from barque.api.types import apps_v1, batch_v1, coordination_v1, core_v1, discovery_v1, events_v1, scheduling_v1
+from barque.api.types import (
+    apps_v1,
+    batch_v1,
+    certificates_v1,
+    coordination_v1,
+    core_v1,
+    discovery_v1,
+    events_v1,
+    rbac_v1,
+    scheduling_v1,
+)
 from barque.api.types.base import Object
 from barque.api.validation import (
+    certificates,
     config,
     cronjobs,
     endpoints,
@@ -25,8 +36,10 @@ from barque.api.validation import (
     leases,
     metadata,
     nodes,
+    pod_resizes,
     pods,
     priorities,
+    rbac,
     services,
     statefulsets,
     workloads,
@@ -91,6 +104,15 @@ RULES: dict[type[Object], Rules] = {
     batch_v1.CronJob: Rules(cronjobs.check, create=cronjobs.check_create),
     scheduling_v1.PriorityClass: Rules(priorities.check, update=priorities.check_update, namespaced=False),
     coordination_v1.Lease: Rules(leases.check),
+    certificates_v1.CertificateSigningRequest: Rules(
+        certificates.check, status=certificates.check_status, namespaced=False
+    ),
+    rbac_v1.Role: Rules(rbac.check_role, names.path_segment),
+    rbac_v1.ClusterRole: Rules(rbac.check_cluster_role, names.path_segment, namespaced=False),
+    rbac_v1.RoleBinding: Rules(rbac.check_role_binding, names.path_segment, update=rbac.check_binding_update),
+    rbac_v1.ClusterRoleBinding: Rules(
+        rbac.check_cluster_role_binding, names.path_segment, update=rbac.check_binding_update, namespaced=False
+    ),
 }
 
 
@@ -120,10 +142,23 @@ def validate_status_update(new: Object, old: Object) -> list[FieldError]:
     return [*metadata.check_update(fresh.metadata, previous.metadata), *RULES[type(new)].status(new, old)]
 
 
+def validate_approval(
+    new: certificates_v1.CertificateSigningRequest, old: certificates_v1.CertificateSigningRequest
+) -> list[FieldError]:
+    """What is wrong with a write of a certificate request's approval alone."""
+    return [*metadata.check_update(new.metadata, old.metadata), *certificates.check_approval(new, old)]
+
+
 def validate_ephemeral_update(new: core_v1.Pod, old: core_v1.Pod) -> list[FieldError]:
     """What is wrong with a write of a pod's ephemeral containers alone."""
     faults = [*metadata.check_update(new.metadata, old.metadata), *_check(new)]
     return [*faults, *pods.check_ephemeral_update(new, old)]
+
+
+def validate_resize(new: core_v1.Pod, old: core_v1.Pod) -> list[FieldError]:
+    """What is wrong with a write of a pod's resources alone."""
+    faults = [*metadata.check_update(new.metadata, old.metadata), *_check(new)]
+    return [*faults, *pod_resizes.check_resize(new, old)]
 
 
 def _check(obj: Object) -> list[FieldError]:

@@ -30,9 +30,9 @@ _FIELDS: dict[type[Object], str] = {
             fsGroup fsGroupChangePolicy runAsGroup runAsNonRoot runAsUser seccompProfile supplementalGroups
             supplementalGroupsPolicy sysctls""",
     v1.Container: """
-            args command env envFrom image imagePullPolicy lifecycle livenessProbe name ports readinessProbe resources
-            restartPolicy restartPolicyRules securityContext startupProbe stdin stdinOnce terminationMessagePath
-            terminationMessagePolicy tty volumeMounts workingDir""",
+            args command env envFrom image imagePullPolicy lifecycle livenessProbe name ports readinessProbe
+            resizePolicy resources restartPolicy restartPolicyRules securityContext startupProbe stdin stdinOnce
+            terminationMessagePath terminationMessagePolicy tty volumeMounts workingDir""",
     v1.EphemeralContainer: """
             args command env envFrom image imagePullPolicy name securityContext stdin stdinOnce targetContainerName
             terminationMessagePath terminationMessagePolicy tty volumeMounts workingDir""",

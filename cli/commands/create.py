@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from barque.cli.commands.create_roles import cluster_role, cluster_role_binding, role, role_binding
 from barque.cli.creating import create_documents, make
 from barque.cli.verb import Verb, VerbGroup, with_session
 from barque.cli.writing import manifest_options, read_writing, writing_options
@@ -91,7 +92,7 @@ def serviceaccount(session: Session, name: str, **given: Any) -> None:
 @click.argument("name")
 @click.option("--audience", "audiences", multiple=True, metavar="NAME", help="Whom it is for [the API].")
 @click.option("--duration", default="", metavar="TIME", help="How long it is good, 10m at least [1h].")
-@click.option("--bound-object-kind", type=click.Choice(["Pod"]), help="The kind of what it ends with.")
+@click.option("--bound-object-kind", type=click.Choice(["Pod", "Secret", "Node"]), help="What kind it ends with.")
 @click.option("--bound-object-name", metavar="NAME", default="", help="The name of what it ends with.")
 @click.option("--bound-object-uid", metavar="UID", default="", help="Its uid [that of the object there is].")
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), help="Print the whole answer.")
@@ -157,6 +158,10 @@ def configmap(
 
     data = generators.gather(literals, from_files, env_files)
     make(session, generators.config_map(name, data), read_writing(given))
+
+
+for kind in (role, cluster_role, role_binding, cluster_role_binding):
+    command.add_command(kind)
 
 
 @command.group("secret", cls=VerbGroup)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Connection, Session
 
 # Nothing ever happens to these by itself.
-WITHOUT_EVENTS = ("namespaces", "secrets", "events")
+WITHOUT_EVENTS = ("namespaces", "secrets", "events", "roles", "clusterroles", "rolebindings", "clusterrolebindings")
 SERVICE_NAME = "kubernetes.io/service-name"
 
 
@@ -119,9 +119,17 @@ async def _page(session: Session, connection: Connection, resource: Resource, ob
 
 
 def _describers(session: Session) -> dict[str, Callable[..., None]]:
-    from barque.cli import describe_any, describe_cluster, describe_pods, describe_workloads
+    from barque.cli import (
+        certificates,
+        describe_any,
+        describe_cluster,
+        describe_pods,
+        describe_roles,
+        describe_workloads,
+    )
 
     return {
+        "certificatesigningrequests": certificates.describe_request,
         "pods": describe_pods.describe_pod,
         "podtemplates": describe_any.describe_pod_template,
         "deployments": describe_workloads.describe_deployment,
@@ -133,6 +141,10 @@ def _describers(session: Session) -> dict[str, Callable[..., None]]:
         "namespaces": describe_cluster.describe_namespace,
         "configmaps": describe_cluster.describe_config_map,
         "secrets": describe_cluster.describe_secret,
+        "roles": describe_roles.describe_role,
+        "clusterroles": describe_roles.describe_role,
+        "rolebindings": describe_roles.describe_binding,
+        "clusterrolebindings": describe_roles.describe_binding,
     }
 
 

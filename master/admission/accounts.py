@@ -6,6 +6,7 @@ that names none, and is mounted where neither the pod nor the account forbids it
 
 from __future__ import annotations
 
+from functools import lru_cache
 from random import Random
 
 from barque.api.errors import ApiError, refused
@@ -35,6 +36,8 @@ VOLUME_PREFIX = "kube-api-access-"
 # An hour and a little: what Kubernetes asks for, by which its own tokens are told from those asked for by hand.
 TOKEN_S = 3607
 _FILE_MODE = 0o644
+# Names of volumes that are kept: most clusters have no more accounts that pods run as.
+_KEPT = 1024
 
 
 def key(namespace: str, name: str) -> Key:
@@ -80,11 +83,16 @@ def _mount_token(pod: Pod, account: str) -> None:
         return
     name = next((v.name for v in spec.volumes if v.name.startswith(VOLUME_PREFIX)), "")
     if not name:
-        # Of the account alone: the replicas of a workload then have the same spec, byte for byte.
-        name = generated_name(VOLUME_PREFIX, Random(account))
+        name = _volume_name(account)
         spec.volumes.append(Volume(name=name, projected=_access()))
     for container in without:
         container.volumeMounts.append(VolumeMount(name=name, mountPath=MOUNT_PATH, readOnly=True))
+
+
+@lru_cache(_KEPT)
+def _volume_name(account: str) -> str:
+    """Of the account alone: the replicas of a workload then have the same spec, byte for byte."""
+    return generated_name(VOLUME_PREFIX, Random(account))
 
 
 def _has_mount(container: Container) -> bool:

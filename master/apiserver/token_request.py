@@ -1,6 +1,6 @@
-"""The `token` subresource of service accounts: a token for an account, bound to a pod where one is named.
+"""The `token` subresource of service accounts: a token for an account, bound to a pod, secret or node that is named.
 
-Nothing is written: a token is good because it is signed, and as long as its account and its pod are there. A worker
+Nothing is written: a token is good because it is signed, and as long as its account and that object are there. A worker
 gets tokens for the pods that are bound to its node alone, each bound to that very pod (Kubernetes' NodeRestriction).
 """
 
@@ -13,7 +13,7 @@ from barque.api.decode import decode_object
 from barque.api.errors import ApiError, FieldError, bad_request, conflict, invalid, invalid_object, not_found
 from barque.api.resources import Resource
 from barque.api.types.authentication_v1 import BoundObjectReference, TokenRequest
-from barque.api.types.core_v1 import Node, Pod, ServiceAccount
+from barque.api.types.core_v1 import Node, Pod, Secret, ServiceAccount
 from barque.client.clock import timestamp
 from barque.master.apiserver import metadata
 from barque.master.apiserver.environment import Call, Environment, ExistingObject
@@ -66,26 +66,32 @@ class TokenIssue(ExistingObject):
         raise AssertionError("a token request writes nothing that could be refused")
 
     async def _bind(self, bound: Bound, reference: BoundObjectReference | None) -> None:
-        """Name in `bound` the pod that is asked for, and its node. Raises 400, 403, 404 and 409."""
+        """Name in `bound` what is asked for; of a pod its node too. Raises 400, 403, 404 and 409."""
         node = self._call.user.node
         if node and (reference is None or (reference.apiVersion, reference.kind) != ("v1", "Pod")):
             raise self._denied(f"node '{node}' requested a token that is not bound to a pod")
         if reference is None:
             return
-        if (reference.apiVersion, reference.kind) != ("v1", "Pod"):
-            raise bad_request(f"cannot bind token to object of type {reference.apiVersion}, Kind={reference.kind}")
         if node and not reference.uid:
             raise self._denied(f"node '{node}' requested a token with a pod binding without a uid")
-        pod = await self._find(Pod, Key("pods", self._key.namespace, reference.name))
-        if reference.uid and reference.uid != pod.metadata.uid:
-            why = (
-                f"the UID in the bound object reference ({reference.uid}) does not match the UID in record. "
-                "The object might have been deleted and then recreated"
-            )
-            raise conflict("pods", "", reference.name, why)
+        match (reference.apiVersion, reference.kind):
+            case ("v1", "Pod"):
+                await self._bind_pod(bound, reference)
+            case ("v1", "Secret"):
+                secret = await self._referenced(Secret, Key("secrets", self._key.namespace, reference.name), reference)
+                bound.secret = Ref(secret.metadata.name, secret.metadata.uid)
+            case ("v1", "Node"):
+                machine = await self._referenced(Node, Key("nodes", "", reference.name), reference)
+                bound.node = Ref(machine.metadata.name, machine.metadata.uid)
+            case (version, kind):
+                group, _, version = version.rpartition("/")
+                raise bad_request(f"cannot bind token to object of type {group}/{version}, Kind={kind}")
+
+    async def _bind_pod(self, bound: Bound, reference: BoundObjectReference) -> None:
+        node, account = self._call.user.node, bound.serviceaccount.name
+        pod = await self._referenced(Pod, Key("pods", self._key.namespace, reference.name), reference)
         if node and pod.spec.nodeName != node:
             raise self._denied(f"node '{node}' requested a token bound to a pod scheduled on a different node")
-        account = bound.serviceaccount.name
         if pod.spec.serviceAccountName != account:
             raise bad_request(
                 f'cannot bind token for serviceaccount "{account}" to pod running with different serviceaccount name.'
@@ -96,6 +102,17 @@ class TokenIssue(ExistingObject):
             stored = await self._environment.objects.get(Key("nodes", "", pod.spec.nodeName))
             if stored is not None:
                 bound.node = Ref(pod.spec.nodeName, codec.decode(Node, stored.json).metadata.uid)
+
+    async def _referenced(self, kind: Any, key: Key, reference: BoundObjectReference) -> Any:
+        """The object that the token is to end with, which must be the very one that is meant."""
+        found = await self._find(kind, key)
+        if reference.uid and reference.uid != found.metadata.uid:
+            why = (
+                f"the UID in the bound object reference ({reference.uid}) does not match the UID in record. "
+                "The object might have been deleted and then recreated"
+            )
+            raise conflict(key.resource, "", reference.name, why)
+        return found
 
     async def _find(self, kind: Any, key: Key) -> Any:
         stored = await self._environment.objects.get(key)

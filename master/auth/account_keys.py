@@ -38,7 +38,8 @@ class AccountKey:
         public = key.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-        header = {"alg": "ES256", "kid": _encode(hashlib.sha256(public).digest())}
+        self.id = _encode(hashlib.sha256(public).digest())
+        header = {"alg": "ES256", "kid": self.id}
         self._header = _encode(msgspec.json.encode(header))
 
     @classmethod
@@ -71,6 +72,13 @@ class AccountKey:
     def secret(self) -> bytes:
         """The private number: other secrets that all masters must have alike are derived from it."""
         return self._key.private_numbers().private_value.to_bytes(_NUMBER_BYTES, "big")
+
+    @property
+    def jwk(self) -> dict[str, str]:
+        """The public half as a JSON Web Key (RFC 7517; RFC 7518, 6.2), for others to check tokens with."""
+        point = self._key.public_key().public_numbers()
+        x, y = (_encode(number.to_bytes(_NUMBER_BYTES, "big")) for number in (point.x, point.y))
+        return {"use": "sig", "kty": "EC", "kid": self.id, "crv": "P-256", "alg": "ES256", "x": x, "y": y}
 
     def sign(self, claims: dict[str, Any]) -> str:
         """The JWT of these claims."""

@@ -123,7 +123,7 @@ class MasterPki:
         if user.node:
             subject = pki.node_subject(user.node)
             return self.authority.sign(requested.key, subject, now, [pki.node_host(user.node)])
-        if user == User(*ADMIN):
+        if user.name == ADMIN.name and set(ADMIN.groups) <= set(user.groups):
             return self.authority.sign(requested.key, ADMIN, now)
         raise _refused(f"{user.name} is neither a worker nor the administrator")
 

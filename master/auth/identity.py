@@ -1,6 +1,7 @@
 """Who calls: the user's name and groups, read from the certificate of the connection.
 
-Names and groups are those of `client.pki`. What the identity may do is `authorizer`'s matter.
+Names and groups of certificates are those of `client.pki`; whoever is known is in `system:authenticated` besides, as in
+Kubernetes. What the identity may do is `authorizer`'s matter.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import NamedTuple, Protocol
 from barque.api.errors import unauthorized
 from barque.client.pki import ADMINS_GROUP, MASTERS_GROUP, PkiError, Subject, subject_of
 
+AUTHENTICATED = "system:authenticated"
+UNAUTHENTICATED = "system:unauthenticated"
+ANONYMOUS_NAME = "system:anonymous"
 # Certificates of at most this many peers are kept parsed: three masters and the workers of a big lab.
 _PARSED_CERTIFICATES = 4096
 
@@ -35,6 +39,15 @@ class User(NamedTuple):
         return Subject(self.name, self.groups).node
 
 
+# Who has shown nothing at all.
+ANONYMOUS = User(ANONYMOUS_NAME, (UNAUTHENTICATED,))
+
+
+def authenticated(groups: Sequence[str]) -> tuple[str, ...]:
+    """The groups of somebody who is known."""
+    return tuple(groups) if AUTHENTICATED in groups else (*groups, AUTHENTICATED)
+
+
 class Call(Protocol):
     """The part of a gRPC call's context that carries the peer's certificate."""
 
@@ -53,6 +66,7 @@ def user_of_call(call: Call) -> User:
 def user_of_certificate(pem: bytes) -> User:
     """The user a certificate names; its chain and its dates were verified by TLS. Raises 401 where it names none."""
     try:
-        return User(*subject_of(pem))
+        name, groups = subject_of(pem)
     except PkiError as error:
         raise unauthorized(f"the client certificate is refused: {error}") from error
+    return User(name, authenticated(groups))

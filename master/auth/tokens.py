@@ -20,7 +20,7 @@ import re
 import secrets
 import string
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from barque.api.errors import ApiError, bad_request, too_many_requests, unauthorized
@@ -40,7 +40,7 @@ TRIES = 10
 SECONDS_PER_TRY = 6.0
 _ADDRESSES_KEPT = 4096
 _ALPHABET = string.ascii_lowercase + string.digits
-_TOKEN = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})")
+TOKEN = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})")
 _WRONG = "the join token is wrong or has expired: ask a master for a new one"
 _MADE_BY = {"worker": "barque token create", "master": "barque cluster add-member"}
 # What marks the Secret of each kind; the workers' is kubeadm's.
@@ -75,11 +75,11 @@ class JoinTokens:
         expires = self._clock.wall() + datetime.timedelta(seconds=ttl_s or DEFAULT_TTL_S)
         data = {
             "token-id": identifier,
-            "token-secret-sha256": _hash(identifier, secret),
+            "token-secret-sha256": hashed(identifier, secret),
             "expiration": timestamp(expires),
             _USAGE[joins]: "true",
         }
-        meta = ObjectMeta(name=_secret_name(identifier), namespace=NAMESPACE)
+        meta = ObjectMeta(name=secret_name(identifier), namespace=NAMESPACE)
         await self._client.create(Secret(metadata=meta, type=SECRET_TYPE, data=_encoded(data)))
         return JoinToken(f"{identifier}.{secret}", expires)
 
@@ -93,7 +93,7 @@ class JoinTokens:
         """
         for _ in range(_CLAIM_ATTEMPTS):
             secret = await self._good(token, address, "master")
-            stored = _decoded(secret)
+            stored = decoded_data(secret)
             spent_on = stored.get(_SPENT_ON)
             if spent_on is None:
                 secret.data |= _encoded({_SPENT_ON: joiner, _SPENT_ON_NAME: name})
@@ -117,16 +117,16 @@ class JoinTokens:
         """The Secret of a token that is good for such a joiner. Raises 401 and 429."""
         if not self._tries.allowed(address):
             raise too_many_requests(f"too many wrong join tokens from {address}: wait a minute")
-        form = _TOKEN.fullmatch(token)
+        form = TOKEN.fullmatch(token)
         secret = await self._secret(form.group(1)) if form else Secret()
-        stored = _decoded(secret)
-        given = _hash(form.group(1), form.group(2)) if form else ""
+        stored = decoded_data(secret)
+        given = hashed(form.group(1), form.group(2)) if form else ""
         # Compared also where there is nothing to compare with, so that time does not tell which identifiers exist.
         good = hmac.compare_digest(given.encode(), stored.get("token-secret-sha256", "-" * len(given)).encode())
         if form is None or not good:
             self._tries.failed(address)
             raise self._refused(address, _WRONG)
-        if not self._live(stored):
+        if not is_live(stored, self._clock.wall()):
             at = stored.get("expiration", "an unknown time")
             raise self._refused(address, f"the join token expired at {at}: make a new one with `{_MADE_BY[joins]}`")
         if stored.get(_USAGE[joins]) != "true":
@@ -138,7 +138,7 @@ class JoinTokens:
     async def _secret(self, identifier: str) -> Secret:
         """The stored token, or an empty Secret."""
         try:
-            secret = await self._client.get(Secret, _secret_name(identifier), NAMESPACE)
+            secret = await self._client.get(Secret, secret_name(identifier), NAMESPACE)
         except ApiError as error:
             if error.code != 404:
                 raise
@@ -149,18 +149,10 @@ class JoinTokens:
         log.warning("a join from %s is refused: %s", address, why)
         return unauthorized(why)
 
-    def _live(self, stored: dict[str, str]) -> bool:
-        """Whether the token has not expired; ours always say when they do, so one that does not is refused."""
-        try:
-            expires = datetime.datetime.fromisoformat(stored["expiration"])
-        except (KeyError, ValueError):
-            return False
-        return expires.tzinfo is not None and self._clock.wall() < expires
-
     async def _delete_expired(self) -> None:
         found = await self._client.list(Secret, NAMESPACE, fields=f"type={SECRET_TYPE}")
         for secret in found.items:
-            if not self._live(_decoded(secret)):
+            if not is_live(decoded_data(secret), self._clock.wall()):
                 try:
                     await self._client.delete(Secret, secret.metadata.name, NAMESPACE, uid=secret.metadata.uid)
                 except ApiError as error:
@@ -192,11 +184,24 @@ class Tries:
         return min(float(TRIES), left + (self._clock.monotonic() - at) / SECONDS_PER_TRY)
 
 
-def _secret_name(identifier: str) -> str:
+def is_live(stored: Mapping[str, str], now: datetime.datetime) -> bool:
+    """Whether the token has not expired. One in kubeadm's own form need not say when it does; ours always do, so one of
+    them that does not is refused.
+    """
+    if "expiration" not in stored:
+        return "token-secret" in stored
+    try:
+        expires = datetime.datetime.fromisoformat(stored["expiration"])
+    except ValueError:
+        return False
+    return expires.tzinfo is not None and now < expires
+
+
+def secret_name(identifier: str) -> str:
     return f"bootstrap-token-{identifier}"
 
 
-def _hash(identifier: str, secret: str) -> str:
+def hashed(identifier: str, secret: str) -> str:
     return hashlib.sha256(f"{identifier}.{secret}".encode()).hexdigest()
 
 
@@ -204,7 +209,7 @@ def _encoded(data: dict[str, str]) -> dict[str, str]:
     return {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
 
 
-def _decoded(secret: Secret) -> dict[str, str]:
+def decoded_data(secret: Secret) -> dict[str, str]:
     try:
         return {key: base64.b64decode(value, validate=True).decode() for key, value in secret.data.items()}
     except ValueError:

@@ -12,7 +12,8 @@ loops that carry them out.
 * `namespace` – empties a namespace that is being deleted.
 * `node` – nodes that fall silent; `nodetaints` says on them what is wrong, `tainteviction` moves their pods away, as
   `disruption` does it; `podgc` removes pods that nobody is left to remove; `nodelease` keeps leases for others to read.
-* `serviceaccounts` – the default account of every namespace, and the cluster's CA for its pods.
+* `serviceaccounts` – the default account of every namespace, and the cluster's CA for its pods; `accounttokens` – the
+  tokens of accounts that stand in Secrets.
 * `owners`, `shared`, `settings` – claiming by controllers, the informers' indexes, what an operator may set.
 
 In: watches, heartbeats, a clock. Out: writes through the registry, Events. Guarantees: level-triggered, so a missed

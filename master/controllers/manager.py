@@ -14,9 +14,12 @@ from typing import Protocol
 from barque.client.client import Client
 from barque.client.clock import Clock
 from barque.client.informers import Informers
-from barque.client.queue import WorkQueue, run_workers
+from barque.client.queue import QueueObserver, WorkQueue, run_workers
 from barque.client.recorder import EventRecorder
 from barque.client.supervise import run_all
+from barque.master.controllers.accounttokens import AccountTokenController
+from barque.master.controllers.certificates import CertificateApproving, CertificateCleaning, CertificateSigning
+from barque.master.controllers.clusterroleaggregation import ClusterRoleAggregationController
 from barque.master.controllers.deployment import DeploymentController
 from barque.master.controllers.endpoints import EndpointsController
 from barque.master.controllers.endpointslice import EndpointSliceController
@@ -59,7 +62,9 @@ class Keyed(Protocol):
 
 
 class ControllerManager:
-    """One term of leadership: made anew, with empty caches, by each new leader."""
+    """One term of leadership: made anew, with empty caches, by each new leader. `observe(name, depth)` makes whoever is
+    told what the queue of a controller does.
+    """
 
     def __init__(
         self,
@@ -70,8 +75,10 @@ class ControllerManager:
         settings: ControllerSettings = ControllerSettings(),
         doors: Doors | None = None,
         host: str = "",
+        observe: Callable[[str, Callable[[], int]], QueueObserver] | None = None,
     ) -> None:
         self._settings = settings
+        self._observe = observe
         self._informers = informers
         add_indexes(informers)
         self._recorders = {name: EventRecorder(client, f"{name}-controller", host, clock) for name in _RECORDERS}
@@ -79,6 +86,8 @@ class ControllerManager:
         service_pods = ServicePods(informers, clock)
         # Without doors to lead to, nobody keeps the services of the cluster itself.
         own_services = (KubernetesServiceController(client, informers, clock, doors),) if doors else ()
+        authority = settings.authority
+        signing = (CertificateSigning(client, informers, clock, authority),) if authority else ()
         self.keyed: tuple[Keyed, ...] = (
             DeploymentController(client, informers, recorders["deployment"], clock),
             ReplicaSetController(client, informers, recorders["replicaset"], clock),
@@ -89,10 +98,16 @@ class ControllerManager:
             taints := NodeTaintController(client, informers, clock, lambda: self.node.disruption),
             EndpointsController(client, informers, service_pods, recorders["endpoint"], clock),
             EndpointSliceMirroringController(client, informers, recorders["endpoint-slice-mirroring"], clock),
+            ClusterRoleAggregationController(client, informers, clock),
+            CertificateApproving(client, informers, clock),
+            CertificateCleaning(client, informers, clock),
+            *signing,
             *own_services,
         )
         self.garbage = GarbageController(client, recorders["garbage-collector"], clock)
-        self.rootca = RootCaPublisher(client, informers, clock, settings.root_ca) if settings.root_ca else None
+        ca = settings.root_ca
+        self.rootca = RootCaPublisher(client, informers, clock, ca) if ca else None
+        self.tokens = AccountTokenController(client, informers, clock, ca) if ca else None
         self.node = NodeController(
             client, informers, recorders["node"], clock, heartbeats, settings, note=taints.look_again
         )
@@ -109,20 +124,24 @@ class ControllerManager:
         tasks["node"] = self._when_synced(self.node.run)
         tasks["podgc"] = self._when_synced(self.podgc.run)
         tasks[self.leases.name] = self._when_synced(self.leases.run)
-        if self.rootca is not None:
-            tasks["published CA"] = self.rootca.follow()
-            tasks[self.rootca.name] = self._when_synced(partial(self._publish, self.rootca))
+        for following in (self.rootca, self.tokens):
+            if following is not None:
+                tasks[f"cache of {following.name}"] = following.follow()
+                tasks[following.name] = self._when_synced(partial(self._follow, following))
         await run_all(tasks)
 
     def _work(self, controller: Keyed, workers: int) -> Callable[[], Awaitable[None]]:
+        if self._observe is not None:
+            controller.queue.observer = self._observe(controller.name, controller.queue.__len__)
+
         def start() -> Awaitable[None]:
             return run_workers(controller.queue, controller.reconcile, workers=workers, name=controller.name)
 
         return start
 
-    async def _publish(self, publisher: RootCaPublisher) -> None:
-        await publisher.wait_synced()
-        await self._work(publisher, self._settings.workers)()
+    async def _follow(self, controller: RootCaPublisher | AccountTokenController) -> None:
+        await controller.wait_synced()
+        await self._work(controller, self._settings.workers)()
 
     async def _collect(self) -> None:
         await self.garbage.wait_synced()
