@@ -1,0 +1,203 @@
+"""`Audit`: what the doors tell of their requests, and what of it goes to the log.
+
+A door calls `Audit.begin` once it knows who calls and what for, and, where that gives an `AuditCall`, tells it how the
+request went on: `started` where a long answer begins, `finish` in the end, or `panicked`. The cost of a request at the
+level Metadata is some microseconds of the loop; bodies are worked on in the writer's thread.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from random import Random
+from secrets import randbits
+from typing import NamedTuple, Protocol
+
+from barque.client.clock import Clock, micro_timestamp
+from barque.master.audit import events
+from barque.master.audit.events import Line
+from barque.master.audit.log_file import STDOUT, LogFile, Rotation, StandardOutput
+from barque.master.audit.policy import (
+    COMPLETE,
+    METADATA_OF_ALL,
+    NONE,
+    PANIC,
+    RECEIVED,
+    STARTED,
+    Evaluation,
+    Policy,
+    PolicyError,
+    Verdict,
+    read_policy,
+)
+from barque.master.audit.writer import AuditWriter
+from barque.master.auth.attributes import Attributes
+from barque.master.auth.identity import User
+
+DECISION, REASON = "authorization.k8s.io/decision", "authorization.k8s.io/reason"
+_MAX_AUDIT_ID = 64
+# It goes into a header and, as it is, between quotes.
+_ID = re.compile(r"[A-Za-z0-9._:-]+", re.ASCII)
+
+
+# What nearly every request is annotated with.
+_ALLOWED = {DECISION: "allow", REASON: ""}
+_ALLOWED_JSON = events.members(_ALLOWED)
+
+
+class AuditSettings(NamedTuple):
+    """What an operator sets. `log_path` is a file, "-" for standard output, "" for no log; without `policy_file` the
+    metadata of every request is written.
+    """
+
+    log_path: str = ""
+    policy_file: Path | None = None
+    rotation: Rotation = Rotation()
+
+
+class Lines(Protocol):
+    """Where finished events go to: `writer.AuditWriter`."""
+
+    def put(self, line: Line) -> None: ...
+
+
+class Origin(NamedTuple):
+    """Where a request came from. `audit_id` is the one that the caller chose, "" for one of ours."""
+
+    uri: str
+    address: str = ""
+    agent: str = ""
+    audit_id: str = ""
+
+
+class Audit:
+    """The audit of one master, for all its doors."""
+
+    def __init__(self, policy: Policy, lines: Lines, clock: Clock, entropy: Random | None = None) -> None:
+        self._evaluation = Evaluation(policy)
+        self.lines = lines
+        self.clock = clock
+        # Ids must be unique, not secret.
+        self._entropy = entropy or Random(randbits(256))
+
+    def begin(self, request: Attributes, origin: Origin) -> AuditCall | None:
+        """The record of this request, None where policy wants nothing of it. Its user is who was authenticated."""
+        verdict = self._evaluation.verdict(request)
+        if verdict.level == NONE:
+            return None
+        given = origin.audit_id[:_MAX_AUDIT_ID]
+        return AuditCall(self, verdict, given if _ID.fullmatch(given) else self._id(), request, origin)
+
+    def _id(self) -> str:
+        digits = f"{self._entropy.getrandbits(128):032x}"
+        # The version and the variant of a random UUID, RFC 9562.
+        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+
+
+class AuditCall:
+    """One request under way. `impersonated` is whom the caller acts as, set once that is allowed; `id` goes into the
+    answer's header Audit-ID.
+    """
+
+    __slots__ = ("_audit", "_origin", "_over", "_received", "_request", "_verdict", "_words", "id", "impersonated")
+
+    def __init__(self, audit: Audit, verdict: Verdict, audit_id: str, request: Attributes, origin: Origin) -> None:
+        self.id = audit_id
+        self.impersonated: User | None = None
+        self._audit = audit
+        self._verdict = verdict
+        self._request = request
+        self._origin = origin
+        self._words: dict[str, str] = {}
+        self._over = False
+        self._received = micro_timestamp(audit.clock.wall())
+        if RECEIVED not in verdict.omit_stages:
+            self._put(RECEIVED)
+
+    @property
+    def with_bodies(self) -> bool:
+        """Whether any body is wanted: a door that would have to gather it may spare itself the trouble."""
+        return self._verdict.with_request
+
+    def annotate(self, key: str, value: str) -> None:
+        """Say more about this request; what was said first stays."""
+        self._words.setdefault(key, value)
+
+    def decided(self, allowed: bool, reason: str = "") -> None:
+        """What the authoriser said."""
+        self.annotate(DECISION, "allow" if allowed else "forbid")
+        self.annotate(REASON, reason)
+
+    def started(self, code: int = 200) -> None:
+        """The headers of an answer that will last (a watch, a stream) have been sent."""
+        if STARTED not in self._verdict.omit_stages:
+            self._put(STARTED, events.response_status(code))
+
+    def finish(
+        self, code: int, message: str = "", reason: str = "", request_body: bytes = b"", response_body: bytes = b""
+    ) -> None:
+        """The answer has been sent. `code` is HTTP's, also at the gRPC door; `reason` a Status' reason.
+
+        Bodies are shown where policy says so. Only the first call counts.
+        """
+        if self._over:
+            return
+        self._over = True
+        request, verdict = self._request, self._verdict
+        if request.verb == "create" and not request.name and request_body and code < 400:
+            self._request = request._replace(name=events.name_in(response_body or request_body))
+        if COMPLETE in verdict.omit_stages:
+            return
+        if DECISION not in self._words:
+            self.decided(code != 403, message if code == 403 else "")
+        status = events.response_status(code, message, reason)
+        shown = request_body if verdict.with_request else b""
+        self._put(COMPLETE, status, shown, response_body if verdict.with_response else b"")
+
+    def panicked(self, message: str) -> None:
+        """The request ended in a fault of ours."""
+        if not self._over and PANIC not in self._verdict.omit_stages:
+            self._over = True
+            self._put(PANIC, events.response_status(500, message, "InternalError"))
+
+    def _put(self, stage: str, status: str = "", request_body: bytes = b"", response_body: bytes = b"") -> None:
+        audit, request, origin = self._audit, self._request, self._origin
+        head = events.head(
+            self._verdict.level, self.id, stage, origin.uri, request, self.impersonated, origin.address, origin.agent,
+            events.object_reference(request), status,
+        )  # fmt: skip
+        now = self._received if stage == RECEIVED else micro_timestamp(audit.clock.wall())
+        line = Line(
+            head, events.tail(self._received, now), _members(self._words), request_body, response_body,
+            self._verdict.omit_managed_fields,
+        )  # fmt: skip
+        audit.lines.put(line)
+
+
+def _members(words: dict[str, str]) -> str:
+    """The annotations' JSON; those of nearly every event are at hand."""
+    return _ALLOWED_JSON if words == _ALLOWED else events.members(words)
+
+
+def open_audit(settings: AuditSettings, clock: Clock) -> tuple[Audit, AuditWriter] | None:
+    """The audit that these settings want, with its writer to start and to close; None where none is wanted.
+
+    Raises `PolicyError` naming the file and every faulty field of it.
+    """
+    if not settings.log_path:
+        return None
+    policy = METADATA_OF_ALL if settings.policy_file is None else load_policy(settings.policy_file)
+    path = settings.log_path
+    sink = StandardOutput() if path == STDOUT else LogFile(Path(path), settings.rotation, clock.wall)
+    writer = AuditWriter(sink)
+    return Audit(policy, writer, clock), writer
+
+
+def load_policy(path: Path) -> Policy:
+    """The policy of a file. Raises `PolicyError`."""
+    try:
+        return read_policy(path.read_bytes())
+    except OSError as error:
+        raise PolicyError(f"the audit policy {path} cannot be read: {error.strerror}") from error
+    except PolicyError as error:
+        raise PolicyError(f"the audit policy {path} is refused: {error}") from error
