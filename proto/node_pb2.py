@@ -25,31 +25,37 @@ _sym_db = _symbol_database.Default()
 from barque.proto import pods_pb2 as barque_dot_proto_dot_pods__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62\x61rque/proto/node.proto\x12\tbarque.v1\x1a\x17\x62\x61rque/proto/pods.proto\"\x0e\n\x0cStatsRequest\"S\n\nStatsReply\x12\"\n\x04node\x18\x01 \x01(\x0b\x32\x14.barque.v1.NodeStats\x12!\n\x04pods\x18\x02 \x03(\x0b\x32\x13.barque.v1.PodStats\"\x85\x01\n\tNodeStats\x12 \n\x03\x63pu\x18\x01 \x01(\x0b\x32\x13.barque.v1.CpuStats\x12&\n\x06memory\x18\x02 \x01(\x0b\x32\x16.barque.v1.MemoryStats\x12.\n\nfilesystem\x18\x03 \x01(\x0b\x32\x1a.barque.v1.FilesystemStats\"\xdb\x01\n\x08PodStats\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03uid\x18\x03 \x01(\t\x12-\n\ncontainers\x18\x04 \x03(\x0b\x32\x19.barque.v1.ContainerStats\x12 \n\x03\x63pu\x18\x05 \x01(\x0b\x32\x13.barque.v1.CpuStats\x12&\n\x06memory\x18\x06 \x01(\x0b\x32\x16.barque.v1.MemoryStats\x12(\n\x07network\x18\x07 \x01(\x0b\x32\x17.barque.v1.NetworkStats\"\xac\x01\n\x0e\x43ontainerStats\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nstarted_at\x18\x02 \x01(\t\x12 \n\x03\x63pu\x18\x03 \x01(\x0b\x32\x13.barque.v1.CpuStats\x12&\n\x06memory\x18\x04 \x01(\x0b\x32\x16.barque.v1.MemoryStats\x12.\n\nfilesystem\x18\x05 \x01(\x0b\x32\x1a.barque.v1.FilesystemStats\"/\n\x08\x43puStats\x12\x0c\n\x04time\x18\x01 \x01(\t\x12\x15\n\rusage_core_ns\x18\x02 \x01(\x04\"e\n\x0bMemoryStats\x12\x13\n\x0busage_bytes\x18\x01 \x01(\x04\x12\x19\n\x11working_set_bytes\x18\x02 \x01(\x04\x12\x11\n\trss_bytes\x18\x03 \x01(\x04\x12\x13\n\x0blimit_bytes\x18\x04 \x01(\x04\"V\n\x0f\x46ilesystemStats\x12\x12\n\nused_bytes\x18\x01 \x01(\x04\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x02 \x01(\x04\x12\x17\n\x0f\x61vailable_bytes\x18\x03 \x01(\x04\"g\n\x0cNetworkStats\x12\x16\n\x0ereceived_bytes\x18\x01 \x01(\x04\x12\x12\n\nsent_bytes\x18\x02 \x01(\x04\x12\x16\n\x0ereceive_errors\x18\x03 \x01(\x04\x12\x13\n\x0bsend_errors\x18\x04 \x01(\x04\x32\xb9\x02\n\x04Node\x12\x36\n\x04Logs\x12\x16.barque.v1.LogsRequest\x1a\x14.barque.v1.LogsChunk0\x01\x12\x37\n\x04\x45xec\x12\x14.barque.v1.ExecInput\x1a\x15.barque.v1.ExecOutput(\x01\x30\x01\x12\x39\n\x06\x41ttach\x12\x14.barque.v1.ExecInput\x1a\x15.barque.v1.ExecOutput(\x01\x30\x01\x12L\n\x0bPortForward\x12\x1b.barque.v1.PortForwardInput\x1a\x1c.barque.v1.PortForwardOutput(\x01\x30\x01\x12\x37\n\x05Stats\x12\x17.barque.v1.StatsRequest\x1a\x15.barque.v1.StatsReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62\x61rque/proto/node.proto\x12\tbarque.v1\x1a\x17\x62\x61rque/proto/pods.proto\"*\n\x0bReadRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\"~\n\nReadOutput\x12*\n\x04head\x18\x01 \x01(\x0b\x32\x1a.barque.v1.ReadOutput.HeadH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x1a*\n\x04Head\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x14\n\x0c\x63ontent_type\x18\x02 \x01(\tB\x08\n\x06output\"\x0e\n\x0cStatsRequest\"S\n\nStatsReply\x12\"\n\x04node\x18\x01 \x01(\x0b\x32\x14.barque.v1.NodeStats\x12!\n\x04pods\x18\x02 \x03(\x0b\x32\x13.barque.v1.PodStats\"\x85\x01\n\tNodeStats\x12 \n\x03\x63pu\x18\x01 \x01(\x0b\x32\x13.barque.v1.CpuStats\x12&\n\x06memory\x18\x02 \x01(\x0b\x32\x16.barque.v1.MemoryStats\x12.\n\nfilesystem\x18\x03 \x01(\x0b\x32\x1a.barque.v1.FilesystemStats\"\xdb\x01\n\x08PodStats\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03uid\x18\x03 \x01(\t\x12-\n\ncontainers\x18\x04 \x03(\x0b\x32\x19.barque.v1.ContainerStats\x12 \n\x03\x63pu\x18\x05 \x01(\x0b\x32\x13.barque.v1.CpuStats\x12&\n\x06memory\x18\x06 \x01(\x0b\x32\x16.barque.v1.MemoryStats\x12(\n\x07network\x18\x07 \x01(\x0b\x32\x17.barque.v1.NetworkStats\"\xac\x01\n\x0e\x43ontainerStats\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nstarted_at\x18\x02 \x01(\t\x12 \n\x03\x63pu\x18\x03 \x01(\x0b\x32\x13.barque.v1.CpuStats\x12&\n\x06memory\x18\x04 \x01(\x0b\x32\x16.barque.v1.MemoryStats\x12.\n\nfilesystem\x18\x05 \x01(\x0b\x32\x1a.barque.v1.FilesystemStats\"/\n\x08\x43puStats\x12\x0c\n\x04time\x18\x01 \x01(\t\x12\x15\n\rusage_core_ns\x18\x02 \x01(\x04\"e\n\x0bMemoryStats\x12\x13\n\x0busage_bytes\x18\x01 \x01(\x04\x12\x19\n\x11working_set_bytes\x18\x02 \x01(\x04\x12\x11\n\trss_bytes\x18\x03 \x01(\x04\x12\x13\n\x0blimit_bytes\x18\x04 \x01(\x04\"V\n\x0f\x46ilesystemStats\x12\x12\n\nused_bytes\x18\x01 \x01(\x04\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x02 \x01(\x04\x12\x17\n\x0f\x61vailable_bytes\x18\x03 \x01(\x04\"g\n\x0cNetworkStats\x12\x16\n\x0ereceived_bytes\x18\x01 \x01(\x04\x12\x12\n\nsent_bytes\x18\x02 \x01(\x04\x12\x16\n\x0ereceive_errors\x18\x03 \x01(\x04\x12\x13\n\x0bsend_errors\x18\x04 \x01(\x04\x32\xb9\x03\n\x04Node\x12\x36\n\x04Logs\x12\x16.barque.v1.LogsRequest\x1a\x14.barque.v1.LogsChunk0\x01\x12\x37\n\x04\x45xec\x12\x14.barque.v1.ExecInput\x1a\x15.barque.v1.ExecOutput(\x01\x30\x01\x12\x39\n\x06\x41ttach\x12\x14.barque.v1.ExecInput\x1a\x15.barque.v1.ExecOutput(\x01\x30\x01\x12L\n\x0bPortForward\x12\x1b.barque.v1.PortForwardInput\x1a\x1c.barque.v1.PortForwardOutput(\x01\x30\x01\x12\x45\n\x04\x44ial\x12\x1b.barque.v1.PortForwardInput\x1a\x1c.barque.v1.PortForwardOutput(\x01\x30\x01\x12\x37\n\x05Stats\x12\x17.barque.v1.StatsRequest\x1a\x15.barque.v1.StatsReply\x12\x37\n\x04Read\x12\x16.barque.v1.ReadRequest\x1a\x15.barque.v1.ReadOutput0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'barque.proto.node_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STATSREQUEST']._serialized_start=63
-  _globals['_STATSREQUEST']._serialized_end=77
-  _globals['_STATSREPLY']._serialized_start=79
-  _globals['_STATSREPLY']._serialized_end=162
-  _globals['_NODESTATS']._serialized_start=165
-  _globals['_NODESTATS']._serialized_end=298
-  _globals['_PODSTATS']._serialized_start=301
-  _globals['_PODSTATS']._serialized_end=520
-  _globals['_CONTAINERSTATS']._serialized_start=523
-  _globals['_CONTAINERSTATS']._serialized_end=695
-  _globals['_CPUSTATS']._serialized_start=697
-  _globals['_CPUSTATS']._serialized_end=744
-  _globals['_MEMORYSTATS']._serialized_start=746
-  _globals['_MEMORYSTATS']._serialized_end=847
-  _globals['_FILESYSTEMSTATS']._serialized_start=849
-  _globals['_FILESYSTEMSTATS']._serialized_end=935
-  _globals['_NETWORKSTATS']._serialized_start=937
-  _globals['_NETWORKSTATS']._serialized_end=1040
-  _globals['_NODE']._serialized_start=1043
-  _globals['_NODE']._serialized_end=1356
+  _globals['_READREQUEST']._serialized_start=63
+  _globals['_READREQUEST']._serialized_end=105
+  _globals['_READOUTPUT']._serialized_start=107
+  _globals['_READOUTPUT']._serialized_end=233
+  _globals['_READOUTPUT_HEAD']._serialized_start=181
+  _globals['_READOUTPUT_HEAD']._serialized_end=223
+  _globals['_STATSREQUEST']._serialized_start=235
+  _globals['_STATSREQUEST']._serialized_end=249
+  _globals['_STATSREPLY']._serialized_start=251
+  _globals['_STATSREPLY']._serialized_end=334
+  _globals['_NODESTATS']._serialized_start=337
+  _globals['_NODESTATS']._serialized_end=470
+  _globals['_PODSTATS']._serialized_start=473
+  _globals['_PODSTATS']._serialized_end=692
+  _globals['_CONTAINERSTATS']._serialized_start=695
+  _globals['_CONTAINERSTATS']._serialized_end=867
+  _globals['_CPUSTATS']._serialized_start=869
+  _globals['_CPUSTATS']._serialized_end=916
+  _globals['_MEMORYSTATS']._serialized_start=918
+  _globals['_MEMORYSTATS']._serialized_end=1019
+  _globals['_FILESYSTEMSTATS']._serialized_start=1021
+  _globals['_FILESYSTEMSTATS']._serialized_end=1107
+  _globals['_NETWORKSTATS']._serialized_start=1109
+  _globals['_NETWORKSTATS']._serialized_end=1212
+  _globals['_NODE']._serialized_start=1215
+  _globals['_NODE']._serialized_end=1656
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,29 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class ReadRequest(_message.Message):
+    __slots__ = ("path", "query")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    query: str
+    def __init__(self, path: _Optional[str] = ..., query: _Optional[str] = ...) -> None: ...
+
+class ReadOutput(_message.Message):
+    __slots__ = ("head", "data")
+    class Head(_message.Message):
+        __slots__ = ("code", "content_type")
+        CODE_FIELD_NUMBER: _ClassVar[int]
+        CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+        code: int
+        content_type: str
+        def __init__(self, code: _Optional[int] = ..., content_type: _Optional[str] = ...) -> None: ...
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    head: ReadOutput.Head
+    data: bytes
+    def __init__(self, head: _Optional[_Union[ReadOutput.Head, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
 class StatsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

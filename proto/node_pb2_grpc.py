@@ -55,10 +55,20 @@ class NodeStub:
                 request_serializer=barque_dot_proto_dot_pods__pb2.PortForwardInput.SerializeToString,
                 response_deserializer=barque_dot_proto_dot_pods__pb2.PortForwardOutput.FromString,
                 _registered_method=True)
+        self.Dial = channel.stream_stream(
+                '/barque.v1.Node/Dial',
+                request_serializer=barque_dot_proto_dot_pods__pb2.PortForwardInput.SerializeToString,
+                response_deserializer=barque_dot_proto_dot_pods__pb2.PortForwardOutput.FromString,
+                _registered_method=True)
         self.Stats = channel.unary_unary(
                 '/barque.v1.Node/Stats',
                 request_serializer=barque_dot_proto_dot_node__pb2.StatsRequest.SerializeToString,
                 response_deserializer=barque_dot_proto_dot_node__pb2.StatsReply.FromString,
+                _registered_method=True)
+        self.Read = channel.unary_stream(
+                '/barque.v1.Node/Read',
+                request_serializer=barque_dot_proto_dot_node__pb2.ReadRequest.SerializeToString,
+                response_deserializer=barque_dot_proto_dot_node__pb2.ReadOutput.FromString,
                 _registered_method=True)
 
 
@@ -89,8 +99,22 @@ class NodeServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Dial(self, request_iterator, context):
+        """One TCP connection to a port of the node itself; `Start` names no pod.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Stats(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Read(self, request, context):
+        """What the kubelet tells by HTTP of itself and its pods: /healthz, /pods, /stats/summary, /metrics, …
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -118,10 +142,20 @@ def add_NodeServicer_to_server(servicer, server):
                     request_deserializer=barque_dot_proto_dot_pods__pb2.PortForwardInput.FromString,
                     response_serializer=barque_dot_proto_dot_pods__pb2.PortForwardOutput.SerializeToString,
             ),
+            'Dial': grpc.stream_stream_rpc_method_handler(
+                    servicer.Dial,
+                    request_deserializer=barque_dot_proto_dot_pods__pb2.PortForwardInput.FromString,
+                    response_serializer=barque_dot_proto_dot_pods__pb2.PortForwardOutput.SerializeToString,
+            ),
             'Stats': grpc.unary_unary_rpc_method_handler(
                     servicer.Stats,
                     request_deserializer=barque_dot_proto_dot_node__pb2.StatsRequest.FromString,
                     response_serializer=barque_dot_proto_dot_node__pb2.StatsReply.SerializeToString,
+            ),
+            'Read': grpc.unary_stream_rpc_method_handler(
+                    servicer.Read,
+                    request_deserializer=barque_dot_proto_dot_node__pb2.ReadRequest.FromString,
+                    response_serializer=barque_dot_proto_dot_node__pb2.ReadOutput.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -243,6 +277,33 @@ class Node:
             _registered_method=True)
 
     @staticmethod
+    def Dial(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/barque.v1.Node/Dial',
+            barque_dot_proto_dot_pods__pb2.PortForwardInput.SerializeToString,
+            barque_dot_proto_dot_pods__pb2.PortForwardOutput.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Stats(request,
             target,
             options=(),
@@ -259,6 +320,33 @@ class Node:
             '/barque.v1.Node/Stats',
             barque_dot_proto_dot_node__pb2.StatsRequest.SerializeToString,
             barque_dot_proto_dot_node__pb2.StatsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Read(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/barque.v1.Node/Read',
+            barque_dot_proto_dot_node__pb2.ReadRequest.SerializeToString,
+            barque_dot_proto_dot_node__pb2.ReadOutput.FromString,
             options,
             channel_credentials,
             insecure,

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62\x61rque/proto/pods.proto\x12\tbarque.v1\"\xd6\x01\n\x0bLogsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\x11\n\tcontainer\x18\x03 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x10\n\x08previous\x18\x05 \x01(\x08\x12\x12\n\ntimestamps\x18\x06 \x01(\x08\x12\x12\n\ntail_lines\x18\x07 \x01(\x03\x12\x0f\n\x07since_s\x18\x08 \x01(\x03\x12\x12\n\nsince_time\x18\t \x01(\t\x12\x13\n\x0blimit_bytes\x18\n \x01(\x03\x12\x10\n\x08position\x18\x0b \x01(\t\"+\n\tLogsChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x10\n\x08position\x18\x02 \x01(\t\"\xa3\x02\n\tExecInput\x12+\n\x05start\x18\x01 \x01(\x0b\x32\x1a.barque.v1.ExecInput.StartH\x00\x12\x0f\n\x05stdin\x18\x02 \x01(\x0cH\x00\x12)\n\x06resize\x18\x03 \x01(\x0b\x32\x17.barque.v1.TerminalSizeH\x00\x12\x13\n\tstdin_end\x18\x04 \x01(\x08H\x00\x1a\x8e\x01\n\x05Start\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\x11\n\tcontainer\x18\x03 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x04 \x03(\t\x12\r\n\x05stdin\x18\x05 \x01(\x08\x12\x0b\n\x03tty\x18\x06 \x01(\x08\x12%\n\x04size\x18\x07 \x01(\x0b\x32\x17.barque.v1.TerminalSizeB\x07\n\x05input\"-\n\x0cTerminalSize\x12\x0f\n\x07\x63olumns\x18\x01 \x01(\r\x12\x0c\n\x04rows\x18\x02 \x01(\r\"O\n\nExecOutput\x12\x10\n\x06stdout\x18\x01 \x01(\x0cH\x00\x12\x10\n\x06stderr\x18\x02 \x01(\x0cH\x00\x12\x13\n\texit_code\x18\x03 \x01(\x05H\x00\x42\x08\n\x06output\"\xa5\x01\n\x10PortForwardInput\x12\x32\n\x05start\x18\x01 \x01(\x0b\x32!.barque.v1.PortForwardInput.StartH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\r\n\x03\x65nd\x18\x03 \x01(\x08H\x00\x1a\x35\n\x05Start\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\rB\x07\n\x05input\"Q\n\x11PortForwardOutput\x12\x13\n\tconnected\x18\x01 \x01(\x08H\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\r\n\x03\x65nd\x18\x03 \x01(\x08H\x00\x42\x08\n\x06output2\x80\x02\n\x04Pods\x12\x36\n\x04Logs\x12\x16.barque.v1.LogsRequest\x1a\x14.barque.v1.LogsChunk0\x01\x12\x37\n\x04\x45xec\x12\x14.barque.v1.ExecInput\x1a\x15.barque.v1.ExecOutput(\x01\x30\x01\x12\x39\n\x06\x41ttach\x12\x14.barque.v1.ExecInput\x1a\x15.barque.v1.ExecOutput(\x01\x30\x01\x12L\n\x0bPortForward\x12\x1b.barque.v1.PortForwardInput\x1a\x1c.barque.v1.PortForwardOutput(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62\x61rque/proto/pods.proto\x12\tbarque.v1\"\xe6\x01\n\x0bLogsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\x11\n\tcontainer\x18\x03 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x10\n\x08previous\x18\x05 \x01(\x08\x12\x12\n\ntimestamps\x18\x06 \x01(\x08\x12\x12\n\ntail_lines\x18\x07 \x01(\x03\x12\x0f\n\x07since_s\x18\x08 \x01(\x03\x12\x12\n\nsince_time\x18\t \x01(\t\x12\x13\n\x0blimit_bytes\x18\n \x01(\x03\x12\x10\n\x08position\x18\x0b \x01(\t\x12\x0e\n\x06stream\x18\x0c \x01(\t\"+\n\tLogsChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x10\n\x08position\x18\x02 \x01(\t\"\xa3\x02\n\tExecInput\x12+\n\x05start\x18\x01 \x01(\x0b\x32\x1a.barque.v1.ExecInput.StartH\x00\x12\x0f\n\x05stdin\x18\x02 \x01(\x0cH\x00\x12)\n\x06resize\x18\x03 \x01(\x0b\x32\x17.barque.v1.TerminalSizeH\x00\x12\x13\n\tstdin_end\x18\x04 \x01(\x08H\x00\x1a\x8e\x01\n\x05Start\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\x11\n\tcontainer\x18\x03 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x04 \x03(\t\x12\r\n\x05stdin\x18\x05 \x01(\x08\x12\x0b\n\x03tty\x18\x06 \x01(\x08\x12%\n\x04size\x18\x07 \x01(\x0b\x32\x17.barque.v1.TerminalSizeB\x07\n\x05input\"-\n\x0cTerminalSize\x12\x0f\n\x07\x63olumns\x18\x01 \x01(\r\x12\x0c\n\x04rows\x18\x02 \x01(\r\"O\n\nExecOutput\x12\x10\n\x06stdout\x18\x01 \x01(\x0cH\x00\x12\x10\n\x06stderr\x18\x02 \x01(\x0cH\x00\x12\x13\n\texit_code\x18\x03 \x01(\x05H\x00\x42\x08\n\x06output\"\xb9\x01\n\x10PortForwardInput\x12\x32\n\x05start\x18\x01 \x01(\x0b\x32!.barque.v1.PortForwardInput.StartH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\r\n\x03\x65nd\x18\x03 \x01(\x08H\x00\x1aI\n\x05Start\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x12\n\nat_address\x18\x04 \x01(\x08\x42\x07\n\x05input\"Q\n\x11PortForwardOutput\x12\x13\n\tconnected\x18\x01 \x01(\x08H\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\r\n\x03\x65nd\x18\x03 \x01(\x08H\x00\x42\x08\n\x06output2\x80\x02\n\x04Pods\x12\x36\n\x04Logs\x12\x16.barque.v1.LogsRequest\x1a\x14.barque.v1.LogsChunk0\x01\x12\x37\n\x04\x45xec\x12\x14.barque.v1.ExecInput\x1a\x15.barque.v1.ExecOutput(\x01\x30\x01\x12\x39\n\x06\x41ttach\x12\x14.barque.v1.ExecInput\x1a\x15.barque.v1.ExecOutput(\x01\x30\x01\x12L\n\x0bPortForward\x12\x1b.barque.v1.PortForwardInput\x1a\x1c.barque.v1.PortForwardOutput(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,23 +32,23 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'barque.proto.pods_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LOGSREQUEST']._serialized_start=39
-  _globals['_LOGSREQUEST']._serialized_end=253
-  _globals['_LOGSCHUNK']._serialized_start=255
-  _globals['_LOGSCHUNK']._serialized_end=298
-  _globals['_EXECINPUT']._serialized_start=301
-  _globals['_EXECINPUT']._serialized_end=592
-  _globals['_EXECINPUT_START']._serialized_start=441
-  _globals['_EXECINPUT_START']._serialized_end=583
-  _globals['_TERMINALSIZE']._serialized_start=594
-  _globals['_TERMINALSIZE']._serialized_end=639
-  _globals['_EXECOUTPUT']._serialized_start=641
-  _globals['_EXECOUTPUT']._serialized_end=720
-  _globals['_PORTFORWARDINPUT']._serialized_start=723
-  _globals['_PORTFORWARDINPUT']._serialized_end=888
-  _globals['_PORTFORWARDINPUT_START']._serialized_start=826
-  _globals['_PORTFORWARDINPUT_START']._serialized_end=879
-  _globals['_PORTFORWARDOUTPUT']._serialized_start=890
-  _globals['_PORTFORWARDOUTPUT']._serialized_end=971
-  _globals['_PODS']._serialized_start=974
-  _globals['_PODS']._serialized_end=1230
+  _globals['_LOGSREQUEST']._serialized_end=269
+  _globals['_LOGSCHUNK']._serialized_start=271
+  _globals['_LOGSCHUNK']._serialized_end=314
+  _globals['_EXECINPUT']._serialized_start=317
+  _globals['_EXECINPUT']._serialized_end=608
+  _globals['_EXECINPUT_START']._serialized_start=457
+  _globals['_EXECINPUT_START']._serialized_end=599
+  _globals['_TERMINALSIZE']._serialized_start=610
+  _globals['_TERMINALSIZE']._serialized_end=655
+  _globals['_EXECOUTPUT']._serialized_start=657
+  _globals['_EXECOUTPUT']._serialized_end=736
+  _globals['_PORTFORWARDINPUT']._serialized_start=739
+  _globals['_PORTFORWARDINPUT']._serialized_end=924
+  _globals['_PORTFORWARDINPUT_START']._serialized_start=842
+  _globals['_PORTFORWARDINPUT_START']._serialized_end=915
+  _globals['_PORTFORWARDOUTPUT']._serialized_start=926
+  _globals['_PORTFORWARDOUTPUT']._serialized_end=1007
+  _globals['_PODS']._serialized_start=1010
+  _globals['_PODS']._serialized_end=1266
 # @@protoc_insertion_point(module_scope)

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class LogsRequest(_message.Message):
-    __slots__ = ("namespace", "pod", "container", "follow", "previous", "timestamps", "tail_lines", "since_s", "since_time", "limit_bytes", "position")
+    __slots__ = ("namespace", "pod", "container", "follow", "previous", "timestamps", "tail_lines", "since_s", "since_time", "limit_bytes", "position", "stream")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     POD_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +19,7 @@ class LogsRequest(_message.Message):
     SINCE_TIME_FIELD_NUMBER: _ClassVar[int]
     LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     pod: str
     container: str
@@ -30,7 +31,8 @@ class LogsRequest(_message.Message):
     since_time: str
     limit_bytes: int
     position: str
-    def __init__(self, namespace: _Optional[str] = ..., pod: _Optional[str] = ..., container: _Optional[str] = ..., follow: _Optional[bool] = ..., previous: _Optional[bool] = ..., timestamps: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., since_s: _Optional[int] = ..., since_time: _Optional[str] = ..., limit_bytes: _Optional[int] = ..., position: _Optional[str] = ...) -> None: ...
+    stream: str
+    def __init__(self, namespace: _Optional[str] = ..., pod: _Optional[str] = ..., container: _Optional[str] = ..., follow: _Optional[bool] = ..., previous: _Optional[bool] = ..., timestamps: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., since_s: _Optional[int] = ..., since_time: _Optional[str] = ..., limit_bytes: _Optional[int] = ..., position: _Optional[str] = ..., stream: _Optional[str] = ...) -> None: ...
 
 class LogsChunk(_message.Message):
     __slots__ = ("data", "position")
@@ -90,14 +92,16 @@ class ExecOutput(_message.Message):
 class PortForwardInput(_message.Message):
     __slots__ = ("start", "data", "end")
     class Start(_message.Message):
-        __slots__ = ("namespace", "pod", "port")
+        __slots__ = ("namespace", "pod", "port", "at_address")
         NAMESPACE_FIELD_NUMBER: _ClassVar[int]
         POD_FIELD_NUMBER: _ClassVar[int]
         PORT_FIELD_NUMBER: _ClassVar[int]
+        AT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
         namespace: str
         pod: str
         port: int
-        def __init__(self, namespace: _Optional[str] = ..., pod: _Optional[str] = ..., port: _Optional[int] = ...) -> None: ...
+        at_address: bool
+        def __init__(self, namespace: _Optional[str] = ..., pod: _Optional[str] = ..., port: _Optional[int] = ..., at_address: _Optional[bool] = ...) -> None: ...
     START_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]

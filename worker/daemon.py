@@ -68,6 +68,7 @@ from barque.worker.runtime.docker_runtime import DEFAULT_HOST, DockerRuntime, go
 from barque.worker.runtime.port import LogRotation, Runtime, RuntimeFault
 from barque.worker.server.door import serve
 from barque.worker.server.images import NodeImagesService
+from barque.worker.server.readings import About
 from barque.worker.server.service import NodeService
 from barque.worker.sessions import Heartbeat
 from barque.worker.settings import Settings, WorkerError
@@ -207,7 +208,8 @@ class Worker:
             parts = self._parts(connection.client, services, recorder, address, facts.memory_bytes)
             manager = PodManager(parts, lambda info, why: node.note_runtime(info, why))
             meter = Meter(self._gauges, self._disks, self._clock)
-            service = NodeService(manager, self._machinery.runtime, meter, self._clock)
+            about = About(name, address, settings.configuration)
+            service = NodeService(manager, self._machinery.runtime, meter, self._clock, about=about)
             images = NodeImagesService(self._machinery.runtime, self._collector.note)
             port = await stack.enter_async_context(_served(service, images, settings.listen, renewing))
             where = Where(membership.node, address, port)

@@ -15,17 +15,17 @@ from barque.network.namespaces import enter_namespace, run_in_own_thread
 _LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 
 
-async def connect(netns: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to the loopback address of the namespace at the path `netns`, IPv4 first. Raises OSError."""
+async def connect(netns: str, port: int, address: str = "") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection within a namespace: to `address`, "" for its loopback, IPv4 first. Raises OSError."""
     failed: OSError | None = None
-    for family, address in _LOOPBACK:
+    for family, host in ((_family(address), address),) if address else _LOOPBACK:
         try:
             made = await run_in_own_thread(partial(_socket_in, netns, family))
         except OSError as error:
             failed = failed or error
             continue
         try:
-            await asyncio.get_running_loop().sock_connect(made, (address, port))
+            await asyncio.get_running_loop().sock_connect(made, (host, port))
             return await asyncio.open_connection(sock=made)
         except BaseException as error:
             made.close()
@@ -33,6 +33,10 @@ async def connect(netns: str, port: int) -> tuple[asyncio.StreamReader, asyncio.
                 raise
             failed = failed or error
     raise failed or OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def _socket_in(netns: str, family: int) -> socket.socket:

@@ -61,6 +61,22 @@ class Settings(NamedTuple):
         return self.cluster_dns or str(ipaddress.ip_network(self.service_cidr)[_DNS_NUMBER])
 
     @property
+    def configuration(self) -> dict[str, object]:
+        """These settings in the words of a KubeletConfiguration, as far as it has words for them."""
+        return {
+            "kind": "KubeletConfiguration",
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "port": int(self.listen.rpartition(":")[2] or DEFAULT_PORT),
+            "staticPodPath": str(self.manifests),
+            "clusterDNS": [self.dns_address],
+            "serializeImagePulls": self.max_parallel_image_pulls == 1,
+            "maxParallelImagePulls": self.max_parallel_image_pulls,
+            "containerLogMaxSize": str(self.container_log_max_bytes),
+            "containerLogMaxFiles": self.container_log_max_files,
+            "podPidsLimit": self.pod_max_pids or -1,
+        }
+
+    @property
     def profile(self) -> Path:
         """Masters, certificate and key, as `worker join` saved them."""
         return self.data_dir / "profile.yaml"

@@ -17,10 +17,10 @@ from barque.worker.pods.members import members
 from barque.worker.runtime.port import ContainerSpec, ImageRecord, Limits, Mount, Security
 
 # Changes when `config_hash` takes in something else; containers with another version are adopted as they are.
-HASH_VERSION = "1"
-# The fields that take effect at creation; probes and ports may change on a running container.
+HASH_VERSION = "2"
+# The fields that take effect at creation; probes, ports and resources may change on a running container.
 _HASHED = (
-    "image", "command", "args", "env", "envFrom", "resources", "securityContext", "volumeMounts", "workingDir",
+    "image", "command", "args", "env", "envFrom", "securityContext", "volumeMounts", "workingDir",
     "tty", "stdin", "stdinOnce", "terminationMessagePath",
 )  # fmt: skip
 

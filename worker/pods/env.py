@@ -56,9 +56,8 @@ def references(container: core_v1.Container) -> Names:
 
 def environment(pod: core_v1.Pod, container: core_v1.Container, sources: Sources) -> dict[str, str]:
     """All variables. Raises `ConfigError` where a reference that is not optional leads nowhere."""
-    found: dict[str, str] = {}
-    if pod.spec.enableServiceLinks is not False:
-        found.update(service_variables(sources.services, pod.metadata.namespace))
+    linked = pod.spec.enableServiceLinks is not False
+    found = service_variables(sources.services, pod.metadata.namespace if linked else "")
     for source in container.envFrom:
         found.update(_from_source(source, sources))
     for variable in container.env:
@@ -174,7 +173,9 @@ def resource_field(
 
 
 def service_variables(services: Iterable[core_v1.Service], namespace: str) -> dict[str, str]:
-    """The variables of each service with an address in the namespace, and of the cluster's own `default/kubernetes`."""
+    """The variables of each service with an address in the namespace, and of the cluster's own `default/kubernetes`,
+    without which no client in a pod finds the masters: of that one alone where the namespace is "".
+    """
     found: dict[str, str] = {}
     for service in sorted(services, key=lambda s: (s.metadata.namespace, s.metadata.name)):
         own = service.metadata.namespace == namespace

@@ -64,6 +64,7 @@ class PodManager:
         self._group: asyncio.TaskGroup | None = None
         self._resync_wanted = asyncio.Event()
         parts.resync = self._resync_wanted.set
+        parts.neighbours = self._pods.values
 
     # The cluster's side.
 

@@ -17,7 +17,7 @@ from barque.client.clock import Clock, timestamp
 from barque.worker import labels
 from barque.worker.pods.backoff import Fault
 from barque.worker.pods.verdict import Verdict
-from barque.worker.runtime.port import ContainerRecord, State
+from barque.worker.runtime.port import ContainerRecord, Limits, State
 
 # What a worker reports for a container that vanished without a trace of its exit: as if killed.
 LOST_EXIT_CODE = 137
@@ -54,6 +54,8 @@ class Instance:
     message: str = ""
     reason: str = ""
     gone: bool = False
+    # Those in effect; None where they are not known.
+    limits: Limits | None = None
 
     @property
     def running(self) -> bool:
@@ -214,6 +216,7 @@ def instance_of(record: ContainerRecord, clock: Clock) -> Instance:
         ended_s=ended_s,
         ran_s=ran_s,
         stop_signal=record.stop_signal,
+        limits=record.limits,
         grace_s=float(_number(found.get(labels.GRACE), labels.DEFAULT_GRACE_S)),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -57,6 +57,8 @@ class Parts:
     starting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PODS_STARTING))
     # Why a pod may not start on this node at present; "" where it may.
     admit: Callable[[core_v1.Pod], str] = lambda pod: ""
+    # All pods of this node.
+    neighbours: Callable[[], Iterable[core_v1.Pod]] = tuple
     # Called when what the runtime says and what is remembered have come apart.
     resync: Callable[[], None] = lambda: None
     # Runs what blocks; tests run it in place.

@@ -12,13 +12,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from barque.api.types import core_v1
-from barque.worker.pods import backoff
+from barque.worker.pods import backoff, resizing
 from barque.worker.pods.config import HASH_VERSION, config_hash, grace_of, needs_address
 from barque.worker.pods.members import Member, ending, members, restarts, startable, stop_turn
 from barque.worker.pods.observed import Instance, Observed
+from barque.worker.pods.resizing import Pending
 
 # Why a container is stopped, where its event has a wording of its own.
-FAILED_POST_START, CHANGED = "FailedPostStartHook", "definition changed"
+FAILED_POST_START, CHANGED, RESIZED = "FailedPostStartHook", "definition changed", "resize requires restart"
 # For a container whose sandbox died. Kubernetes gives it the whole grace period, and so long the pod is broken; but its
 # network is gone for good, so no caller is left to finish with: time to write its files, and no more.
 LOST_SANDBOX_GRACE_S = 2.0
@@ -88,6 +89,14 @@ class StopContainer(NamedTuple):
     late: bool = False
 
 
+class ResizeContainer(NamedTuple):
+    """Bring the limits that the pod says into effect."""
+
+    subject: str
+    container: str
+    id: str
+
+
 class RunPostStart(NamedTuple):
     subject: str
     container: str
@@ -146,6 +155,7 @@ Instruction = (
     | CreateContainer
     | StartContainer
     | StopContainer
+    | ResizeContainer
     | RunPostStart
     | RunPreStop
     | ReadLastWords
@@ -166,6 +176,8 @@ class Desired(NamedTuple):
     stopping: bool = False
     kill_at_s: float = 0.0
     last: core_v1.Pod | None = None
+    # Why its containers have other resources here than the masters say.
+    pending: Pending | None = None
 
 
 def plan(desired: Desired, observed: Observed, now: float) -> list[Instruction]:
@@ -316,6 +328,10 @@ def _plan_run(
         probe = container.startupProbe if starting else container.livenessProbe
         if probe and probe.terminationGracePeriodSeconds is not None:
             grace_s = float(probe.terminationGracePeriodSeconds)
+    elif changed := resizing.changes(pod, container, newest.limits):
+        if not resizing.needs_restart(container, changed):
+            return [ResizeContainer(f"resize/{container.name}", container.name, newest.id)]
+        why = RESIZED
     elif awaits_post_start(container, newest, observed):
         return [RunPostStart(f"hook/{container.name}", container.name, newest.id)]
     else:

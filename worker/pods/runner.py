@@ -18,7 +18,7 @@ from barque.api.types import core_v1
 from barque.client.clock import timestamp
 from barque.worker import labels
 from barque.worker.images.images import ImageFault
-from barque.worker.pods import backoff, members, names, plan, status, verdict
+from barque.worker.pods import backoff, members, names, plan, resizing, status, verdict
 from barque.worker.pods.backoff import Fault
 from barque.worker.pods.config import grace_of
 from barque.worker.pods.env import ConfigError
@@ -36,7 +36,11 @@ log = logging.getLogger(__name__)
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 30.0
 # The engine's own return wakes every runner, so these retries need not be frequent.
 AWAY_RETRY_S = 5.0
-_OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
+# Room for a deferred resize comes when another pod goes, which nobody tells.
+RESIZE_RETRY_S = 10.0
+_OWN_CONDITIONS = (
+    "PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", resizing.PENDING, resizing.IN_PROGRESS,
+)  # fmt: skip
 
 
 class PodRunner:
@@ -46,6 +50,8 @@ class PodRunner:
         self.uid = uid
         self.observed = Observed()
         self.desired = Desired(None)
+        # As the masters have it, whatever of it is granted here.
+        self._wanted: core_v1.Pod | None = None
         self._parts = parts
         self._steps = Steps(uid, self.observed, parts, self.take)
         self._probes = Probes(parts.prober, parts.clock, self._hear_probe, self._hear_note)
@@ -73,6 +79,7 @@ class PodRunner:
             if before.stopping:
                 kill_at_s = min(kill_at_s, before.kill_at_s)
         # A deleted pod's last form still names its events, its hooks and the order of its end.
+        self._wanted = pod
         self.desired = Desired(pod, stopping, kill_at_s, pod or before.pod or before.last)
         if pod is not None:
             self._steps.pod = pod
@@ -152,7 +159,7 @@ class PodRunner:
     def _begin(self, group: asyncio.TaskGroup) -> float:
         """Set every due instruction going; returns when to plan again at the latest."""
         now = self._parts.clock.monotonic()
-        wake_s = self._judge(now)
+        wake_s = min(self._judge(now), self._grant(now))
         if self.desired.stopping:
             for pull in self._pulling.values():
                 pull.cancel()
@@ -188,6 +195,18 @@ class PodRunner:
         elif not self.observed.instances() and (held_off := self._parts.admit(pod)):
             self.end(Verdict("Evicted", f"Pod was rejected: {held_off}", held_off))
         return never if self.observed.verdict else now + left_s
+
+    def _grant(self, now: float) -> float:
+        """Find out which resources the pod has here; returns when to ask again at the latest."""
+        pod, never = self._wanted, float("inf")
+        if pod is None:
+            return never
+        held = self._reported or pod.status
+        others = (other for other in self._parts.neighbours() if other.metadata.uid != self.uid)
+        granted = resizing.grant(pod, held, others, self._parts.allocatable)
+        self.desired = self.desired._replace(pod=granted.pod, pending=granted.pending)
+        self._steps.pod = granted.pod
+        return now + RESIZE_RETRY_S if granted.pending else never
 
     def end(self, why: Verdict) -> None:
         """End the pod as Failed, gracefully; it stays in the cluster with the verdict as its status."""

@@ -9,16 +9,20 @@ from typing import NamedTuple
 
 from barque.api import conditions, podstatus
 from barque.api.types import core_v1
-from barque.worker.pods import names
+from barque.worker.pods import names, resizing
 from barque.worker.pods.backoff import Fault
 from barque.worker.pods.members import Member, Role, ending, is_initialized, members, outcome, restarts
 from barque.worker.pods.observed import Instance, Observed
 from barque.worker.pods.plan import Desired, awaits_post_start, restart_due_s
+from barque.worker.pods.resizing import Pending
 
 # For how long the failure itself (ErrImagePull, RunContainerError) is shown before the back-off that follows it.
 FAILURE_SHOWN_S = 3.0
 # Of all the termination messages of a pod, as in Kubernetes.
 MESSAGES_BYTES = 12 * 1024
+
+
+_RESIZES = (resizing.PENDING, resizing.IN_PROGRESS)
 
 
 class Moment(NamedTuple):
@@ -44,7 +48,7 @@ def pod_status(desired: Desired, observed: Observed, now: Moment, host_ip: str) 
     verdict = observed.verdict if phase == "Failed" else None
     return core_v1.PodStatus(
         phase=phase,
-        conditions=_conditions(pod, observed, found["init"], found["app"], phase, now),
+        conditions=_conditions(pod, observed, found["init"], found["app"], phase, now, desired.pending),
         initContainerStatuses=found["init"],
         containerStatuses=found["app"],
         ephemeralContainerStatuses=found["ephemeral"],
@@ -132,6 +136,9 @@ def container_status(pod: core_v1.Pod, one: Member, observed: Observed, now: Mom
         status.restartCount = newest.attempt
         status.imageID = newest.image_id
         status.containerID = f"docker://{newest.id}"
+        if container.resources is not None:
+            status.resources = _in_effect(pod, container, newest)
+            status.allocatedResources = container.resources.requests
     before = held[-2] if len(held) > 1 else None
     if before is not None:
         status.lastState = core_v1.ContainerState(terminated=terminated(before))
@@ -143,9 +150,6 @@ def container_status(pod: core_v1.Pod, one: Member, observed: Observed, now: Mom
         status.state = core_v1.ContainerState(waiting=_waiting(pod, container, observed, now))
     elif newest.state == "running":
         status.state = core_v1.ContainerState(running=core_v1.ContainerStateRunning(startedAt=newest.started_at))
-        if container.resources is not None:
-            status.resources = container.resources
-            status.allocatedResources = container.resources.requests
         if one.role != "ephemeral":
             status.started = container.startupProbe is None or newest.id in observed.started
         if one.role in ("app", "sidecar"):
@@ -154,6 +158,14 @@ def container_status(pod: core_v1.Pod, one: Member, observed: Observed, now: Mom
     else:
         _end(status, pod, one, newest, observed, now)
     return status
+
+
+def _in_effect(pod: core_v1.Pod, container: core_v1.Container, newest: Instance) -> core_v1.ResourceRequirements | None:
+    """What a container may use: until a resize is done, what was reported before it."""
+    if not newest.running or not resizing.changes(pod, container, newest.limits):
+        return container.resources
+    reported = (*pod.status.containerStatuses, *pod.status.initContainerStatuses)
+    return next((each.resources for each in reported if each.name == container.name), container.resources)
 
 
 def _end(
@@ -249,6 +261,7 @@ def _conditions(
     apps: list[core_v1.ContainerStatus],
     phase: str,
     now: Moment,
+    pending: Pending | None,
 ) -> list[core_v1.PodCondition]:
     held = [
         core_v1.PodCondition(
@@ -256,6 +269,7 @@ def _conditions(
             lastTransitionTime=c.lastTransitionTime, observedGeneration=c.observedGeneration,
         )
         for c in pod.status.conditions
+        if c.type not in _RESIZES
     ]  # fmt: skip
     # A worker that has just come back has not looked at the network yet: what was reported holds until it has.
     known = bool(observed.address) or conditions.is_true(held, "PodReadyToStartContainers")
@@ -270,6 +284,11 @@ def _conditions(
     ]
     if observed.verdict is not None and observed.verdict.disrupted:
         wanted.append(("DisruptionTarget", _Truth(True, "TerminationByKubelet", observed.verdict.message)))
+    if pending is not None:
+        wanted.append((resizing.PENDING, _Truth(True, pending.reason, pending.message)))
+    if (progress := _resize_progress(pod, observed)) is not None:
+        wanted.append((resizing.IN_PROGRESS, progress))
+    held += [c for c in pod.status.conditions if c.type in _RESIZES and c.type in dict(wanted)]
     for kind, truth in wanted:
         conditions.set_condition(
             held,
@@ -287,6 +306,16 @@ class _Truth(NamedTuple):
     holds: bool
     reason: str = ""
     message: str = ""
+
+
+def _resize_progress(pod: core_v1.Pod, observed: Observed) -> _Truth | None:
+    """Whether the limits of a running container are still to be changed, and why that fails if it does."""
+    for one in members(pod):
+        newest = observed.newest(one.name)
+        if newest is not None and newest.running and resizing.changes(pod, one.container, newest.limits):
+            fault = observed.faults.get(f"resize/{one.name}")
+            return _Truth(True, "Error", fault.message) if fault else _Truth(True)
+    return None
 
 
 def _initialized(

@@ -12,7 +12,7 @@ from barque.api.errors import ApiError
 from barque.api.types import core_v1
 from barque.network.pods.host_ports import PortTakenError
 from barque.worker import labels
-from barque.worker.pods import config, env, members, plan
+from barque.worker.pods import config, env, members, plan, resizing, resources
 from barque.worker.pods.env import ConfigError, Sources
 from barque.worker.pods.members import Member
 from barque.worker.pods.observed import Instance, Observed
@@ -73,6 +73,8 @@ class Steps:
                 await self._start_container(step)
             case plan.StopContainer():
                 await self._stop_container(step)
+            case plan.ResizeContainer():
+                await self._resize_container(step)
             case plan.RunPostStart():
                 await self._run_post_start(step)
             case plan.RunPreStop():
@@ -263,6 +265,14 @@ class Steps:
         await self._look(step.id)
         self.say_of(step.container, "Normal", "Started", "Container started")
 
+    async def _resize_container(self, step: plan.ResizeContainer) -> None:
+        pod, container = self._there(), self._member(step.container).container
+        await self._parts.runtime.update(step.id, resources.limits_of(pod, container, self._parts.node.memory_bytes))
+        await self._look(step.id)
+        newest = self._observed.newest(step.container)
+        if newest is not None and newest.running and resizing.changes(pod, container, newest.limits):
+            raise RuntimeFault("the container runtime did not take over the new limits")
+
     async def _run_post_start(self, step: plan.RunPostStart) -> None:
         container = self._member(step.container).container
         handler = container.lifecycle.postStart if container.lifecycle else None
@@ -344,6 +354,8 @@ class Steps:
             message = why
         elif why == plan.CHANGED or container_id in self._observed.unhealthy:
             message = f"Container {container} {why}, will be restarted"
+        elif why == plan.RESIZED:
+            message = f"Container {container} {why}"
         else:
             message = f"Stopping container {container}"
         self.say_of(container, "Normal", "Killing", message)

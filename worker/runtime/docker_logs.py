@@ -26,7 +26,8 @@ _STAMP_BYTES = len("2006-01-02T15:04:05.000000000Z ")
 
 def query_of(options: LogOptions) -> dict[str, Any]:
     """The query of `GET /containers/{id}/logs`."""
-    query: dict[str, Any] = {"stdout": 1, "stderr": 1, "timestamps": 1, "follow": int(options.follow)}
+    outputs = {name: int(options.stream in ("", name)) for name in ("stdout", "stderr")}
+    query: dict[str, Any] = {**outputs, "timestamps": 1, "follow": int(options.follow)}
     query["tail"] = options.tail_lines if options.tail_lines >= 0 else "all"
     if options.since:
         seconds, _, fraction = options.since.removesuffix("Z").partition(".")

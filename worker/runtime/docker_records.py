@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from barque.worker.runtime.port import ContainerRecord, ContainerSpec, ContainerSummary, LogRotation, Mount, State
+from barque.worker.runtime.port import (
+    ContainerRecord,
+    ContainerSpec,
+    ContainerSummary,
+    Limits,
+    LogRotation,
+    Mount,
+    State,
+)
 
 _NEVER = "0001-01-01T00:00:00Z"
 _STATES: dict[str, State] = {
@@ -41,7 +49,25 @@ def record_of(data: Mapping[str, Any]) -> ContainerRecord:
         stop_signal=config.get("StopSignal") or "",
         tty=config["Tty"],
         written=_written(data),
+        limits=_limits(data.get("HostConfig") or {}),
     )
+
+
+def _limits(host: Mapping[str, Any]) -> Limits | None:
+    """The limits in effect, as far as they can change."""
+    if not host:
+        return None
+    return Limits(host.get("CpuShares") or 0, host.get("NanoCpus") or 0, host.get("Memory") or 0)
+
+
+def update_body(limits: Limits) -> dict[str, Any]:
+    """The body of `POST /containers/{id}/update`; what is zero stays as it is."""
+    return {
+        "CpuShares": limits.cpu_shares,
+        "NanoCpus": limits.nano_cpus,
+        "Memory": limits.memory_bytes,
+        "MemorySwap": limits.memory_bytes,
+    }
 
 
 def _written(data: Mapping[str, Any]) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ from barque.worker.runtime.port import (
     ImageMissingError,
     ImageRecord,
     ImageUsage,
+    Limits,
     Login,
     LogOptions,
     LogRecord,
@@ -206,6 +207,16 @@ class DockerRuntime:
 
         await self._call(start)
         self._made.discard(container_id)
+
+    async def update(self, container_id: str, limits: Limits) -> None:
+        body = docker_records.update_body(limits)
+
+        def update(api: docker.APIClient) -> None:
+            # The SDK's own method knows no NanoCpus, and Docker takes no quota for a container that has them.
+            raw = _untyped(api)
+            raw._raise_for_status(raw._post_json(raw._url("/containers/{0}/update", container_id), data=body))
+
+        await self._call(update)
 
     async def signal(self, container_id: str, signal: str) -> None:
         if self._is_bare(container_id):

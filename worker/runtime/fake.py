@@ -25,6 +25,7 @@ from barque.worker.runtime.port import (
     ImageMissingError,
     ImageRecord,
     ImageUsage,
+    Limits,
     Login,
     LogOptions,
     LogRecord,
@@ -150,7 +151,7 @@ class FakeRuntime:
         container_id = f"c{next(self._ids):04d}"
         record = ContainerRecord(
             container_id, spec.name, dict(spec.labels), "created", spec.image, self.images_here[spec.image],
-            created_at=self._clock.wall().isoformat(),
+            created_at=self._clock.wall().isoformat(), limits=spec.limits._replace(oom_score_adj=0, pids=0),
         )  # fmt: skip
         self.containers[container_id] = FakeContainer(spec, record)
         return container_id
@@ -171,6 +172,11 @@ class FakeRuntime:
         pid = 1000 + int(container_id[1:])
         held.record = held.record._replace(state="running", started_at=now, pid=pid, netns=f"/proc/{pid}/ns/net")
         self.write_log(container_id, f"log of {held.record.name}\n".encode())
+
+    async def update(self, container_id: str, limits: Limits) -> None:
+        self._ask(f"update {container_id}")
+        held = self._get(container_id)
+        held.record = held.record._replace(limits=limits._replace(oom_score_adj=0, pids=0))
 
     async def signal(self, container_id: str, signal: str) -> None:
         self._ask(f"signal {container_id} {signal}")

@@ -55,6 +55,17 @@ class RuntimeInfo(NamedTuple):
     memory_bytes: int
 
 
+class Limits(NamedTuple):
+    """What a container may use. 0 means no limit, save for `oom_score_adj`."""
+
+    cpu_shares: int = 2
+    nano_cpus: int = 0
+    memory_bytes: int = 0
+    oom_score_adj: int = 0
+    # Processes and threads.
+    pids: int = 0
+
+
 class ContainerRecord(NamedTuple):
     """One container as the engine knows it. Times are RFC 3339 with fractions, "" where there is none."""
 
@@ -78,6 +89,8 @@ class ContainerRecord(NamedTuple):
     tty: bool = False
     # Where on the host stands what it has written: its own layer, its logs.
     written: tuple[str, ...] = ()
+    # Those in effect; None where the engine does not say.
+    limits: Limits | None = None
 
 
 class ContainerSummary(NamedTuple):
@@ -93,17 +106,6 @@ class Mount(NamedTuple):
     target: str
     read_only: bool = False
     propagation: Propagation = "rprivate"
-
-
-class Limits(NamedTuple):
-    """What a container may use. 0 means no limit, save for `oom_score_adj`."""
-
-    cpu_shares: int = 2
-    nano_cpus: int = 0
-    memory_bytes: int = 0
-    oom_score_adj: int = 0
-    # Processes and threads.
-    pids: int = 0
 
 
 class Security(NamedTuple):
@@ -194,12 +196,13 @@ RuntimeEvent = Resync | Changed
 
 class LogOptions(NamedTuple):
     """`tail_lines` below 0 means all; `since` is UTC in RFC 3339 with nine digits of fractions, "" for no limit: what
-    is older is left out.
+    is older is left out. `stream` is one of the two outputs, "" for both.
     """
 
     follow: bool = False
     tail_lines: int = -1
     since: str = ""
+    stream: Literal["", "stdout", "stderr"] = ""
 
 
 class LogRecord(NamedTuple):
@@ -267,6 +270,12 @@ class Runtime(Protocol):
 
     async def start(self, container_id: str) -> None:
         """Raises `RuntimeFault` with the engine's words where the command cannot be run."""
+        ...
+
+    async def update(self, container_id: str, limits: Limits) -> None:
+        """Give a container other limits of cpu and memory while it runs. Raises `RuntimeFault`, as where the container
+        uses more memory already.
+        """
         ...
 
     async def signal(self, container_id: str, signal: str) -> None: ...

@@ -1,7 +1,8 @@
-"""One TCP connection into a pod, at the far end of a gRPC stream.
+"""One TCP connection into a pod, or to the node itself, at the far end of a gRPC stream.
 
-It is made from within the pod's network namespace to its loopback address, so a server that listens on nothing else is
-reached too. Each direction ends by itself (half-close), and neither is read faster than the other side takes it.
+One into a pod is made from within its network namespace: to its loopback address, so that a server that listens on
+nothing else is reached too, or to the address by which other pods know it. Each direction ends by itself (half-close),
+and neither is read faster than the other side takes it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import TypeAlias
 
-from barque.api.errors import bad_request
+from barque.api.errors import bad_request, unavailable
 from barque.proto import pods_pb2 as pb
 from barque.worker.server.calls import read_first
 
@@ -20,8 +21,9 @@ CONNECT_TIMEOUT_S = 10.0
 CHUNK_BYTES = 64 * 1024
 
 Stream: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-# Connects to a port of the pod with the network namespace at a path. Raises OSError.
-Dial: TypeAlias = Callable[[str, int], Awaitable[Stream]]
+# Connects to a port of the pod with the network namespace at a path, at an address of it, "" for its loopback. Raises
+# OSError.
+Dial: TypeAlias = Callable[[str, int, str], Awaitable[Stream]]
 
 
 async def read_start(messages: AsyncIterator[pb.PortForwardInput]) -> pb.PortForwardInput.Start:
@@ -38,7 +40,7 @@ async def connect(dial: Dial, netns: str, start: pb.PortForwardInput.Start) -> S
     """The connection. Raises 400 in the kubelet's words where the pod does not take it."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            return await dial(netns, start.port)
+            return await dial(netns, start.port, "")
     except TimeoutError:
         why = f"no answer within {CONNECT_TIMEOUT_S:.0f} s"
     except OSError as error:
@@ -47,6 +49,26 @@ async def connect(dial: Dial, netns: str, start: pb.PortForwardInput.Start) -> S
         f"error forwarding port {start.port} to pod {start.pod}: failed to connect to localhost:{start.port} "
         f"inside the pod's network namespace: {why}"
     )
+
+
+async def reach(connecting: Awaitable[Stream], host: str, port: int) -> Stream:
+    """The connection to `host`. Raises 503 in the words of Go's dialer, which is what users of proxies read."""
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            return await connecting
+    except TimeoutError:
+        why = "i/o timeout"
+    except OSError as error:
+        why = f"connect: {os.strerror(error.errno).lower()}" if error.errno else str(error)
+    raise unavailable(f"dial tcp {f'[{host}]' if ':' in host else host}:{port}: {why}")
+
+
+async def dial_node(address: str, port: int) -> Stream:
+    """A connection to a port of this node: at its address, else at its loopback. Raises OSError."""
+    try:
+        return await asyncio.open_connection(address, port)
+    except OSError:
+        return await asyncio.open_connection("127.0.0.1", port)
 
 
 async def splice(

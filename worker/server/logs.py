@@ -10,7 +10,7 @@ import datetime
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import NamedTuple
+from typing import Literal, NamedTuple, cast
 
 from barque.api.errors import bad_request
 from barque.proto import pods_pb2 as pb
@@ -72,10 +72,13 @@ def since_of(request: pb.LogsRequest, now: datetime.datetime) -> str:
 
 
 def options_of(request: pb.LogsRequest, start: Position, since: str) -> LogOptions:
-    """What the engine is asked for."""
+    """What the engine is asked for. Raises 400 for a stream that no container has."""
+    if request.stream not in ("", "stdout", "stderr"):
+        raise bad_request(f"{request.stream!r} is no stream of a log")
+    stream = cast(Literal["", "stdout", "stderr"], request.stream)
     if start.time:
-        return LogOptions(follow=request.follow, since=max(start.time, since))
-    return LogOptions(follow=request.follow, tail_lines=request.tail_lines, since=since)
+        return LogOptions(follow=request.follow, since=max(start.time, since), stream=stream)
+    return LogOptions(follow=request.follow, tail_lines=request.tail_lines, since=since, stream=stream)
 
 
 async def begin(runtime: Runtime, container: str, request: pb.LogsRequest) -> Position:
