@@ -31,12 +31,13 @@ types: ## lay the link tree that type checker, linter and protoc read the packag
 	@mkdir -p build/types/barque
 	@for room in $(ROOMS); do ln -sfn ../../../$$room build/types/barque/$$room; done
 
-generate: setup ## write the gRPC stubs and the object types anew
+generate: setup ## write the gRPC stubs, the object types and docs/compatibility.md anew
 	cd build/types && $(abspath $(BIN))/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. \
 		barque/proto/*.proto
 	$(BIN)/python api/types/generate.py
 	$(BIN)/ruff check --quiet --fix --select I api/types
 	$(BIN)/ruff format --quiet api/types
+	$(BIN)/python -m tests.support.compatibility
 
 lint: setup ## formatting, lint, types, the arrows between rooms, fresh generated files
 	$(BIN)/ruff format --check .

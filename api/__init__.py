@@ -10,6 +10,7 @@ at length; where to look:
 * `conversion` kinds that are served in several versions;
 * `defaults` what is filled in, `validation` what is wrong, `errors` how that is said;
 * `patch` three patches, `apply` server-side apply and the owners of fields;
+* `openapi` what clients read of kinds and verbs before they use them;
 * `columns` the tables of `get`, `views` what caches keep of an object;
 * values: `quantity`, `resourcelists`, `durations`, `intorstring`, `selectors`, `names`, `addresses`, `cron`,
   `timestamps`;

@@ -121,10 +121,11 @@ def _judge(amounts: Iterable[tuple[Mapping[str, Quantity], Mapping[str, Quantity
             if name not in wanted and name not in limits:
                 guaranteed = False
                 continue
+            # By their numerators: a Fraction takes its time to compare itself with a number.
             limit = quantity.parse(limits.get(name, 0))
             request = quantity.parse(wanted[name]) if name in wanted else limit
-            anything = anything or limit > 0 or request > 0
-            guaranteed = guaranteed and limit > 0 and request == limit
+            anything = anything or limit.numerator > 0 or request.numerator > 0
+            guaranteed = guaranteed and limit.numerator > 0 and request == limit
     if not anything:
         return "BestEffort"
     return "Guaranteed" if guaranteed else "Burstable"

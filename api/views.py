@@ -47,6 +47,7 @@ class AffinityView(Object):
 
 
 class ContainerView(Object):
+    name: str = ""
     image: str = ""
     ports: tuple[ContainerPort, ...] = ()
     resources: RequestsView | None = None
@@ -71,6 +72,8 @@ class PodSpecView(Object):
 
 class ContainerStatusView(Object):
     restartCount: int = 0
+    name: str = ""
+    allocatedResources: dict[str, Quantity] = field(default_factory=dict)
 
 
 class PodStatusView(Object):

@@ -3,7 +3,8 @@
 * `verbs` – the interface, on bytes: start reading there. `remote` (with `channels` and `wire`) is it over gRPC, the
   master's registry is it in process; `client` puts typed objects on either; `patches` makes the smallest patch.
 * `reflector`, `informer`, `informers` – list and watch kept as a cache; `queue` – keys to work on, with back-off.
-* `pki`, `renewal`, `profile`, `joining` – certificates, their renewal, `~/.barque/config`, joining a cluster.
+* `pki`, `renewal`, `profile`, `joining` – certificates, their renewal, `~/.barque/config`, joining a cluster;
+  `kubeconfig` – the same way in for kubectl.
 * `recorder` – Events, made of the parts in `recording`; `supervise` – tasks that have an owner; `clock` – time as an
   argument; `cycles` – the garbage collector kept from holding the event loop; `address` – this host's.
 

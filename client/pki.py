@@ -180,8 +180,10 @@ class Identity:
         return grpc.ssl_server_credentials([(self.key_pem, self.cert_pem)], self.ca_pem, require_client_auth=True)
 
     def server_context(self) -> ssl.SSLContext:
-        """For an HTTPS server to which clients come without a certificate."""
+        """For an HTTPS server to which clients come with a certificate of this CA, or with none."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_verify_locations(cadata=self.ca_pem.decode())
         self.install(context)
         return context
 

@@ -11,6 +11,7 @@ import asyncio
 import heapq
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from barque.api.errors import ApiError
 from barque.client.clock import Clock
@@ -22,8 +23,20 @@ FIRST_RETRY_S = 0.005
 LONGEST_RETRY_S = 60.0
 
 
+class QueueObserver(Protocol):
+    """Is told what a queue does, for whoever measures it; must be quick."""
+
+    def added(self) -> None: ...
+
+    def taken(self, waited_s: float) -> None: ...
+
+    def done(self, worked_s: float) -> None: ...
+
+    def retried(self) -> None: ...
+
+
 class WorkQueue:
-    """Distinct keys in order of arrival, each held by at most one worker."""
+    """Distinct keys in order of arrival, each held by at most one worker. `observer` may be set before it is used."""
 
     def __init__(self, clock: Clock, *, first_retry_s: float = FIRST_RETRY_S, longest_retry_s: float = LONGEST_RETRY_S):
         self._clock = clock
@@ -36,6 +49,9 @@ class WorkQueue:
         self._later: list[tuple[float, str]] = []
         self._due: dict[str, float] = {}
         self._timer: asyncio.Task[None] | None = None
+        self.observer: QueueObserver | None = None
+        # When a key was added or taken, whichever came last; kept for the observer alone.
+        self._since: dict[str, float] = {}
 
     def __len__(self) -> int:
         """Keys that could be taken now."""
@@ -45,8 +61,10 @@ class WorkQueue:
         if key in self._dirty:
             return
         self._dirty.add(key)
+        if self.observer is not None:
+            self.observer.added()
         if key not in self._processing:
-            self._ready.put_nowait(key)
+            self._put(key)
 
     def add_after(self, key: str, seconds: float) -> None:
         """Add the key once `seconds` have passed; of several such wishes for one key the earliest counts."""
@@ -66,6 +84,8 @@ class WorkQueue:
         """Count one more failure of the key; return how long to wait."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
+        if self.observer is not None:
+            self.observer.retried()
         return float(min(self._first_retry_s * 2 ** min(failures, 32), self._longest_retry_s))
 
     def failures(self, key: str) -> int:
@@ -80,18 +100,34 @@ class WorkQueue:
         key = await self._ready.get()
         self._dirty.discard(key)
         self._processing.add(key)
+        if self.observer is not None:
+            self.observer.taken(self._lap_s(key))
         return key
 
     def done(self, key: str) -> None:
         self._processing.discard(key)
+        if self.observer is not None:
+            self.observer.done(self._lap_s(key))
+            del self._since[key]
         if key in self._dirty:
-            self._ready.put_nowait(key)
+            self._put(key)
 
     def shut_down(self) -> None:
         """End the timer of delayed keys; called when the workers end."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _put(self, key: str) -> None:
+        if self.observer is not None:
+            self._since[key] = self._clock.monotonic()
+        self._ready.put_nowait(key)
+
+    def _lap_s(self, key: str) -> float:
+        """Since the key was last noted; notes it anew."""
+        now = self._clock.monotonic()
+        before, self._since[key] = self._since.get(key, now), now
+        return now - before
 
     async def _wait_due(self) -> None:
         while self._later:

@@ -87,7 +87,7 @@ class RenewingIdentity:
         return fetch
 
     def server_context(self) -> ssl.SSLContext:
-        """For an HTTPS server to which clients come without a certificate; follows renewals."""
+        """As `Identity.server_context`; follows renewals."""
         context = self._current.server_context()
         self._contexts.add(context)
         return context

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import click
 
+from barque.client import kubeconfig
 from barque.client import profile as profiles
 from barque.client.pki import Identity, PkiError
 from barque.client.profile import Profile
@@ -35,6 +36,8 @@ from barque.worker.settings import WorkerError
 
 log = logging.getLogger(__name__)
 
+# What the cluster is called in the profile.
+CONTEXT = "barque"
 _START_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 
@@ -125,11 +128,11 @@ def bring_up_nodes(place: Place, nodes: int, report: Report) -> None:
     made = Lab(place.lab, report)
     try:
         with contextlib.closing(report):
-            made.up(1, nodes, door=place.grpc_port)
+            made.up(1, nodes, door=place.grpc_port, https_door=place.https_port)
             admin = profiles.load(made.profile)
     except LabError as error:
         raise LocalError(str(error)) from error
-    profiles.remember(place.profile, "barque", Profile.of([f"127.0.0.1:{place.grpc_port}"], admin.identity))
+    _remember(place, admin.identity)
 
 
 def _remove_new_worker(place: Place) -> None:
@@ -179,7 +182,7 @@ def _take_lab_down(place: Place, report: Report, *, purge: bool) -> None:
     try:
         if purge:
             with contextlib.suppress(profiles.ProfileError):
-                profiles.forget(place.profile, profiles.load(made.profile).ca)
+                _forget(place, profiles.load(made.profile).ca)
         made.down(keep=not purge)
     except LabError as error:
         raise LocalError(str(error)) from error
@@ -189,7 +192,23 @@ def _take_lab_down(place: Place, report: Report, *, purge: bool) -> None:
 def _forget_cluster(place: Place) -> None:
     """Take the cluster out of the profile; others that are in it stay."""
     with contextlib.suppress(PkiError, profiles.ProfileError):
-        profiles.forget(place.profile, Identity.load(place.data_dir / "master" / "pki", "admin").ca_pem.decode())
+        _forget(place, Identity.load(place.data_dir / "master" / "pki", "admin").ca_pem.decode())
+
+
+def _remember(place: Place, identity: Identity) -> None:
+    """Write the profile and the kubeconfig with which to speak to the master."""
+    admin = Profile.of([f"127.0.0.1:{place.grpc_port}"], identity)
+    profiles.remember(place.profile, CONTEXT, admin)
+    try:
+        kubeconfig.remember_beside(place.profile, CONTEXT, admin, place.https_port)
+    except kubeconfig.KubeconfigError as error:
+        log.warning("no kubeconfig is written: %s", error)
+
+
+def _forget(place: Place, ca: str) -> None:
+    with contextlib.suppress(kubeconfig.KubeconfigError):
+        kubeconfig.forget(kubeconfig.path_beside(place.profile), ca)
+    profiles.forget(place.profile, ca)
 
 
 def _check_ports(place: Place) -> None:
@@ -256,7 +275,7 @@ def _await_master(place: Place) -> None:
             return False  # The first start makes it.
         if not processes.listens("127.0.0.1", place.grpc_port):
             return False
-        profiles.remember(place.profile, "barque", Profile.of([f"127.0.0.1:{place.grpc_port}"], identity))
+        _remember(place, identity)
         return True
 
     _await_daemon("master", answers, place)

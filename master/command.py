@@ -14,7 +14,9 @@ import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
+    from barque.master.audit.audit import AuditSettings
     from barque.master.bus.access import UserNats
+    from barque.master.daemon import MasterSettings
     from barque.master.enrolment import Enrolled, Membership
     from barque.master.store.engine_etcd import EtcdSettings
 
@@ -44,7 +46,7 @@ def _site_options(function: F) -> F:
         click.option(
             "--profile",
             type=click.Path(path_type=Path),
-            help="Where the administrator's profile is written [~/.barque/config].",
+            help="Where the administrator's profile is written, and a kubeconfig beside it [~/.barque/config].",
         ),
     ]
     for option in reversed(options):
@@ -77,6 +79,7 @@ def init(
     """
     from barque.client.clock import SystemClock
     from barque.client.joining import JoinError
+    from barque.client.kubeconfig import KubeconfigError
     from barque.client.pki import PkiError
     from barque.client.profile import ProfileError, default_path
     from barque.master import enrolment, foundation
@@ -89,13 +92,14 @@ def init(
         site = foundation.Site(data_dir, name, [address], cluster)
         foundation.check_profile(path, site, [f"{address}:{grpc_port}"])
         pki = foundation.lay(site, SystemClock().wall())
-        foundation.write_profile(path, site, pki, [f"{address}:{grpc_port}"])
-    except (ValueError, OSError, JoinError, PkiError, ProfileError) as error:
+        kubeconfig = foundation.write_profile(path, site, pki, [f"{address}:{grpc_port}"], https_port)
+    except (ValueError, OSError, JoinError, PkiError, ProfileError, KubeconfigError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"Cluster {cluster} {'was founded before' if founded else 'is founded'}.")
     click.echo(f"  CA            {data_dir / 'pki' / 'ca.pem'} ({pki.pin})")
     click.echo(f"  certificates  {data_dir / 'pki'}: the master's until {pki.master.expires:%Y-%m-%d}")
     click.echo(f"  profile       {path}, context {cluster}")
+    click.echo(f"  kubeconfig    {kubeconfig}")
     click.echo("Next:")
     ports = [grpc_port, peer_port, https_port, bus_port, route_port]
     click.echo(f"  {_run_command(data_dir, name, address, ports)}")
@@ -200,14 +204,21 @@ def _tell(data_dir: Path, enrolled: Enrolled, profile: Path | None) -> None:
 
 def _write_profile(data_dir: Path, profile: Path | None, enrolled: Enrolled) -> Path | None:
     """Where the administrator's way in was written, None where nowhere; that it cannot be is only a warning."""
+    import msgspec
+
+    from barque.client import kubeconfig
     from barque.client import profile as profiles
 
     path = profile or (profiles.default_path() if data_dir == DATA_DIR else None)
     if path is None:
         return None
+    cluster, own = enrolled.membership.cluster, enrolled.membership.info
     try:
-        profiles.remember(path, enrolled.membership.cluster, enrolled.profile)
-    except (profiles.ProfileError, OSError) as error:
+        profiles.remember(path, cluster, enrolled.profile)
+        # kubectl knows one address alone: the master that is here, also while the others are away.
+        here = msgspec.structs.replace(enrolled.profile, masters=[own.grpc_address])
+        kubeconfig.remember_beside(path, cluster, here, own.https_port)
+    except (profiles.ProfileError, kubeconfig.KubeconfigError, OSError) as error:
         click.echo(f"Warning: no profile is written: {error}", err=True)
         return None
     return path
@@ -256,6 +267,11 @@ async def _address_towards(master_address: str) -> str:
 @click.option("--change-feed/--no-change-feed", default=True, help="Tell every change on the bus.", show_default=True)
 @click.option("--bus-creds", type=click.Path(path_type=Path), help="That NATS: this master's file of credentials.")
 @click.option("--bus-replicas", default=1, show_default=True, help="That NATS: how many servers keep each stream.")
+@click.option("--audit-log-path", default="", metavar="FILE|-", help="Audit: the log's file, - for standard output.")
+@click.option("--audit-policy-file", type=click.Path(path_type=Path), help="Audit: what is logged [metadata of all].")
+@click.option("--audit-log-maxsize", default=100, show_default=True, help="Audit: MiB of a file until it is rotated.")
+@click.option("--audit-log-maxbackup", default=10, show_default=True, help="Audit: how many full files are kept.")
+@click.option("--audit-log-maxage", default=30, show_default=True, help="Audit: days that full files are kept.")
 @click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING"]), show_default=True)
 def run(log_level: str, profile: Path | None, data_dir: Path, **options: Any) -> None:
     """Run the master in the foreground until SIGTERM.
@@ -292,9 +308,10 @@ def run(log_level: str, profile: Path | None, data_dir: Path, **options: Any) ->
         options["address"] = options["address"] or _own_address()
         options["etcd"] = _etcd_settings(options)
         options["nats"] = _user_nats(options)
+        options["audit"] = _audit_settings(options)
         api = ApiSettings(**{field: options.pop(option) for option, field in enrolment.SHARED_OPTIONS.items()})
         settings = MasterSettings(data_dir, api=api, **options)
-        _found(settings.data_dir, settings.name, settings.address, settings.grpc_port, profile)
+        _found(settings, profile)
         run_until_stopped(Master(settings))
     except (ValueError, OSError, JoinError, PkiError, StopError, UnexpectedEndError) as error:
         raise click.ClickException(f"the master stops: {error}") from error
@@ -331,6 +348,21 @@ def _user_nats(options: dict[str, Any]) -> UserNats | None:
     return nats
 
 
+def _audit_settings(options: dict[str, Any]) -> AuditSettings:
+    """Take the options of the audit log out of `options`. Raises ValueError."""
+    from barque.master.audit.audit import AuditSettings
+    from barque.master.audit.log_file import Rotation
+
+    path, policy = options.pop("audit_log_path"), options.pop("audit_policy_file")
+    bounds = {name: options.pop(f"audit_log_{name}") for name in ("maxsize", "maxbackup", "maxage")}
+    for name, value in bounds.items():
+        if value < 0:
+            raise ValueError(f"--audit-log-{name} {value} can't be a negative number")
+    if policy is not None and not path:
+        raise ValueError("--audit-policy-file says what is logged, --audit-log-path where to: give both")
+    return AuditSettings(path, policy, Rotation(bounds["maxsize"], bounds["maxbackup"], bounds["maxage"]))
+
+
 def _files(options: dict[str, Any], part: str, names: Sequence[str]) -> list[Path | None]:
     """Take `--<part>-<name>` out of `options`, where masters that join may be told of them: they start elsewhere.
     Raises ValueError where there is no such file.
@@ -360,22 +392,24 @@ def _as_joined(joined: Membership, options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _found(data_dir: Path, name: str, address: str, grpc_port: int, profile: Path | None) -> None:
+def _found(settings: MasterSettings, profile: Path | None) -> None:
     """On the first start, do what `init` does; a profile that cannot be written does not keep the master down."""
     from barque.client.clock import SystemClock
+    from barque.client.kubeconfig import KubeconfigError
     from barque.client.profile import ProfileError, default_path
     from barque.master import foundation
 
+    data_dir, address = settings.data_dir, settings.address
     if foundation.is_laid(data_dir):
         return
-    site = foundation.Site(data_dir, name, [address])
+    site = foundation.Site(data_dir, settings.name, [address])
     pki = foundation.lay(site, SystemClock().wall())
     path = profile or (default_path() if data_dir == DATA_DIR else None)
     if path is None:
         return
     try:
-        foundation.write_profile(path, site, pki, [f"{address}:{grpc_port}"])
-    except (ProfileError, OSError) as error:
+        foundation.write_profile(path, site, pki, [f"{address}:{settings.grpc_port}"], settings.https_port)
+    except (ProfileError, KubeconfigError, OSError) as error:
         logging.getLogger(__name__).warning("no profile is written: %s", error)
 
 

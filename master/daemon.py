@@ -44,16 +44,18 @@ from barque.master.apiserver.cluster_service import ClusterService, ClusterState
 from barque.master.apiserver.component_view import ComponentView
 from barque.master.apiserver.heartbeat_relay import HeartbeatRelay
 from barque.master.apiserver.heartbeat_relay import dialer as relay_dialer
-from barque.master.apiserver.https import HttpsDoor
-from barque.master.apiserver.node_channels import dialer
+from barque.master.apiserver.node_channels import NodeChannels, dialer
 from barque.master.apiserver.registry import Registry
 from barque.master.apiserver.reservation_repair import ReservationRepair
+from barque.master.apiserver.rest.joining import joining_paths
 from barque.master.apiserver.sessions import Sessions
 from barque.master.apiserver.settings import ApiSettings
+from barque.master.audit.audit import Audit, AuditSettings, open_audit
 from barque.master.auth.ca import MasterPki
 from barque.master.auth.identity import User
 from barque.master.auth.joining import Joining
 from barque.master.auth.member_joining import MemberJoining
+from barque.master.auth.rbac.bootstrap import ensure_policy
 from barque.master.auth.tokens import JoinTokens
 from barque.master.bus.access import UserNats
 from barque.master.bus.bus import Bus
@@ -63,8 +65,13 @@ from barque.master.controllers.kubernetesservice import Doors, certificate_names
 from barque.master.controllers.manager import ControllerManager
 from barque.master.controllers.settings import ControllerSettings
 from barque.master.enrolment import shared_settings
+from barque.master.front import Front
 from barque.master.leadership import Leadership
 from barque.master.masters import Masters
+from barque.master.metrics.page import Source
+from barque.master.metrics.process import loop_families
+from barque.master.metrics.queues import QueueMetrics
+from barque.master.metrics.storage import group_families, storage_families
 from barque.master.raft.messages import MemberInfo
 from barque.master.scheduler.scheduler import Scheduler
 from barque.master.stalls import StallMonitor
@@ -102,6 +109,7 @@ class MasterSettings:
     etcd: EtcdSettings | None = None
     nats: UserNats | None = None
     change_feed: bool = True
+    audit: AuditSettings = field(default_factory=AuditSettings)
     api: ApiSettings = field(default_factory=ApiSettings)
 
 
@@ -150,12 +158,20 @@ class Master:
         stalls = StallMonitor(clock, store.note_stall if isinstance(store, EngineRaft) else None)
         # Without the bus all but Events and the feed goes on, so readiness is the store's alone.
         joining_masters = self._joining_masters(pki, tokens, store)
-        https = HttpsDoor(pki.ca_pem, joining.join, lambda: [_store_health(store)], joining_masters.join)
+        channels = NodeChannels(dialer(lambda: identity.current), clock)
+        queues = QueueMetrics()
+        sources: list[Source] = [partial(storage_families, store), partial(loop_families, stalls), queues.families]
+        if isinstance(store, EngineRaft):
+            sources.append(partial(group_families, store))
+        front = Front(
+            registry, channels, clock, version("barque"), lambda: f"{own.host}:{own.https_port}", lambda: store.fault,
+            joining_paths(pki.ca_pem, joining.join, joining_masters.join), sources,
+        )  # fmt: skip
         state = ClusterState(
             version=version("barque"),
             members=lambda: _members(masters),
             components=lambda: [_store_health(store), bus.health(), usage.health()],
-            https_port=lambda: https.port,
+            https_port=lambda: rest.port,
             stalls=stalls.figures,
         )
         relay = HeartbeatRelay(
@@ -166,12 +182,14 @@ class Master:
             as_leader = registry_of(epoch=epoch)
             # What was heard in an earlier term is not the newest: every node gets its whole time again.
             sessions.forget_all()
-            own_doors = Doors(masters.addresses, lambda: https.port, settings.grpc_port, settings.api.service_network)
-            controlling = ControllerSettings(root_ca=pki.ca_pem.decode())
-            await run_all({"bus": bus.lead(), "term": self._lead(as_leader, sessions, controlling, own_doors)})
+            own_doors = Doors(masters.addresses, lambda: rest.port, settings.grpc_port, settings.api.service_network)
+            controlling = ControllerSettings(root_ca=pki.ca_pem.decode(), authority=pki.authority)
+            await run_all({"bus": bus.lead(), "term": self._lead(as_leader, sessions, controlling, own_doors, queues)})
 
         leadership = Leadership(store, settings.name, lead, lambda: secrets.token_hex(8), clock)
         async with contextlib.AsyncExitStack() as doors_open:
+            audit = self._audit(doors_open)
+            rest = front.open(audit)
             if store.leads:
                 # So that whoever comes through the doors of a new cluster finds them there.
                 await _ensure_namespaces(_acting_as(registry, "master"), clock)
@@ -180,13 +198,16 @@ class Master:
                 address=f"{settings.listen}:{settings.grpc_port}",
                 credentials=identity.server_credentials(),
                 sessions=sessions,
-                cluster=ClusterService(state, store, tokens, pki, clock, group=store, votes=not settings.etcd),
+                cluster=ClusterService(
+                    state, store, tokens, pki, clock, group=store, votes=not settings.etcd, audit=audit
+                ),
                 dial=dialer(lambda: identity.current),
                 feed=bus.relay,
+                audit=audit,
             )
             doors_open.push_async_callback(server.stop, _STOP_GRACE_S)
-            await https.start(f"{settings.listen}:{settings.https_port}", identity.server_context())
-            doors_open.push_async_callback(https.stop)
+            await rest.start(f"{settings.listen}:{settings.https_port}", identity.server_context())
+            doors_open.push_async_callback(rest.stop)
             log.info("cluster %s: serving on %s", store.cluster_id, masters.own.grpc_address)
             parts: dict[str, Coroutine[Any, Any, object]] = {
                 "store": store.run(),
@@ -197,6 +218,7 @@ class Master:
                 "bus": bus.run(),
                 "usage": usage.run(),
                 "heartbeats": relay.run(),
+                "rest door": rest.run(),
                 "leadership": leadership.run(),
             }
             try:
@@ -213,6 +235,17 @@ class Master:
             settings=shared_settings(settings.api, settings.etcd, settings.nats), entropy=os.urandom,
         )  # fmt: skip
 
+    def _audit(self, until: contextlib.AsyncExitStack) -> Audit | None:
+        """The audit log, open until the doors are closed; None where none is wanted."""
+        opened = open_audit(self.settings.audit, self.clock)
+        if opened is None:
+            return None
+        audit, writer = opened
+        writer.start()
+        # It takes the last events along, which may take a while.
+        until.push_async_callback(asyncio.to_thread, writer.close)
+        return audit
+
     def _bus(self, own: MemberInfo, pki: MasterPki, identity: RenewingIdentity, store: Engine) -> Bus:
         settings = self.settings
         clients, routes = (f"{settings.listen}:{port}" for port in (settings.bus_port, settings.route_port))
@@ -227,7 +260,12 @@ class Master:
         return bus
 
     async def _lead(
-        self, registry: Registry, sessions: Sessions, controlling: ControllerSettings, doors: Doors
+        self,
+        registry: Registry,
+        sessions: Sessions,
+        controlling: ControllerSettings,
+        doors: Doors,
+        queues: QueueMetrics,
     ) -> None:
         """One term: whatever only one master may do, on caches of its own. `registry` writes for this term alone."""
         clock, name = self.clock, self.settings.name
@@ -235,7 +273,9 @@ class Master:
         await _ensure_namespaces(own, clock)
         client = _acting_as(registry, "controller-manager")
         informers = Informers(client, clock)
-        manager = ControllerManager(client, informers, sessions.last_seen, clock, controlling, doors, host=name)
+        manager = ControllerManager(
+            client, informers, sessions.last_seen, clock, controlling, doors, host=name, observe=queues.observer
+        )
         scheduler = Scheduler(_acting_as(registry, "scheduler"), informers, clock, host=name)
         repairs = EventRecorder(own, "reservation-repair-controller", name, clock)
         terms = EventRecorder(own, "barque-master", name, clock)
@@ -262,9 +302,10 @@ async def _ensure_namespaces(client: Client, clock: Clock) -> None:
     while True:
         try:
             await ensure_namespaces(client)
+            await ensure_policy(client)
             return
         except ApiError as error:
-            log.info("the first namespaces are not there yet: %s", error.message)
+            log.info("the first namespaces and roles are not there yet: %s", error.message)
         await clock.sleep(_PAUSE_S)
 
 

@@ -1,4 +1,5 @@
-"""What a cluster stands on before its first master starts: the CA and certificates, the store's directory, a profile.
+"""What a cluster stands on before its first master starts: the CA and certificates, the store's directory, a profile
+and a kubeconfig.
 
 `lay` is idempotent: it makes what is missing and keeps what is there. A profile that holds another cluster under the
 same name is refused and left as it is.
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from barque.client import kubeconfig
 from barque.client import profile as profiles
 from barque.client.profile import Profile
 from barque.master.auth.ca import MasterPki
@@ -47,9 +49,13 @@ def check_profile(path: Path, site: Site, masters: list[str]) -> None:
     profiles.load_contexts(path).add(site.cluster, Profile(masters, ca, "", "", site.cluster))
 
 
-def write_profile(path: Path, site: Site, pki: MasterPki, masters: list[str]) -> None:
-    """Put the administrator's way in into the profile at `path`, beside those to other clusters.
+def write_profile(path: Path, site: Site, pki: MasterPki, masters: list[str], https_port: int) -> Path:
+    """Put the administrator's way in into the profile at `path`, beside those to other clusters, and into the
+    kubeconfig that lies beside it, which is returned.
 
-    The context has the cluster's name. Raises `ProfileError`, as where the name is another cluster's.
+    The context has the cluster's name. Raises `ProfileError`, as where the name is another cluster's, and
+    `KubeconfigError`.
     """
-    profiles.remember(path, site.cluster, Profile.of(masters, pki.admin, cluster=site.cluster))
+    admin = Profile.of(masters, pki.admin, cluster=site.cluster)
+    profiles.remember(path, site.cluster, admin)
+    return kubeconfig.remember_beside(path, site.cluster, admin, https_port)

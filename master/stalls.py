@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from barque.client.clock import Clock
@@ -17,6 +17,7 @@ from barque.client.clock import Clock
 INTERVAL_S = 0.01
 # Upper bounds (ms) of the classes that delays are counted in: fine where the bound of 20 ms lies, coarse above.
 _BOUNDS_MS = (0.5, 1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 18, 20, 25, 30, 40, 50, 75, 100, 150, 200, 500, 1000, 5000)
+_BOUNDS_S = tuple(bound / 1000 for bound in _BOUNDS_MS)
 
 
 class Stalls(NamedTuple):
@@ -24,6 +25,14 @@ class Stalls(NamedTuple):
 
     p999_ms: float
     max_ms: float
+
+
+class Delays(NamedTuple):
+    """All delays so far: `counts` of each class by its upper bound, the last of what lies above all; and their sum."""
+
+    bounds_s: Sequence[float]
+    counts: Sequence[int]
+    total_s: float
 
 
 class StallMonitor:
@@ -34,6 +43,7 @@ class StallMonitor:
         self._clock = clock
         self._counts = [0] * (len(_BOUNDS_MS) + 1)
         self._total = 0
+        self._sum_ms = 0.0
         self._max_ms = 0.0
 
     async def run(self) -> None:
@@ -50,6 +60,7 @@ class StallMonitor:
         """Count one delay."""
         self._counts[bisect_left(_BOUNDS_MS, late_ms)] += 1
         self._total += 1
+        self._sum_ms += late_ms
         self._max_ms = max(self._max_ms, late_ms)
 
     def figures(self) -> Stalls:
@@ -61,6 +72,10 @@ class StallMonitor:
             if seen >= within:
                 return Stalls(min(bound_ms, self._max_ms), self._max_ms)
         return Stalls(self._max_ms, self._max_ms)
+
+    def delays(self) -> Delays:
+        """The same by class, as a histogram has them."""
+        return Delays(_BOUNDS_S, tuple(self._counts), self._sum_ms / 1000)
 
     def classes(self) -> str:
         """How many delays fell into each class, as `upper bound in ms:count`, so that several runs can be added up."""

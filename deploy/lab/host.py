@@ -33,7 +33,7 @@ _POLL_S = 0.02
 # Made beforehand: overlayfs wants its folders to be there.
 _FOLDERS = ("etc", "var", "overlay/etc", "overlay/var", "docker", "barque", "log", "home")
 # The machine's ways to other networks are none of the host's.
-_MACHINE_ONLY = ("BARQUE_CONFIG", "BARQUE_LAB", "DOCKER_HOST", "http_proxy", "https_proxy", "no_proxy")
+_MACHINE_ONLY = ("BARQUE_CONFIG", "BARQUE_LAB", "DOCKER_HOST", "KUBECONFIG", "http_proxy", "https_proxy", "no_proxy")
 
 # The host's first process.
 _BOOT = Path(__file__).with_name("boot.sh")

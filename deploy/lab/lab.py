@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from barque.client import kubeconfig
 from barque.client import profile as profiles
 from barque.client.joining import JoinError
 from barque.client.pki import Identity, PkiError, pin_of
@@ -63,9 +64,11 @@ class Lab:
     def disk(self, host: str) -> Path:
         return self.directory / "hosts" / host
 
-    def up(self, masters: int, workers: int, subnet: str = plan.DEFAULT_SUBNET, door: int = 0) -> None:
-        """Bring up a lab of this shape, or whatever of it does not run. With `door`, its master answers at that port of
-        the machine's loopback, too. Raises `LabError`.
+    def up(
+        self, masters: int, workers: int, subnet: str = plan.DEFAULT_SUBNET, door: int = 0, https_door: int = 0
+    ) -> None:
+        """Bring up a lab of this shape, or whatever of it does not run. With `door` and `https_door`, its master
+        answers at those ports of the machine's loopback, too. Raises `LabError`.
         """
         wanted = state.of_plan(plan.plan_hosts(masters, workers, subnet))
         self._check_machine()
@@ -76,7 +79,7 @@ class Lab:
                     f"another lab is in {self.directory}, of {_shape(lab)}: `barque lab down` first, "
                     "or choose another directory with --dir"
                 )
-            lab.door = door or lab.door
+            lab.door, lab.https_door = door or lab.door, https_door or lab.https_door
             self._save(lab)
             self._start(lab, lab.hosts)
 
@@ -218,7 +221,8 @@ class Lab:
             self._report.done(f"running without a majority: {', '.join(host.name for host in reached)}")
             return None
         leader = self._await_votes(lab, admin, [host for host in members if host in reached])
-        self._open_door(lab, reached[0])
+        self._open_door(lab, "door", lab.door, f"{reached[0].address}:{GRPC_PORT}")
+        self._open_door(lab, "https-door", lab.https_door, f"{reached[0].address}:{HTTPS_PORT}")
         for host in wanted:
             if host not in members:
                 self._report.begin(f"{host.name} joins")
@@ -365,28 +369,39 @@ class Lab:
             raise LabError(str(error)) from error
         admin = Profile.of([f"{master.address}:{GRPC_PORT}" for master in masters], identity)
         profiles.remember(self.profile, CONTEXT, admin)
+        try:
+            kubeconfig.remember_beside(self.profile, CONTEXT, admin, HTTPS_PORT)
+        except kubeconfig.KubeconfigError as error:
+            raise LabError(str(error)) from error
         for host in lab.hosts[1:]:
             self._hand_profile(host)
         return admin
 
-    def _open_door(self, lab: LabState, master: HostState) -> None:
+    def _open_door(self, lab: LabState, name: str, port: int, master: str) -> None:
+        """Have the master's `host:port` answer at this port of the machine's loopback; 0 is none."""
         switch = lab.switch
-        if not lab.door or hosts.daemons(self.disk(switch.name), switch.pid, ["door"])["door"]:
+        if not port or hosts.daemons(self.disk(switch.name), switch.pid, [name])[name]:
             return
         try:
             # It is bound in the machine's network, and stays of it wherever it is served.
-            listener = socket.create_server(("127.0.0.1", lab.door))
+            listener = socket.create_server(("127.0.0.1", port))
         except OSError as error:
-            raise LabError(f"port {lab.door} is taken ({error.strerror}): free it or choose another") from error
+            raise LabError(f"port {port} is taken ({error.strerror}): free it or choose another") from error
         with listener:
             module = [sys.executable, "-P", "-m", "barque.deploy.lab.door"]
-            argv = [*module, str(listener.fileno()), master.address, str(GRPC_PORT)]
-            hosts.launch(switch.pid, "door", argv, [listener.fileno()])
+            argv = [*module, str(listener.fileno()), *master.rsplit(":", 1)]
+            hosts.launch(switch.pid, name, argv, [listener.fileno()])
 
     def _hand_profile(self, host: HostState) -> None:
-        target = self.disk(host.name) / "home" / ".barque" / "config"
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.copy(self.profile, target)
+        """A lab's host is nobody's home: kubectl finds the cluster there by itself, too."""
+        home = self.disk(host.name) / "home"
+        for source, target in (
+            (self.profile, home / ".barque" / "config"),
+            (kubeconfig.path_beside(self.profile), home / ".kube" / "config"),
+        ):
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if source.exists():
+                shutil.copy(source, target)
 
     def _await(self, host: HostState, daemon: str, answers: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S

@@ -47,13 +47,14 @@ class HostState(msgspec.Struct):
 
 
 class LabState(msgspec.Struct):
-    """All of a lab; the switch is the first of its hosts. `door` is the port of the machine's loopback at which its
-    master answers, 0 where it does not.
+    """All of a lab; the switch is the first of its hosts. `door` and `https_door` are the ports of the machine's
+    loopback at which its master answers, 0 where it does not.
     """
 
     hosts: list[HostState]
     cuts: list[Cut] = []
     door: int = 0
+    https_door: int = 0
     version: int = VERSION
 
     @property

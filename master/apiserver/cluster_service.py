@@ -17,7 +17,9 @@ from typing import Protocol
 from barque.api.errors import ApiError, bad_request, unavailable
 from barque.client.clock import Clock, timestamp
 from barque.master.apiserver.group_status import GroupView
+from barque.master.apiserver.grpc_audit import GrpcAudit
 from barque.master.apiserver.grpc_calls import Bounds, Context, Handled
+from barque.master.audit.audit import Audit
 from barque.master.auth.identity import User
 from barque.master.auth.tokens import Joiner
 from barque.master.raft.messages import MemberInfo
@@ -85,7 +87,9 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
         bounds: Bounds | None = None,
         group: Group | None = None,
         votes: bool = True,
+        audit: Audit | None = None,
     ) -> None:
+        self._audit = GrpcAudit(audit)
         self._group = group
         self._votes = votes
         self._state = state
@@ -96,7 +100,10 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
         self._bounds = bounds or Bounds()
 
     async def Status(self, request: pb.StatusRequest, context: Context) -> pb.StatusReply:
-        async with Handled(context, self._bounds):
+        async with (
+            Handled(context, self._bounds) as user,
+            self._audit.of_path(context, user, "/barque.v1.Cluster/Status"),
+        ):
             state, view = self._state, self._view()
             return pb.StatusReply(
                 cluster_id=self._store.cluster_id,
@@ -110,7 +117,10 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
             )
 
     async def CreateJoinToken(self, request: pb.CreateJoinTokenRequest, context: Context) -> pb.CreateJoinTokenReply:
-        async with Handled(context, self._bounds) as user:
+        async with (
+            Handled(context, self._bounds) as user,
+            self._audit.of_path(context, user, "/barque.v1.Cluster/CreateJoinToken"),
+        ):
             _check_administrator(user, "create join tokens")
             if request.for_master:
                 self._grouped()
@@ -120,12 +130,18 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
             )
 
     async def RenewCertificate(self, request: pb.RenewCertificateRequest, context: Context) -> pb.RenewCertificateReply:
-        async with Handled(context, self._bounds) as user:
+        async with (
+            Handled(context, self._bounds) as user,
+            self._audit.of_path(context, user, "/barque.v1.Cluster/RenewCertificate"),
+        ):
             certificate = self._signer.sign(request.csr_pem, user, self._clock.wall())
             return pb.RenewCertificateReply(certificate_pem=certificate)
 
     async def SaveSnapshot(self, request: pb.SaveSnapshotRequest, context: Context) -> AsyncIterator[pb.SnapshotChunk]:
-        async with Handled(context, self._bounds, "streams") as user:
+        async with (
+            Handled(context, self._bounds, "streams") as user,
+            self._audit.of_path(context, user, "/barque.v1.Cluster/SaveSnapshot"),
+        ):
             _check_administrator(user, "save snapshots")
             chunks = self._store.save_snapshot()
             try:
@@ -139,7 +155,10 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
     async def RestoreSnapshot(
         self, request_iterator: AsyncIterator[pb.SnapshotChunk], context: Context
     ) -> pb.RestoreSnapshotReply:
-        async with Handled(context, self._bounds, "streams") as user:
+        async with (
+            Handled(context, self._bounds, "streams") as user,
+            self._audit.of_path(context, user, "/barque.v1.Cluster/RestoreSnapshot"),
+        ):
             _check_administrator(user, "restore snapshots")
             try:
                 restored = await self._store.restore_snapshot(_whole(request_iterator))
@@ -150,7 +169,10 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
             return pb.RestoreSnapshotReply(revision=restored.revision, objects=restored.objects)
 
     async def RotateKey(self, request: pb.RotateKeyRequest, context: Context) -> pb.RotateKeyReply:
-        async with Handled(context, self._bounds) as user:
+        async with (
+            Handled(context, self._bounds) as user,
+            self._audit.of_path(context, user, "/barque.v1.Cluster/RotateKey"),
+        ):
             _check_administrator(user, "rotate the key of Secrets")
             try:
                 rotated = await self._store.rotate_key()
@@ -159,7 +181,11 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
             return pb.RotateKeyReply(key_id=rotated.key_id, secrets=rotated.secrets)
 
     async def RemoveMember(self, request: pb.RemoveMemberRequest, context: Context) -> pb.RemoveMemberReply:
-        async with Handled(context, self._bounds) as user, _Changing():
+        async with (
+            Handled(context, self._bounds) as user,
+            self._audit.of_path(context, user, "/barque.v1.Cluster/RemoveMember"),
+            _Changing(),
+        ):
             _check_administrator(user, "remove masters")
             asked = request.member
             group, view = self._grouped()
@@ -174,7 +200,11 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
     async def TransferLeadership(
         self, request: pb.TransferLeadershipRequest, context: Context
     ) -> pb.TransferLeadershipReply:
-        async with Handled(context, self._bounds) as user, _Changing():
+        async with (
+            Handled(context, self._bounds) as user,
+            self._audit.of_path(context, user, "/barque.v1.Cluster/TransferLeadership"),
+            _Changing(),
+        ):
             _check_administrator(user, "transfer leadership")
             asked = request.to
             group, _ = self._grouped()
@@ -184,7 +214,11 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
             return pb.TransferLeadershipReply(leader=leader, took_ms=(self._clock.monotonic() - began) * 1000)
 
     async def RecoverQuorum(self, request: pb.RecoverQuorumRequest, context: Context) -> pb.RecoverQuorumReply:
-        async with Handled(context, self._bounds) as user, _Changing():
+        async with (
+            Handled(context, self._bounds) as user,
+            self._audit.of_path(context, user, "/barque.v1.Cluster/RecoverQuorum"),
+            _Changing(),
+        ):
             _check_administrator(user, "recover the quorum")
             asked = request.member
             group, view = self._grouped()

@@ -76,6 +76,7 @@ class Creation:
             self._names_tried += 1
         apply_defaults(obj)
         strategies.begin_status(obj)
+        strategies.note_requester(obj, self._call.user)
         return obj
 
     async def plan(self) -> Plan:
@@ -131,6 +132,7 @@ class Creation:
         errors = validate(obj)
         if errors:
             raise invalid_object(self._resource.kind, self._resource.group, obj.metadata.name, errors)
+        strategies.check_requested(obj)
         self._environment.authorizer.check_write(user, "create", self._call.target, None, obj)
 
     async def _check_place(self) -> None:

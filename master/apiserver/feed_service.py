@@ -15,6 +15,7 @@ from barque.client import subjects
 from barque.client.subjects import CLUSTER_SCOPE, Pattern
 from barque.client.verbs import Target
 from barque.master.apiserver.grpc_calls import Bounds, Context, Handled
+from barque.master.auth.attributes import Attributes
 from barque.master.auth.authorizer import Authorizer, denied
 from barque.master.auth.identity import User
 from barque.master.bus.relay import FeedRelay, Page
@@ -37,9 +38,13 @@ class FeedService(feed_pb2_grpc.FeedServicer):
         async with Handled(context, self._bounds, "streams") as user:
             pattern = subjects.parse(request.subject)
             await check_may_follow(self._authorizer, user, pattern)
+            generation = self._authorizer.generation
             pages = cast(Any, self._relay.follow(pattern, request.after))
             async with aclosing(pages):
                 async for page in pages:
+                    if self._authorizer.generation != generation:
+                        await check_may_follow(self._authorizer, user, pattern)
+                        generation = self._authorizer.generation
                     await _write(context, page)
 
 
@@ -47,7 +52,8 @@ async def check_may_follow(authorizer: Authorizer, user: User, pattern: Pattern)
     """Return if the user may watch all that the pattern can match; raise 403 in Kubernetes' words if not."""
     resource = pattern.served()
     if resource is None:
-        if not user.is_master:
+        # Who may watch every resource everywhere may follow whatever several of them a pattern means.
+        if not (await authorizer.decide_current(Attributes(user, "watch", "*", resource="*"))).allowed:
             raise _denied_everything(user)
         return
     namespace = "" if pattern.namespace in (None, CLUSTER_SCOPE) else subjects.text_of(pattern.namespace)

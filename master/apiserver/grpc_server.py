@@ -22,6 +22,7 @@ from barque.master.apiserver.node_channels import Dial, NodeChannels
 from barque.master.apiserver.pods_service import PodsService
 from barque.master.apiserver.registry import Registry
 from barque.master.apiserver.resources_service import ResourcesService
+from barque.master.audit.audit import Audit
 from barque.master.bus.relay import FeedRelay
 from barque.proto import cluster_pb2_grpc, feed_pb2_grpc, images_pb2_grpc, pods_pb2_grpc, sessions_pb2_grpc
 
@@ -62,17 +63,19 @@ async def serve(
     dial: Dial,
     bounds: Bounds | None = None,
     feed: FeedRelay | None = None,
+    audit: Audit | None = None,
 ) -> GrpcServer:
-    """Listen on `host:port` (port 0 picks a free one); without `feed` its service is left out.
+    """Listen on `host:port` (port 0 picks a free one); without `feed` its service is left out, without `audit` nothing
+    is audited.
 
     Raises `OSError` where the address cannot be had."""
     bounds = bounds or Bounds()
     channels = NodeChannels(dial, registry.environment.clock)
     server = grpc.aio.server(options=wire.SERVER_OPTIONS, maximum_concurrent_rpcs=_MAX_RPCS)
-    ResourcesService(registry, bounds).add_to_server(server)
+    ResourcesService(registry, bounds, audit).add_to_server(server)
     registrar = Registrar(server)
-    pods_pb2_grpc.add_PodsServicer_to_server(PodsService(registry, channels, bounds), registrar)
-    images_pb2_grpc.add_ImagesServicer_to_server(ImagesService(registry, dial, bounds), registrar)
+    pods_pb2_grpc.add_PodsServicer_to_server(PodsService(registry, channels, bounds, audit), registrar)
+    images_pb2_grpc.add_ImagesServicer_to_server(ImagesService(registry, dial, bounds, audit), registrar)
     cluster_pb2_grpc.add_ClusterServicer_to_server(cluster, registrar)
     sessions_pb2_grpc.add_SessionsServicer_to_server(sessions, registrar)
     if feed is not None:

@@ -18,10 +18,12 @@ from barque.api.types.core_v1 import Node
 from barque.client import wire
 from barque.client.client import Client
 from barque.client.verbs import Target
+from barque.master.apiserver.grpc_audit import GrpcAudit
 from barque.master.apiserver.grpc_calls import Bounds, Context, Handled
 from barque.master.apiserver.node_channels import Dial
-from barque.master.apiserver.pods_service import node_address
+from barque.master.apiserver.places import node_address
 from barque.master.apiserver.registry import Registry
+from barque.master.audit.audit import Audit
 from barque.master.auth.authorizer import denied
 from barque.master.auth.identity import User
 from barque.proto import images_pb2 as pb
@@ -38,13 +40,17 @@ T = TypeVar("T")
 class ImagesService(images_pb2_grpc.ImagesServicer):
     """`dial(address, node)` opens a channel to a worker."""
 
-    def __init__(self, registry: Registry, dial: Dial, bounds: Bounds) -> None:
+    def __init__(self, registry: Registry, dial: Dial, bounds: Bounds, audit: Audit | None = None) -> None:
+        self._audit = GrpcAudit(audit)
         self._registry = registry
         self._dial = dial
         self._bounds = bounds
 
     async def Load(self, request_iterator: AsyncIterator[pb.LoadInput], context: Context) -> pb.LoadReply:
-        async with Handled(context, self._bounds, "streams") as user:
+        async with (
+            Handled(context, self._bounds, "streams") as user,
+            self._audit.of_path(context, user, "/barque.v1.Images/Load"),
+        ):
             first = await anext(request_iterator, None)
             if first is None or first.WhichOneof("input") != "start":
                 raise bad_request("the first message of a load must say which node is meant")
@@ -60,12 +66,18 @@ class ImagesService(images_pb2_grpc.ImagesServicer):
         raise AssertionError("a refused call does not come here")
 
     async def List(self, request: pb.ListImagesRequest, context: Context) -> pb.ListImagesReply:
-        async with Handled(context, self._bounds, "streams") as user:
+        async with (
+            Handled(context, self._bounds, "streams") as user,
+            self._audit.of_path(context, user, "/barque.v1.Images/List"),
+        ):
             return await self._ask(user, "get", request.node, lambda stub: stub.List(request, timeout=TIMEOUT_S))
         raise AssertionError("a refused call does not come here")
 
     async def Remove(self, request: pb.RemoveImageRequest, context: Context) -> pb.RemoveImageReply:
-        async with Handled(context, self._bounds, "streams") as user:
+        async with (
+            Handled(context, self._bounds, "streams") as user,
+            self._audit.of_path(context, user, "/barque.v1.Images/Remove"),
+        ):
             return await self._ask(user, "delete", request.node, lambda stub: stub.Remove(request, timeout=TIMEOUT_S))
         raise AssertionError("a refused call does not come here")
 

@@ -19,9 +19,17 @@ from barque.api.codec import Slotted
 from barque.api.decode import decode_object, parse_json
 from barque.api.defaults import apply_defaults
 from barque.api.errors import ApiError, invalid_object, not_found
+from barque.api.types.certificates_v1 import CertificateSigningRequest
 from barque.api.types.meta_v1 import ManagedFieldsEntry
-from barque.api.validation import validate_ephemeral_update, validate_status_update, validate_update
+from barque.api.validation import (
+    validate_approval,
+    validate_ephemeral_update,
+    validate_resize,
+    validate_status_update,
+    validate_update,
+)
 from barque.client.clock import timestamp
+from barque.master.admission.certificates import stamp_conditions, with_approval
 from barque.master.apiserver import metadata, strategies
 from barque.master.apiserver.deletion import is_finished, removal
 from barque.master.apiserver.environment import Call, Environment, ExistingObject, decode_stored, duplicate
@@ -117,6 +125,7 @@ class Modification(ExistingObject):
         new = self._complete(new, old)
         self._environment.authorizer.check_write(self._call.user, self._verb, self._call.target, old, new)
         self._check(new, old)
+        await strategies.check_decider(new, old, self._call, self._environment)
         self._new = new
         if self._is_unchanged(new, old):
             return self._keep(old, stored)
@@ -127,10 +136,17 @@ class Modification(ExistingObject):
         match self._call.target.subresource:
             case "status":
                 new = strategies.with_status(old, new.status)
+                self._stamp(new, old)
                 apply_defaults(new)
+            case "approval":
+                new = with_approval(old, new)
+                self._stamp(new, old)
             case "ephemeralcontainers":
                 apply_defaults(new)
                 new = strategies.with_ephemeral_containers(old, new.spec.ephemeralContainers)
+            case "resize":
+                apply_defaults(new)
+                new = strategies.with_resources(old, new)
             case "binding":
                 pass
             case _:
@@ -142,13 +158,22 @@ class Modification(ExistingObject):
                     new.metadata.generation = (old.metadata.generation or 0) + 1
         return new
 
+    def _stamp(self, new: Any, old: Any) -> None:
+        """Say when a certificate request was decided about."""
+        if isinstance(new, CertificateSigningRequest):
+            stamp_conditions(new, old, timestamp(self._environment.clock.wall()))
+
     def _check(self, new: Any, old: Any) -> None:
         """Raises 422 naming every fault."""
         match self._call.target.subresource:
             case "status":
                 errors = validate_status_update(new, old)
+            case "approval":
+                errors = validate_approval(new, old)
             case "ephemeralcontainers":
                 errors = validate_ephemeral_update(new, old)
+            case "resize":
+                errors = validate_resize(new, old)
             case "binding":
                 return  # the binding itself was checked, and a valid pod stays one on whatever node
             case _:

@@ -9,54 +9,48 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
-from typing import Any, NamedTuple
+from typing import Any
 
-import grpc
 import grpc.aio
 
-from barque.api.errors import ApiError, bad_request, unavailable
+from barque.api.errors import bad_request
 from barque.api.resources import by_plural
-from barque.api.types.core_v1 import Node, Pod
-from barque.client import wire
-from barque.client.client import Client
 from barque.client.verbs import Target
+from barque.master.apiserver.grpc_audit import GrpcAudit, Recorded
 from barque.master.apiserver.grpc_calls import Bounds, Context, Handled
 from barque.master.apiserver.node_channels import NodeChannels
+from barque.master.apiserver.places import Place, Places, answers, choose_container
 from barque.master.apiserver.registry import Registry
-from barque.master.auth.authorizer import denied
+from barque.master.audit.audit import Audit
 from barque.master.auth.identity import User
-from barque.proto import node_pb2_grpc, pods_pb2_grpc
 from barque.proto import pods_pb2 as pb
+from barque.proto import pods_pb2_grpc, resources_pb2
 
 # How long a client may take to say what it wants.
 START_TIMEOUT_S = 10.0
-
-
-class Place(NamedTuple):
-    """Where a pod's streams come from."""
-
-    node: str
-    address: str
-    pod: Pod
+_METHODS = {"log": "Logs", "exec": "Exec", "attach": "Attach", "portforward": "PortForward"}
 
 
 class PodsService(pods_pb2_grpc.PodsServicer):
     """`channels` lead to the workers."""
 
-    def __init__(self, registry: Registry, channels: NodeChannels, bounds: Bounds) -> None:
+    def __init__(self, registry: Registry, channels: NodeChannels, bounds: Bounds, audit: Audit | None = None) -> None:
         self._registry = registry
-        self._channels = channels
+        self._places = Places(registry, channels)
         self._bounds = bounds
+        self._audit = GrpcAudit(audit)
 
     async def Logs(self, request: pb.LogsRequest, context: Context) -> AsyncIterator[pb.LogsChunk]:
-        async with Handled(context, self._bounds, "streams") as user:
+        async with (
+            Handled(context, self._bounds, "streams") as user,
+            self._audited(context, user, "get", "log", request.namespace, request.pod) as record,
+        ):
             place = await self._find(user, "get", "log", request.namespace, request.pod)
             request.container = choose_container(place.pod, request.container)
-            async with self._channels.to(place.address, place.node) as channel:
-                call = node_pb2_grpc.NodeStub(channel).Logs(request)
-                async with aclosing(_answers(call, place)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
+            record.started()
+            async with self._places.stub(place) as stub, aclosing(answers(stub.Logs(request), place)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
     async def Exec(
         self, request_iterator: AsyncIterator[pb.ExecInput], context: Context
@@ -85,56 +79,40 @@ class PodsService(pods_pb2_grpc.PodsServicer):
         """One two-way stream, on to the worker and back."""
         async with Handled(context, self._bounds, "streams") as user:
             first = await _first(messages)
-            place = await self._find(user, "create", subresource, first.start.namespace, first.start.pod)
-            if subresource != "portforward":
-                first.start.container = choose_container(place.pod, first.start.container)
-            async with self._channels.to(place.address, place.node) as channel:
-                stub = node_pb2_grpc.NodeStub(channel)
-                call = {"exec": stub.Exec, "attach": stub.Attach, "portforward": stub.PortForward}[subresource]()
-                feeder = asyncio.create_task(_feed(call, first, messages), name=f"{subresource} to {first.start.pod}")
-                try:
-                    async with aclosing(_answers(call, place)) as outputs:
-                        async for output in outputs:
-                            yield output
-                finally:
-                    feeder.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await feeder
+            start = first.start
+            async with self._audited(context, user, "create", subresource, start.namespace, start.pod) as record:
+                place = await self._find(user, "create", subresource, first.start.namespace, first.start.pod)
+                if subresource != "portforward":
+                    first.start.container = choose_container(place.pod, first.start.container)
+                record.started()
+                async with self._places.stub(place) as stub:
+                    call = {"exec": stub.Exec, "attach": stub.Attach, "portforward": stub.PortForward}[subresource]()
+                    feeder = asyncio.create_task(
+                        _feed(call, first, messages), name=f"{subresource} to {first.start.pod}"
+                    )
+                    try:
+                        async with aclosing(answers(call, place)) as outputs:
+                            async for output in outputs:
+                                yield output
+                    finally:
+                        feeder.cancel()
+                        with suppress(asyncio.CancelledError):
+                            await feeder
+
+    def _audited(
+        self, context: Context, user: User, verb: str, subresource: str, namespace: str, name: str
+    ) -> Recorded:
+        """The frame of a stream that is audited."""
+        target = resources_pb2.Target(
+            version="v1", resource="pods", subresource=subresource, namespace=namespace, name=name
+        )
+        return self._audit.of(context, user, verb, f"/barque.v1.Pods/{_METHODS[subresource]}", target)
 
     async def _find(self, user: User, verb: str, subresource: str, namespace: str, name: str) -> Place:
         """Where the pod runs. Raises what the user is told if it does not, or if they may not."""
-        if not user.is_master:
-            raise denied(user, verb, Target(by_plural("", "pods"), namespace, name, subresource))
-        client = Client(self._registry.as_user(user))
-        pod = await client.get(Pod, name, namespace)
-        if not pod.spec.nodeName:
-            raise bad_request(f"pod {name} does not have a host assigned")
-        node = await client.get(Node, pod.spec.nodeName)
-        return Place(node.metadata.name, node_address(node), pod)
-
-
-def choose_container(pod: Pod, asked: str) -> str:
-    """The container meant; asked for none, the only one. Raises 400 in Kubernetes' words."""
-    spec, name = pod.spec, pod.metadata.name
-    apps, inits = [c.name for c in spec.containers], [c.name for c in spec.initContainers]
-    if asked:
-        if asked not in [*apps, *inits, *(c.name for c in spec.ephemeralContainers)]:
-            raise bad_request(f"container {asked} is not valid for pod {name}")
-        return asked
-    if len(apps) != 1:
-        more = f" or one of the init containers: [{' '.join(inits)}]" if inits else ""
-        raise bad_request(f"a container name must be specified for pod {name}, choose one of: [{' '.join(apps)}]{more}")
-    return apps[0]
-
-
-def node_address(node: Node) -> str:
-    """`host:port` of the worker's node API. Raises 503 where the node has not told it."""
-    host = next((a.address for a in node.status.addresses if a.type == "InternalIP"), "")
-    endpoints = node.status.daemonEndpoints
-    port = endpoints.kubeletEndpoint.Port if endpoints is not None and endpoints.kubeletEndpoint is not None else 0
-    if not host or not port:
-        raise unavailable(f"node {node.metadata.name} has not told the address of its node API yet")
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        authorizer = self._registry.environment.authorizer
+        await authorizer.authorize_connect(user, verb, Target(by_plural("", "pods"), namespace, name, subresource))
+        return await self._places.find(namespace, name)
 
 
 async def _first(messages: AsyncIterator[Any]) -> Any:
@@ -156,29 +134,3 @@ async def _feed(call: Any, first: Any, messages: AsyncIterator[Any]) -> None:
         async for message in messages:
             await call.write(message)
         await call.done_writing()
-
-
-async def _answers(call: Any, place: Place) -> AsyncGenerator[Any, None]:
-    """What the worker sends. Raises its own refusal, or 503 where it cannot be reached."""
-    try:
-        async for answer in call:
-            yield answer
-    except grpc.aio.AioRpcError as error:
-        raise _failure(error, place) from error
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        raise unavailable(f"node {place.node} ended the stream") from None
-    finally:
-        call.cancel()
-
-
-def _failure(error: grpc.aio.AioRpcError, place: Place) -> ApiError:
-    carried = wire.carried_status(error.trailing_metadata() or ())
-    if carried is not None:
-        return ApiError.from_status(carried)
-    why = wire.plain_reason(error.details() or error.code().name)
-    if error.code() is grpc.StatusCode.UNAVAILABLE:
-        return unavailable(f"node {place.node} at {place.address} cannot be reached: {why}")
-    return unavailable(f"node {place.node} at {place.address} refused the stream: {why}")

@@ -45,6 +45,7 @@ from barque.master.apiserver.modification import Change, Modification, Replace
 from barque.master.apiserver.options import check_apply, check_write, patch_type, read_delete
 from barque.master.apiserver.patching import Merge, read_patch
 from barque.master.apiserver.proposals import SLICE, Writer, check_size, propose, propose_one
+from barque.master.apiserver.reviews import REVIEWS
 from barque.master.apiserver.scale import MergeScale, ReplaceScale
 from barque.master.apiserver.settings import ApiSettings
 from barque.master.apiserver.token_request import TokenIssue
@@ -82,8 +83,9 @@ class Registry:
         key = account_key or AccountKey.generate()
         tokens = AccountTokens(key, settings.service_account_issuer, objects, clock, entropy)
         self.environment = Environment(
-            store, objects, events, views or {}, Authorizer(objects), tokens, settings, clock, entropy, EventLimits()
-        )
+            store, objects, events, views or {}, Authorizer(objects, store), tokens, settings, clock, entropy,
+            EventLimits(),
+        )  # fmt: skip
 
     def as_user(self, user: User, warnings: list[str] | None = None) -> UserVerbs:
         """The verbs as this caller may use them; what is remarked about accepted objects is added to `warnings`."""
@@ -114,8 +116,8 @@ class UserVerbs:
         include: IncludeObject = "Metadata",
     ) -> RawTable:
         tables.check_include(include)
-        environment, backend = self._environment, self._environment.backend(target.resource)
         await self._authorize("get" if target.name else "list", target, selection)
+        environment, backend = self._environment, self._environment.backend(target.resource)
         if target.subresource == "scale":
             raise bad_request(f"{target.resource.plural}/scale has no table")
         if target.name:
@@ -137,14 +139,23 @@ class UserVerbs:
         await self._authorize("watch", target, selection)
         clock = self._environment.clock
         changes = reads.watch(self._environment.backend(target.resource), target, selection, resource_version)
+        authorizer = self._environment.authorizer
+        allowed_at = authorizer.generation
         try:
             async for batch in changes:
+                if authorizer.generation != allowed_at:
+                    allowed_at = authorizer.generation
+                    await self._authorize("watch", target, selection)
                 if rows is None:
                     yield await reads.as_shown(batch, target.resource)
                 else:
                     yield await tables.with_rows(batch, target.resource, rows, clock.wall())
         finally:
             await changes.aclose()  # type: ignore[attr-defined]  # an async generator
+
+    async def authorize_watch(self, target: Target, selection: Selection) -> None:
+        """Raises what `watch` would refuse the caller, before anything is read."""
+        await self._authorize("watch", target, selection)
 
     async def create(self, target: Target, body: bytes, options: WriteOptions = WriteOptions()) -> bytes:
         return await propose_one(await self._creation(target, body, options))
@@ -216,6 +227,8 @@ class UserVerbs:
                 return PodEviction(environment, call, body)
             case "token":
                 return TokenIssue(environment, call, body)
+        if target.resource.storage == "review":
+            return REVIEWS[target.resource.kind](environment, call, body)
         return Creation(environment, call, reader(call, body))
 
     async def _update(self, target: Target, body: bytes, options: WriteOptions) -> Writer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Literal, cast
 
 import grpc.aio
@@ -13,12 +14,17 @@ from barque.api.errors import ApiError, bad_request
 from barque.client import verbs
 from barque.client.verbs import IncludeObject, Page, RawEvent, RawList, Selection, Target, WriteOptions
 from barque.master.apiserver.framing import list_chunks, watch_batches
+from barque.master.apiserver.grpc_audit import GrpcAudit, Recorded
 from barque.master.apiserver.grpc_calls import Bounds, Context, Handled
 from barque.master.apiserver.messages import Registrar
 from barque.master.apiserver.reads import memo_of
 from barque.master.apiserver.registry import Registry
+from barque.master.audit.audit import Audit
+from barque.master.auth.identity import User
 from barque.proto import resources_pb2 as pb
 from barque.proto import resources_pb2_grpc
+
+_SERVICE = "/barque.v1.Resources/"
 
 
 class ResourcesService(resources_pb2_grpc.ResourcesServicer):
@@ -27,21 +33,24 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
     List, Watch and DeleteCollection answer with protobuf bytes: register it with `add_to_server`.
     """
 
-    def __init__(self, registry: Registry, bounds: Bounds) -> None:
+    def __init__(self, registry: Registry, bounds: Bounds, audit: Audit | None = None) -> None:
         self._registry = registry
         self._bounds = bounds
+        self._audit = GrpcAudit(audit)
 
     def add_to_server(self, server: grpc.aio.Server) -> None:
         """Serve this at a door."""
         resources_pb2_grpc.add_ResourcesServicer_to_server(self, Registrar(server, encoded_streams=True))
 
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.Object:
-        async with Handled(context, self._bounds) as user:
+        async with self._handled(context, "get", "Get", request.target) as (user, record):
             as_user = self._registry.as_user(user)
-            return pb.Object(json=await as_user.get(target_of(request.target), request.resource_version))
+            record.answer = await as_user.get(target_of(request.target), request.resource_version)
+            return pb.Object(json=record.answer)
 
     async def List(self, request: pb.ListRequest, context: Context) -> AsyncIterator[bytes]:
-        async with Handled(context, self._bounds) as user:
+        verb = "get" if request.target.name else "list"
+        async with self._handled(context, verb, "List", request.target) as (user, _):
             as_user, target = self._registry.as_user(user), target_of(request.target)
             selection, page = Selection(request.label_selector, request.field_selector), _page(request)
             columns = b""
@@ -54,7 +63,8 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
                 yield chunk
 
     async def Watch(self, request: pb.WatchRequest, context: Context) -> AsyncIterator[bytes]:
-        async with Handled(context, self._bounds, "streams") as user:
+        async with self._handled(context, "watch", "Watch", request.target, sort="streams") as (user, record):
+            record.started()
             selection = Selection(request.label_selector, request.field_selector)
             rows = _include(request.rows) if request.rows else None
             as_user, target = self._registry.as_user(user), target_of(request.target)
@@ -67,33 +77,39 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
                 await changes.aclose()  # type: ignore[attr-defined]  # an async generator
 
     async def Create(self, request: pb.CreateRequest, context: Context) -> pb.Object:
-        async with Handled(context, self._bounds) as user:
+        async with self._handled(context, "create", "Create", request.target, request.json) as (user, record):
             warnings: list[str] = []
             as_user = self._registry.as_user(user, warnings)
             json = await as_user.create(target_of(request.target), request.json, _options(request.options))
+            record.answer = json
             return pb.Object(json=json, warnings=warnings)
 
     async def Update(self, request: pb.UpdateRequest, context: Context) -> pb.Object:
-        async with Handled(context, self._bounds) as user:
+        async with self._handled(context, "update", "Update", request.target, request.json) as (user, record):
             warnings: list[str] = []
             as_user = self._registry.as_user(user, warnings)
             json = await as_user.update(target_of(request.target), request.json, _options(request.options))
+            record.answer = json
             return pb.Object(json=json, warnings=warnings)
 
     async def Patch(self, request: pb.PatchRequest, context: Context) -> pb.Object:
-        async with Handled(context, self._bounds) as user:
+        async with self._handled(context, "patch", "Patch", request.target, request.patch) as (user, record):
             warnings: list[str] = []
             json = await self._registry.as_user(user, warnings).patch(
                 target_of(request.target), request.content_type, request.patch, _options(request.options)
             )
+            record.answer = json
             return pb.Object(json=json, warnings=warnings)
 
     async def Delete(self, request: pb.DeleteRequest, context: Context) -> pb.Object:
-        async with Handled(context, self._bounds) as user:
-            return pb.Object(json=await self._registry.as_user(user).delete(target_of(request.target), request.options))
+        async with self._handled(context, "delete", "Delete", request.target, request.options) as (user, record):
+            as_user = self._registry.as_user(user)
+            record.answer = await as_user.delete(target_of(request.target), request.options)
+            return pb.Object(json=record.answer)
 
     async def DeleteCollection(self, request: pb.DeleteCollectionRequest, context: Context) -> AsyncIterator[bytes]:
-        async with Handled(context, self._bounds) as user:
+        verb, body = "deletecollection", request.options
+        async with self._handled(context, verb, "DeleteCollection", request.target, body) as (user, _):
             selection = Selection(request.label_selector, request.field_selector)
             as_user, target = self._registry.as_user(user), target_of(request.target)
             deleted = await as_user.delete_collection(target, selection, request.options)
@@ -101,14 +117,29 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
                 yield chunk
 
     async def Batch(self, request: pb.BatchRequest, context: Context) -> pb.BatchReply:
-        async with Handled(context, self._bounds) as user:
+        async with (
+            Handled(context, self._bounds) as user,
+            self._audit.of_batch(context, user, f"{_SERVICE}Batch", request.writes) as records,
+        ):
             # A write whose target is not served must not spoil the others.
             readable = [_write(write) for write in request.writes]
             answers = iter(
                 await self._registry.as_user(user).batch([w for w in readable if not isinstance(w, ApiError)])
             )
             results = [write if isinstance(write, ApiError) else next(answers) for write in readable]
+            records.end(results)
             return pb.BatchReply(results=[_result(answer) for answer in results])
+
+    @asynccontextmanager
+    async def _handled(
+        self, context: Context, verb: str, method: str, target: pb.Target, body: bytes = b"", sort: str = "calls"
+    ) -> AsyncIterator[tuple[User, Recorded]]:
+        """The frame of a call about a resource, audited."""
+        async with (
+            Handled(context, self._bounds, sort) as user,
+            self._audit.of(context, user, verb, _SERVICE + method, target, body) as record,
+        ):
+            yield user, record
 
 
 def target_of(target: pb.Target) -> Target:

@@ -11,6 +11,7 @@ from barque.api.errors import ApiError, not_found
 from barque.api.resources import Resource
 from barque.api.types.apps_v1 import Deployment
 from barque.api.types.base import Object
+from barque.api.types.certificates_v1 import CertificateSigningRequest
 from barque.api.types.core_v1 import (
     EphemeralContainer,
     LoadBalancerStatus,
@@ -24,14 +25,17 @@ from barque.api.types.core_v1 import (
     ServiceStatus,
 )
 from barque.api.types.discovery_v1 import EndpointSlice
-from barque.master.admission import accounts, events, namespaces, nodes, pods, services
+from barque.master.admission import accounts, certificates, events, namespaces, nodes, pods, services
 from barque.master.admission.claims import NO_CLAIMS, Claims
 from barque.master.apiserver.environment import Call, Environment
+from barque.master.auth.identity import User
 from barque.master.store.port import Key
 
 # Kinds that count the changes of their spec, as in Kubernetes.
 _WITH_GENERATION = ("Pod", "PodTemplate", "Deployment", "ReplicaSet", "EndpointSlice")
-_CREATED_BY_UPDATE = ("Endpoints", "Event", "Lease", "Service")
+_CREATED_BY_UPDATE = (
+    "ClusterRole", "ClusterRoleBinding", "Endpoints", "Event", "Lease", "Role", "RoleBinding", "Service",
+)  # fmt: skip
 # Annotations that the controller of Deployments writes on them.
 _CONTROLLER_PREFIX = "deployment.kubernetes.io/"
 # A namespace has its default account some milliseconds after itself; a pod that comes along with it waits so long for
@@ -89,6 +93,23 @@ def with_ephemeral_containers(old: Pod, added: list[EphemeralContainer]) -> Pod:
     return pod
 
 
+def with_resources(old: Pod, new: Pod) -> Pod:
+    """`old` with what the containers of `new` ask for, by their names, and nothing else changed, but for what counts
+    the changes.
+    """
+    metadata = msgspec.structs.replace(old.metadata)
+    asked = {container.name: container.resources for container in (*new.spec.containers, *new.spec.initContainers)}
+    spec = msgspec.structs.replace(
+        old.spec,
+        containers=[msgspec.structs.replace(c, resources=asked.get(c.name)) for c in old.spec.containers],
+        initContainers=[msgspec.structs.replace(c, resources=asked.get(c.name)) for c in old.spec.initContainers],
+    )
+    pod = msgspec.structs.replace(old, metadata=metadata, spec=spec)
+    if is_redesigned(pod, old):
+        metadata.generation = (metadata.generation or 0) + 1
+    return pod
+
+
 def is_redesigned(new: Any, old: Any) -> bool:
     """Whether an update counts for the generation: it changes the spec or, without one, all but the metadata.
 
@@ -118,6 +139,26 @@ def carry_over(new: Object, old: Object) -> None:
         services.carry_over(new, old)
     elif isinstance(new, Node) and isinstance(old, Node):
         nodes.carry_over(new, old)
+    elif isinstance(new, CertificateSigningRequest) and isinstance(old, CertificateSigningRequest):
+        new.spec = old.spec
+
+
+def note_requester(obj: Any, user: User) -> None:
+    """Write into a new object who asks, where its kind says that."""
+    if isinstance(obj, CertificateSigningRequest):
+        certificates.note_requester(obj, user)
+
+
+def check_requested(obj: Any) -> None:
+    """Raise 403 where a new object, valid in itself, asks for what nobody gets."""
+    if isinstance(obj, CertificateSigningRequest):
+        certificates.check_subject(obj)
+
+
+async def check_decider(new: Any, old: Any, call: Call, environment: Environment) -> None:
+    """Raise 403 where a decision that an object waits for is not the caller's."""
+    if isinstance(old, CertificateSigningRequest):
+        await certificates.check_decider(call.target.subresource, new, old, call.user, environment.authorizer.decide)
 
 
 async def complete_pod(pod: Pod, environment: Environment) -> None:

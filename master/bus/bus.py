@@ -14,6 +14,8 @@ from barque.client.clock import Clock
 from barque.client.pki import Identity
 from barque.client.supervise import run_all
 from barque.master.auth.account_keys import AccountKey
+from barque.master.auth.identity import User, authenticated
+from barque.master.auth.rbac.rbac_authorizer import RbacAuthorizer
 from barque.master.bus.access import MastersAccess, UserAccess, UserNats
 from barque.master.bus.callout import Admission, issuer_of
 from barque.master.bus.config import BusSettings
@@ -22,6 +24,7 @@ from barque.master.bus.events import EventBackend
 from barque.master.bus.feed import ChangeFeed
 from barque.master.bus.link import Link
 from barque.master.bus.peers import Peers
+from barque.master.bus.permissions import Watchable, watchable_by
 from barque.master.bus.relay import FeedRelay
 from barque.master.bus.server import NatsServer
 from barque.master.bus.streams import Streams
@@ -63,8 +66,9 @@ class Bus:
         self._doorkeepers: dict[str, Admission | Consumers] = {}
         if issuer is not None and users is None:
             admission = Admission(
-                self.link, issuer, identity().ca_pem, settings.cluster, clock, masters=lambda: self.topology().masters
-            )
+                self.link, issuer, identity().ca_pem, settings.cluster, clock, masters=lambda: self.topology().masters,
+                watchable=_watchable_by_roles(store),
+            )  # fmt: skip
             self._doorkeepers = {"admission": admission, "consumers": Consumers(self.link, settings.cluster, clock)}
         self._survey = Survey(self.link, self.replicas, clock)
         self._peers = Peers(self._server, clock, settings.patience)
@@ -135,3 +139,14 @@ class Bus:
         if copies is not None:
             said.append(f"streams on {copies.present} of {copies.wanted}")
         return ", ".join(said)
+
+
+def _watchable_by_roles(store: Store) -> Callable[[User], Watchable]:
+    """What a user may watch by the roles and bindings of `store`."""
+    rbac = RbacAuthorizer(store)
+
+    def watchable(user: User) -> Watchable:
+        known = user._replace(groups=authenticated(user.groups))
+        return watchable_by(known, rbac.granted(known))
+
+    return watchable

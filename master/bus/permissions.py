@@ -12,10 +12,13 @@ consumers for them (`consumers`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from barque.api.policyrules import Rule
+from barque.api.resources import stored_resources
 from barque.client.pki import ADMINS_GROUP, MASTERS_GROUP
-from barque.client.subjects import EVERYTHING, RESYNC, Pattern, token
+from barque.client.subjects import CORE_GROUP, EVERYTHING, RESYNC, Pattern, token
 from barque.master.auth.identity import User
 from barque.master.bus.subjects import CHANGE_STREAM
 
@@ -26,6 +29,8 @@ WATCHERS_ACCOUNT = "WATCHERS"
 CONSUMERS_EACH = 4
 # Each is a subject for every consumer, in one answer to the server.
 MOST_PATTERNS = 256
+
+_WATCH_ALL = Rule(frozenset(("watch",)), frozenset(("*",)), frozenset(("*",)))
 
 # What of the change feed a user may watch; nothing at all where it is empty.
 Watchable = tuple[Pattern, ...]
@@ -47,13 +52,38 @@ class Permissions(NamedTuple):
 MASTERS = Permissions(MASTERS_ACCOUNT, (">",), (">",))
 
 
-def watchable_by(user: User) -> Watchable:
-    """What a user may watch: administrators everything, all others nothing.
+def watchable_by(user: User, granted: Iterable[tuple[str, Rule]] = ()) -> Watchable:
+    """What a user may watch: administrators everything, all others what they are granted, as rules and the namespace
+    in which each holds ("": everywhere).
 
-    A master's certificate is no reader's: whoever comes with one and is no present master was removed.
+    A master's certificate is no reader's: whoever comes with one and is no present master was removed. Nor is a
+    worker's: what a node may watch it has a selector for, which a subject is not.
     """
-    is_admin = ADMINS_GROUP in user.groups and MASTERS_GROUP not in user.groups
-    return (EVERYTHING,) if is_admin else ()
+    if MASTERS_GROUP in user.groups or user.node:
+        return ()
+    if ADMINS_GROUP in user.groups:
+        return (EVERYTHING,)
+    found: dict[Pattern, None] = {}
+    for namespace, rule in granted:
+        if not namespace and rule.covers(_WATCH_ALL):
+            return (EVERYTHING,)
+        found |= dict.fromkeys(_patterns(namespace, rule))
+    return tuple(pattern for pattern in found if not any(_is_within(pattern, other) for other in found))
+
+
+def _patterns(namespace: str, rule: Rule) -> Iterator[Pattern]:
+    """What of the feed a rule lets its holder watch: only what this cluster serves and keeps."""
+    for resource in stored_resources():
+        if not rule.allows("watch", resource.group, resource.plural, "") or (namespace and not resource.namespaced):
+            continue
+        group, place = token(resource.group or CORE_GROUP), token(namespace) if namespace else None
+        for name in sorted(rule.names) or [""]:
+            yield Pattern(group, token(resource.plural), place, token(name) if name else None)
+
+
+def _is_within(pattern: Pattern, other: Pattern) -> bool:
+    """Whether another pattern matches all that this one does."""
+    return pattern != other and all(wide in (None, narrow) for wide, narrow in zip(other, pattern, strict=True))
 
 
 def permissions_of(user: User, watchable: Watchable, cluster: str) -> Permissions | None:

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from barque.api import podstatus, quantity, taints
+import msgspec
+
+from barque.api import conditions, podstatus, quantity, taints
 from barque.api.selectors import Requirement
 from barque.api.types.base import Quantity
 from barque.api.types.core_v1 import NodeSelectorRequirement, NodeSelectorTerm, Taint, Toleration
-from barque.api.views import ContainerView, PodSpecView, PodView
+from barque.api.views import ContainerView, PodSpecView, PodView, RequestsView
 
 # What a container without a request counts for in scores (never in fits), so that such pods spread, as in Kubernetes.
 NONZERO = {"cpu": 100, "memory": 200 * 1024**2}
@@ -73,7 +75,7 @@ class Demand(NamedTuple):
 
 def demand_of(pod: PodView) -> Demand:
     """The demand of a pod; equal ones are the same object, so that thousands of replicas hold it once."""
-    spec = pod.spec
+    spec = _held(pod)
     totals = _total(spec, _requests)
     scored = _total(spec, _scored_requests)
     cpu_milli, memory_bytes = totals.pop("cpu", 0), totals.pop("memory", 0)
@@ -89,6 +91,21 @@ def demand_of(pod: PodView) -> Demand:
             bool(spec.schedulingGates),
         )
     )
+
+
+def _held(pod: PodView) -> PodSpecView:
+    """The pod's spec; one that was resized to what its node can never give holds what it was allocated before."""
+    pending = conditions.find(pod.status.conditions, "PodResizePending")
+    if pending is None or pending.reason != "Infeasible":
+        return pod.spec
+    held = {each.name: each.allocatedResources for each in pod.status.containerStatuses}
+    containers = [
+        msgspec.structs.replace(container, resources=RequestsView(requests=held[container.name]))
+        if container.name in held
+        else container
+        for container in pod.spec.containers
+    ]
+    return msgspec.structs.replace(pod.spec, containers=tuple(containers))
 
 
 def constraints_of(spec: PodSpecView) -> Constraints:

@@ -208,6 +208,9 @@ class EngineRaft:
     def reserved(self, prefix: str) -> dict[str, Key]:
         return self._replica.machine.reserved(prefix)
 
+    def newest(self, resources: Sequence[str]) -> int:
+        return self._hub.newest(resources)
+
     def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Batch]:
         return self._hub.watch(resource, since, selected)
 
@@ -242,8 +245,7 @@ class EngineRaft:
         return self._upkeep.save()
 
     async def restore_snapshot(self, chunks: AsyncIterator[bytes]) -> Restored:
-        behind = self._introductions.behind(COMMAND_FORMAT)
-        if behind:
+        if behind := self._introductions.behind(COMMAND_FORMAT):
             raise StoreUnavailableError(f"{', '.join(behind)} runs a release that cannot restore: upgrade it first")
         restored = await self._upkeep.restore(chunks, self._propose, self._ground.entropy(8).hex())
         log.warning("restored %d objects at revision %d", restored.objects, restored.revision)
@@ -253,11 +255,9 @@ class EngineRaft:
         return await self._upkeep.rotate_key()
 
     def list(self, resource: str, selected: Filter = Filter(), revision: int | None = None) -> Listing:
-        machine = self._replica.machine
-        if revision is None or revision == machine.revision:
-            return machine.list(resource, selected)
-        superseded = self._hub.superseded(resource, revision)
-        return machine.list_at(resource, selected, revision, superseded)
+        if revision is None or revision == self.revision:
+            return self.machine.list(resource, selected)
+        return self.machine.list_at(resource, selected, revision, self._hub.superseded(resource, revision))
 
     # The group.
 

@@ -137,6 +137,9 @@ class EngineEtcd:
     def reserved(self, prefix: str) -> dict[str, Key]:
         return self._reader.mirror.reserved(prefix)
 
+    def newest(self, resources: Sequence[str]) -> int:
+        return self._hub.newest(resources)
+
     def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Batch]:
         return self._hub.watch(resource, since, selected)
 

@@ -216,10 +216,15 @@ class Hub:
         # Futures of those who wait for a revision, nearest first.
         self._awaited: list[tuple[int, int, asyncio.Future[None]]] = []
         self._tombstones: dict[int, bytes] = {}
+        # The revision of each resource's last change since the state began here, which was at `_began`.
+        self._newest: dict[str, int] = {}
+        self._began = 0
 
     def reset(self, revision: int) -> None:
         """The state is that of a snapshot at `revision`; what was before is not known."""
         self._history.reset(revision)
+        self._newest.clear()
+        self._began = revision
         self._reached(revision)
 
     def restart(self, revision: int, why: str = "the state was replaced by a restored one") -> None:
@@ -232,12 +237,13 @@ class Hub:
 
     def publish(self, changes: Sequence[Change], revision: int) -> None:
         """Hand over what was changed; `revision` is the store's after it."""
-        append, interests = self._history.append, self._interests
+        append, interests, newest = self._history.append, self._interests, self._newest
         every = interests.get(_EVERYTHING)
         news: dict[_Feed, list[Change]] = {}
         for change in changes:
             resource = change.key.resource
             append(change, resource)
+            newest[resource] = change.revision
             interest = interests.get(resource)
             if interest is not None:
                 for feed in interest.of(change):
@@ -250,6 +256,11 @@ class Hub:
             for watcher in feed.watchers.values():
                 watcher.push(lot, self._settings)
         self._reached(revision)
+
+    def newest(self, resources: Sequence[str]) -> int:
+        """As `Store.newest`."""
+        newest, began = self._newest, self._began
+        return max([newest.get(resource, began) for resource in resources])
 
     def superseded(self, resource: str, revision: int) -> list[Stored]:
         """What stood of `resource` at `revision` and does no longer. Raises `HistoryGoneError` and

@@ -269,6 +269,12 @@ class Store(Protocol):
         """The applied state of this member, at once. For a linearisable read await `barrier()` first."""
         ...
 
+    def newest(self, resources: Sequence[str]) -> int:
+        """The revision of the last change of any of these resources, at once and within a microsecond: where it is what
+        it was, nothing of them has changed. That of the whole state where none has since it began here.
+        """
+        ...
+
     def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Batch]:
         """Changes after revision `since`, ordered and gap-free, in batches; entering or leaving the filter is ADDED or
         DELETED; a BOOKMARK at least once a minute. Raises the first four errors above. `aclose()` ends it.

@@ -1,8 +1,8 @@
 """The load generator as a bench calls it: jobs in, measurements out.
 
-It runs on Node, because one in Python would measure itself. A body is a prepared protobuf message in which running
-numbers are written over slots of fixed width; texts such as `########` mark where. What a job measures and how is said
-in `load/load.mjs`.
+It runs on Node, because one in Python would measure itself. A body is a prepared protobuf message, or by HTTPS a whole
+request, in which running numbers are written over slots of fixed width; texts such as `########` mark where. What a job
+measures and how is said in `load/load.mjs`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from barque.client.pki import Identity
 from tests.bench.master import Master
@@ -43,8 +44,9 @@ class Measured(dict[str, float]):
 class Generator:
     """Runs jobs with `identity` against servers on loopback; use as a context."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, protocol: Literal["grpc", "https"] = "grpc") -> None:
         self._identity = identity
+        self._protocol = protocol
         self._folder = Path(tempfile.mkdtemp(prefix="barque-load-"))
         self._bodies = 0
 
@@ -68,9 +70,7 @@ class Generator:
 
     def run(self, kind: str, port: int, *, master: Master | None = None, **job: Any) -> Measured:
         """Do one job; with `master` its share of the processors is measured too. Raises where a call failed."""
-        job_file = self._folder / "job.json"
-        job_file.write_text(json.dumps({"kind": kind, "port": port, "tls": tls(self._identity), **job}))
-        os.chmod(job_file, 0o600)
+        job_file = self._write(kind, port, job)
         before_s = master.cpu_s() if master else 0.0
         done = subprocess.run(["node", SCRIPT, job_file], capture_output=True, text=True, timeout=_TIMEOUT_S)
         if done.returncode:
@@ -79,6 +79,31 @@ class Generator:
         if master:
             measured["server_cpu"] = (master.cpu_s() - before_s) / measured["seconds"]
         return measured
+
+    @contextmanager
+    def holding(self, port: int, **job: Any) -> Iterator[Measured]:
+        """Watches that stay open as long as the context; yields what opening them took. Raises where one ended."""
+        argv = ["node", str(SCRIPT), str(self._write("holds", port, job))]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdin is not None
+            assert holder.stdout is not None
+            try:
+                said = holder.stdout.readline()
+                if not said:
+                    raise RuntimeError("holds: a watch could not be opened")
+                yield Measured(json.loads(said))
+                if holder.poll() is not None:
+                    raise RuntimeError("holds: a watch ended")
+            finally:
+                holder.stdin.close()
+                holder.wait(_TIMEOUT_S)
+
+    def _write(self, kind: str, port: int, job: Mapping[str, Any]) -> Path:
+        path = self._folder / "job.json"
+        about = {"kind": kind, "port": port, "protocol": self._protocol, "tls": tls(self._identity)}
+        path.write_text(json.dumps({**about, **job}))
+        os.chmod(path, 0o600)
+        return path
 
 
 def tls(identity: Identity) -> Mapping[str, str]:

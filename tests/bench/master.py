@@ -20,7 +20,7 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -63,7 +63,8 @@ class Master:
     """`options` are more of its command line; `start_ms` is what the last start took, to /readyz and a served read."""
 
     def __init__(self, *options: str, name: str = "bench") -> None:
-        self._options = options
+        # More of its command line, at the next start.
+        self.options: Sequence[str] = options
         self._name = name
         self.directory = Path(tempfile.mkdtemp(prefix="barque-bench-"))
         self.grpc_port, self.peer_port, self.https_port, self.bus_port, self.route_port = free_ports(5)
@@ -103,7 +104,7 @@ class Master:
         """Start it and wait until it serves."""
         argv = [
             *(sys.executable, "-m", "barque.cli", "master", "run", *self.site, "--listen", "127.0.0.1"),
-            *self._options,
+            *self.options,
         ]
         began = time.monotonic()
         with self.log.open("ab") as output:

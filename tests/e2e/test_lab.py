@@ -221,11 +221,22 @@ def test_down_after_an_up_that_was_killed(after_s: float) -> None:
     assert Path("/proc/self/mountinfo").read_text() == mounts
 
 
+_NODES_BY_REST = """
+import pathlib
+from kubernetes import client, config
+config.load_kube_config(str(pathlib.Path("~/.barque/kubeconfig").expanduser()))
+nodes = client.CoreV1Api().list_node(_request_timeout=10).items
+print(client.Configuration.get_default_copy().host, *(node.metadata.name for node in nodes))
+"""
+
+
 def test_up_with_nodes_is_a_lab_that_this_machine_speaks_to(host: Host) -> None:
     """On a machine of its own, where the ordinary profile and ports are free."""
     before = traces(host)
     host.barque("up", "--nodes", "2")
     assert host.barque("get", "nodes", "-o", "name") == "node/w1\nnode/w2\n"
+    # By the kubeconfig that lies beside the profile, too, at the master's other port.
+    assert host.run(sys.executable, "-c", _NODES_BY_REST).stdout == "https://127.0.0.1:6443 w1 w2\n"
     assert "127.0.0.1:7443" in host.barque("config", "get-contexts")
     refused = host.run("barque", "up", check=False)
     assert "a cluster of several nodes is in /var/lib/barque/lab" in refused.stderr

@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +16,7 @@ import pytest
 
 from tests.support.cluster import kill
 from tests.support.host import Host, expect_soon
+from tests.support.terminal import typed
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
@@ -110,40 +108,6 @@ def reading(host: Host, *arguments: str) -> Iterator[Reader]:
         reader.close()
 
 
-def typed(host: Host, arguments: list[str], *lines: tuple[str, str]) -> tuple[str, int]:
-    """At a terminal, type each line once what comes before it is shown; all that was shown, and the exit code."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execvpe("nsenter", host.argv(["barque", *arguments]), {**host.environment(), "TERM": "xterm"})
-    shown = ""
-
-    def read_until(words: str) -> None:
-        nonlocal shown
-        end = time.monotonic() + 20
-        while words not in shown:
-            assert time.monotonic() < end, f"{words!r} was not shown: {shown!r}"
-            if select.select([terminal], [], [], 0.2)[0]:
-                # Fails once nobody has the other end any more.
-                shown += os.read(terminal, 65536).decode(errors="replace")
-
-    try:
-        for words, line in lines:
-            read_until(words)
-            os.write(terminal, line.encode())
-        with contextlib.suppress(OSError):
-            while select.select([terminal], [], [], 20)[0] and (data := os.read(terminal, 65536)):
-                shown += data.decode(errors="replace")
-        return shown, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        print(shown)
-        raise
-    finally:
-        os.close(terminal)
-
-
 def ticks(text: str) -> list[int]:
     return [int(line.split()[1]) for line in text.splitlines() if line.startswith("tick ")]
 
@@ -181,7 +145,7 @@ def test_exec_passes_codes_and_names_what_is_missing(cluster: Host) -> None:
     )
     assert failure(cluster, "exec", "web", "-c", "nope", "--", "ls").startswith("error: container nope is not valid")
     shown, code = typed(
-        cluster, ["exec", "-it", "shell", "--", "sh"], ("#", "stty size; echo o''k\r"), ("ok", "exit 3\r")
+        cluster, ["barque", "exec", "-it", "shell", "--", "sh"], ("#", "stty size; echo o''k\r"), ("ok", "exit 3\r")
     )
     assert (code, "command terminated with exit code 3" in shown) == (3, True)
 
@@ -189,7 +153,11 @@ def test_exec_passes_codes_and_names_what_is_missing(cluster: Host) -> None:
 def test_attach_talks_to_the_process_and_tells_how_to_come_back(cluster: Host) -> None:
     prompt = "If you don't see a command prompt, try pressing enter."
     shown, code = typed(
-        cluster, ["attach", "-it", "shell"], (prompt, "x=bar\r"), ("x=bar", "echo ${x}que\r"), ("barque", "exit\r")
+        cluster,
+        ["barque", "attach", "-it", "shell"],
+        (prompt, "x=bar\r"),
+        ("x=bar", "echo ${x}que\r"),
+        ("barque", "exit\r"),
     )
     assert code == 0
     assert "Session ended, resume using 'barque attach shell -c sh -i -t' command when the pod is running" in shown
@@ -254,7 +222,7 @@ def test_what_cannot_be_copied_is_said(cluster: Host) -> None:
 
 def test_a_debugger_looks_into_a_pod(cluster: Host) -> None:
     shown, code = typed(
-        cluster, ["debug", "-it", "web", f"--image={IMAGE}", "--target=app", "-c", "look", "--", "sh"],
+        cluster, ["barque", "debug", "-it", "web", f"--image={IMAGE}", "--target=app", "-c", "look", "--", "sh"],
         ("try pressing enter.", "\r"), ("#", "ps | grep httpd; wget -q -O- 127.0.0.1:8080\r"), ("hello", "exit\r"),
     )  # fmt: skip
     assert code == 0
@@ -278,7 +246,7 @@ def test_a_debugger_looks_at_a_node(cluster: Host) -> None:
     node = cluster.barque("get", "nodes", "-o", "jsonpath={.items[0].metadata.name}")
     (cluster.folder / "home" / "sign").write_text("of the host\n")
     shown, code = typed(
-        cluster, ["debug", f"node/{node}", "-it", f"--image={IMAGE}", "--", "sh"],
+        cluster, ["barque", "debug", f"node/{node}", "-it", f"--image={IMAGE}", "--", "sh"],
         ("try pressing enter.", "\r"), ("#", f"cat /host{cluster.folder}/home/sign; ps\r"),
         ("of the host", "\r"), ("dockerd", "exit\r"),
     )  # fmt: skip

@@ -31,6 +31,19 @@ from tests.support.cluster import (
 from tests.support.host import ADDRESS, Host, expect_soon
 
 _ACCOUNT_FILES = ("token", "ca.crt", "namespace")
+_KNOWN_AS = """
+import json, pathlib, sys, tempfile
+from kubernetes import client
+from kubernetes.config.incluster_config import InClusterConfigLoader
+given = json.load(sys.stdin)
+with tempfile.TemporaryDirectory() as folder:
+    token, ca = (pathlib.Path(folder, name) for name in ("token", "ca"))
+    token.write_text(given["token"])
+    ca.write_text(given["ca"])
+    InClusterConfigLoader(str(token), str(ca), environ=given["env"]).load_and_set()
+    review = client.AuthenticationV1Api().create_self_subject_review({}, _request_timeout=10)
+    print(json.dumps(review.status.user_info.to_dict()))
+"""
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 
@@ -91,6 +104,21 @@ def test_a_pod_has_the_token_of_its_account_and_the_clusters_ca(cluster: Host) -
     assert claims["kubernetes.io"]["node"]["name"] == objects(cluster, "nodes")[0]["metadata"]["name"]
     assert ca == one(cluster, "configmap", "kube-root-ca.crt")["data"]["ca.crt"]
     assert namespace == "default"
+
+
+def test_a_pod_is_known_at_the_api_by_its_token(cluster: Host) -> None:
+    """By the official Python client, in the pod's network, with the environment and the files that the pod has."""
+    pod, folder = pod_names(cluster)[0], "/var/run/secrets/kubernetes.io/serviceaccount"
+    token, ca, _ = (cluster.barque("exec", pod, "--", "cat", f"{folder}/{f}") for f in _ACCOUNT_FILES)
+    env = dict(line.split("=", 1) for line in cluster.barque("exec", pod, "--", "env").splitlines() if "=" in line)
+    assert env["KUBERNETES_SERVICE_HOST"] == "10.96.0.1"
+    given = json.dumps({"token": token, "ca": ca, "env": env})
+    pid = cluster.run("docker", "inspect", "-f", "{{.State.Pid}}", running_container(cluster, pod)).stdout.strip()
+    inside = ("nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, "-c", _KNOWN_AS)
+    known = json.loads(cluster.run(*inside, stdin=given).stdout)
+    assert known["username"] == "system:serviceaccount:default:default"
+    assert "system:serviceaccounts:default" in known["groups"]
+    assert known["extra"]["authentication.kubernetes.io/pod-name"] == [pod]
 
 
 def test_the_nodes_lease_is_kept(cluster: Host) -> None:

@@ -234,9 +234,11 @@ async def _has(door: Door, words: bytes) -> bool:
     return words in await text(door.stub.Logs(logs()))
 
 
-def forwarded(port: int, *messages: pb.PortForwardInput) -> AsyncIterator[pb.PortForwardInput]:
+def forwarded(
+    port: int, *messages: pb.PortForwardInput, at_address: bool = False
+) -> AsyncIterator[pb.PortForwardInput]:
     async def inputs() -> AsyncIterator[pb.PortForwardInput]:
-        start = pb.PortForwardInput.Start(namespace="default", pod="p", port=port)
+        start = pb.PortForwardInput.Start(namespace="default", pod="p", port=port, at_address=at_address)
         yield pb.PortForwardInput(start=start)
         for message in messages:
             yield message
@@ -268,6 +270,68 @@ async def test_connections_reach_what_listens_on_the_pods_localhost_alone(door: 
         "connection refused"
     )
     assert (await fetch()).endswith(b"\nhello\n")
+
+
+async def test_connections_to_the_pods_address_are_made_within_its_network(door: Door) -> None:
+    page = "echo hello > /www/index.html; until httpd -f -p 10.244.0.2:8080 -h /www; do sleep 0.1; done"
+    await a_running_pod(door, a_script(page))
+    _, observed = door.world.manager.look_up("default", "p")
+    netns = observed.sandbox.netns if observed.sandbox else ""
+    # The network of these pods is a fake: it hands out addresses, and lays none.
+    command = ["nsenter", f"--net={netns}", "ip", "address", "add", f"{observed.address}/32", "dev", "lo"]
+    process = await asyncio.create_subprocess_exec(*command)
+    assert (await process.wait(), observed.address) == (0, "10.244.0.2")
+    ask = pb.PortForwardInput(data=b"GET / HTTP/1.0\r\n\r\n")
+
+    async def answers() -> bool:
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            call = door.stub.PortForward(forwarded(8080, ask, pb.PortForwardInput(end=True), at_address=True))
+            return b"".join([output.data async for output in call]).endswith(b"\nhello\n")
+        return False
+
+    await expect_soon(answers, "the server answers at the pod's address")
+    refused = await refusal(door.stub.PortForward(forwarded(8081, at_address=True)))
+    assert refused == "dial tcp 10.244.0.2:8081: connect: connection refused"
+
+
+async def test_limits_change_while_a_container_runs(door: Door) -> None:
+    world = door.world
+    world.parts.allocatable = {"cpu": "4", "memory": "1Gi"}
+
+    def asking(cpu: str, memory: str) -> core_v1.ResourceRequirements:
+        return core_v1.ResourceRequirements(limits={"cpu": cpu, "memory": memory}, requests={"cpu": "100m"})
+
+    await a_running_pod(door, a_script("exec sleep 1000", resources=asking("500m", "32Mi")))
+    container_id = world.status().containerStatuses[0].containerID.removeprefix("docker://")
+
+    async def resize(cpu: str, memory: str) -> None:
+        old, new = world.masters.pod("p"), world.masters.pod("p")
+        new.spec.containers[0].resources = asking(cpu, memory)
+        world.masters.put(new)
+        world.manager.handle_pod(old, new)
+
+    async def figures() -> tuple[int, int]:
+        limits = (await world.docker.inspect(container_id)).limits
+        assert limits is not None
+        return limits.nano_cpus, limits.memory_bytes // 2**20
+
+    async def kernel() -> int:
+        stats = await door.stub.Stats(node_pb2.StatsRequest())
+        return int(stats.pods[0].containers[0].memory.limit_bytes) // 2**20
+
+    assert (await figures(), await kernel()) == ((500_000_000, 32), 32)
+    for cpu, memory, wanted in (("1", "64Mi", (1_000_000_000, 64)), ("250m", "16Mi", (250_000_000, 16))):
+        await resize(cpu, memory)
+
+        async def settled(wanted: tuple[int, int] = wanted, cpu: str = cpu) -> bool:
+            shown = world.status().containerStatuses[0].resources
+            return await figures() == wanted and shown is not None and shown.limits["cpu"] == cpu
+
+        await expect_soon(settled, f"limits of {memory}")
+        assert await kernel() == wanted[1]
+    status = world.status().containerStatuses[0]
+    assert (status.containerID, status.restartCount) == (f"docker://{container_id}", 0)
+    assert world.condition("PodResizeInProgress") == ""
 
 
 async def test_an_ephemeral_container_sees_its_targets_processes(door: Door) -> None:

@@ -29,6 +29,7 @@ from barque.client.pki import MASTER_HOST, Identity
 from barque.client.profile import Profile
 from barque.client.remote import connect
 from barque.master.apiserver import feed_service
+from barque.master.apiserver.backend import StoreBackend
 from barque.master.apiserver.feed_service import FeedService
 from barque.master.apiserver.grpc_calls import Bounds
 from barque.master.apiserver.messages import Registrar
@@ -44,6 +45,7 @@ from barque.master.bus.streams import Streams
 from barque.master.bus.subjects import CHANGE_STREAM
 from barque.master.store.port import Change, FutureRevisionError, HistoryGoneError, Key, Stored
 from barque.proto import feed_pb2_grpc
+from tests.support.memory_store import MemoryStore
 from tests.support.nats_servers import NatsServers, free_ports
 
 TIMEOUT_S = 15.0
@@ -337,7 +339,8 @@ class Door:
 
     async def open(self) -> None:
         self._server = grpc.aio.server(options=wire.SERVER_OPTIONS)
-        service = FeedService(self.relay, Authorizer(cast(Any, None)), Bounds())
+        roles = MemoryStore(SystemClock())
+        service = FeedService(self.relay, Authorizer(StoreBackend(roles, "door"), roles), Bounds())
         feed_pb2_grpc.add_FeedServicer_to_server(service, Registrar(self._server))
         self._server.add_secure_port(f"127.0.0.1:{self._port}", self.pki.master.server_credentials())
         await self._server.start()

@@ -19,18 +19,19 @@ import pytest
 from barque.api.errors import ApiError
 from barque.client import joining, pki, wire
 from barque.client.clock import SystemClock
-from barque.client.joining import JoinError
+from barque.client.joining import JOIN_PATH, JoinError
 from barque.client.pki import Identity
 from barque.client.profile import Profile
 from barque.client.remote import connect
-from barque.master.apiserver.https import JOIN_PATH, MAX_BODY_BYTES, HttpsDoor
+from barque.master.apiserver.rest.door import RestDoor
+from barque.master.apiserver.rest.joining import MAX_BODY_BYTES
 from barque.master.apiserver.sessions import Sessions
 from barque.master.auth.ca import MasterPki
 from barque.master.auth.joining import Joining
 from barque.master.auth.tokens import JoinTokens
 from barque.proto import sessions_pb2, sessions_pb2_grpc
-from barque.proto.cluster_pb2 import Component
 from tests.support.fake_verbs import FakeVerbs
+from tests.support.rest import joining_door
 from tests.support.wild_input import BODIES
 
 
@@ -42,9 +43,9 @@ class Port:
         self.pki = MasterPki.open(directory, "m1", ["127.0.0.1"], self.clock.wall(), "lab")
         self.tokens = JoinTokens(FakeVerbs(self.clock).client, self.clock)
         self.sessions = Sessions(self.clock, interval_s=0.5, silence_s=1.0)
-        self.parts = [Component(name="store", healthy=True)]
+        self.fault = ""
         self.server = grpc.aio.server(options=wire.SERVER_OPTIONS)
-        self.door: HttpsDoor
+        self.door: RestDoor
         self.https_port = 0
         self.grpc_port = 0
 
@@ -54,7 +55,7 @@ class Port:
         await self.server.start()
         masters = [f"127.0.0.1:{self.grpc_port}"]
         joins = Joining(self.pki, self.tokens, self.sessions.connected, self.clock, lambda: masters)
-        self.door = HttpsDoor(self.pki.ca_pem, joins.join, lambda: self.parts)
+        self.door = joining_door(self.pki.ca_pem, joins.join, fault=lambda: self.fault)
         self.https_port = await self.door.start("127.0.0.1:0", self.pki.master.server_context())
 
     async def close(self) -> None:
@@ -145,7 +146,7 @@ async def test_somebody_in_between_who_copies_the_ca_gets_no_token(port: Port) -
 
     stranger = pki.create_authority(datetime.datetime.now(datetime.UTC))
     identity = stranger.identity(pki.master_subject("m1"), datetime.datetime.now(datetime.UTC), port.pki.hosts)
-    door = HttpsDoor(port.pki.ca_pem, join, list)
+    door = joining_door(port.pki.ca_pem, join)
     between = await door.start("127.0.0.1:0", identity.server_context())
     try:
         message = await refusal(joining.join(f"127.0.0.1:{between}", "a.b", port.pki.pin, "n1"))
@@ -155,19 +156,19 @@ async def test_somebody_in_between_who_copies_the_ca_gets_no_token(port: Port) -
     assert asked == []
 
 
-async def test_health_is_text_and_follows_the_parts(port: Port) -> None:
+async def test_health_is_text_and_follows_the_store(port: Port) -> None:
     for path in ("/healthz", "/livez", "/readyz"):
         assert await port.request("GET", path) == (200, "ok")
-    port.parts.append(Component(name="disk", healthy=False, message="full"))
+    port.fault = "no leader"
     assert await port.request("GET", "/livez") == (200, "ok")
-    text = "[+]ping ok\n[+]store ok\n[-]disk failed: full\nreadyz check failed\n"
-    assert await port.request("GET", "/readyz") == (503, text)
+    text = "[+]ping ok\n[-]store failed: reason withheld\nreadyz check failed\n"
+    assert await port.request("GET", "/readyz") == (500, text)
 
 
 @pytest.mark.parametrize(
     ("method", "path", "options", "code", "reason"),
     [
-        ("GET", "/api/v1/pods", {}, 404, "NotFound"),
+        ("GET", "/api/v1/pods", {}, 401, "Unauthorized"),
         ("DELETE", "/cacerts", {}, 405, "MethodNotAllowed"),
         ("POST", "/barque/v1/join", {"data": b"{"}, 400, "BadRequest"),
         ("POST", "/barque/v1/join", {"json": {"token": "x"}}, 400, "BadRequest"),
@@ -183,7 +184,7 @@ async def test_bad_requests_get_a_status(
 
 
 async def test_a_taken_port_is_an_os_error(port: Port) -> None:
-    second = HttpsDoor(port.pki.ca_pem, lambda *_: None, list)  # type: ignore[arg-type]
+    second = joining_door(port.pki.ca_pem, lambda *_: None)
     with pytest.raises(OSError, match="address already in use"):
         await second.start(f"127.0.0.1:{port.https_port}", port.pki.master.server_context())
 

@@ -21,7 +21,6 @@ from barque.client.clock import SystemClock
 from barque.client.joining import JoinError, join
 from barque.client.pki import Identity
 from barque.master import enrolment
-from barque.master.apiserver.https import HttpsDoor
 from barque.master.auth.ca import MasterPki
 from barque.master.auth.joining import Joining
 from barque.master.auth.member_joining import MemberJoining
@@ -31,6 +30,7 @@ from barque.master.enrolment import enrol
 from barque.master.raft.messages import Configuration, MemberInfo
 from tests.support.fake_verbs import FakeVerbs
 from tests.support.memory_group import NO_QUORUM, MemoryGroup
+from tests.support.rest import joining_door
 
 FIRST = MemberInfo("00000000000000f1", "m1", "127.0.0.1")
 
@@ -49,7 +49,7 @@ class Master:
         )  # fmt: skip
         workers = Joining(self.pki, self.tokens, lambda _: False, clock)
         self.answers = joining.join
-        self.door = HttpsDoor(self.pki.ca_pem, workers.join, list, self._join)
+        self.door = joining_door(self.pki.ca_pem, workers.join, self._join)
 
     async def open(self) -> None:
         self.port = await self.door.start("127.0.0.1:0", self.pki.master.server_context())
@@ -235,7 +235,7 @@ async def test_a_master_of_next_year_is_named_by_its_clock(tmp_path: Path) -> No
     future = SystemClock().wall() + datetime.timedelta(days=400)
     ca = pki.create_authority(future)
     identity = ca.identity(pki.master_subject("m1"), future, ["barque-master"])
-    door = HttpsDoor(ca.cert_pem, None, list)  # type: ignore[arg-type]
+    door = joining_door(ca.cert_pem, None)
     port = await door.start("127.0.0.1:0", identity.server_context())
     try:
         with pytest.raises(JoinError, match="its certificate is not yet valid by this machine's clock: set the clock"):

@@ -41,7 +41,7 @@ class Door(NamedTuple):
     port: int
 
 
-async def dial_host(netns: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def dial_host(netns: str, port: int, address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Stands for the pod's network namespace: this one."""
     assert netns.startswith("/proc/")
     return await asyncio.open_connection("127.0.0.1", port)

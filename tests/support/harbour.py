@@ -34,6 +34,7 @@ from barque.master.apiserver.node_channels import dialer
 from barque.master.apiserver.registry import Registry
 from barque.master.apiserver.sessions import Sessions
 from barque.master.apiserver.settings import ApiSettings
+from barque.master.audit.audit import Audit
 from barque.master.auth.ca import MasterPki
 from barque.master.auth.tokens import JoinTokens
 from barque.master.stalls import StallMonitor
@@ -126,7 +127,7 @@ class Harbour:
         self.workers: list[FakeWorker] = []
         self.door: GrpcServer
 
-    async def open(self, bounds: Bounds | None = None) -> None:
+    async def open(self, bounds: Bounds | None = None, audit: Audit | None = None) -> None:
         clock = SystemClock()
         state = ClusterState("1.2.3", lambda: [cluster_pb2.Member(name="m1")], list, lambda: 6443, self.stalls.figures)
         self.door = await serve(
@@ -134,7 +135,8 @@ class Harbour:
             address="127.0.0.1:0",
             credentials=self.pki.master.server_credentials(),
             sessions=Sessions(clock, on_usage=lambda node, sample: self.on_usage(node, sample)),
-            cluster=ClusterService(state, self.store, JoinTokens(self.admin, clock), self.pki, clock),
+            cluster=ClusterService(state, self.store, JoinTokens(self.admin, clock), self.pki, clock, audit=audit),
+            audit=audit,
             dial=dialer(lambda: self.pki.master),
             bounds=bounds,
         )

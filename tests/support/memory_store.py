@@ -65,7 +65,7 @@ ADMIN = User("barque-admin", ("system:masters",))
 
 
 def node_user(name: str) -> User:
-    return User(f"system:node:{name}", ("system:nodes",))
+    return User(f"system:node:{name}", ("system:nodes", "system:authenticated"))
 
 
 class MemoryStore:
@@ -113,6 +113,9 @@ class MemoryStore:
 
     def get(self, key: Key) -> Stored | None:
         return self._machine.get(key)
+
+    def newest(self, resources: Sequence[str]) -> int:
+        return self._hub.newest(resources)
 
     def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Batch]:
         return self._hub.watch(resource, since, selected)

@@ -1,12 +1,15 @@
 // The load generator: `node load.mjs JOB.json` does one job and prints its measurements as one line of JSON.
 //
-// Every job: {kind, port, tls: {ca, cert, key}, …}. A body is {file, slots: [{offset, width, of}]}: bytes prepared by
-// whoever wrote the job, in which the digits of a running number (of: "count") or of a node (of: "node") are written
-// over a slot of fixed width, so that the length of nothing around it changes. Times are milliseconds but for `seconds`,
-// which the measurement took; `cpu` is this process's share of one core meanwhile.
+// Every job: {kind, port, protocol: "grpc" | "https", tls: {ca, cert, key}, …}. A body (by HTTPS a whole request) is
+// {file, slots: [{offset, width, of}]}: bytes prepared by whoever wrote the job, in which the digits of a running number
+// (of: "count") or of a node (of: "node") are written over a slot of fixed width, so that the length of nothing around it
+// changes. Times are milliseconds but for `seconds`, which the measurement took; `cpu` is this process's share of one
+// core meanwhile.
 
 import fs from 'node:fs';
-import {Connection, framed} from './grpc.mjs';
+
+const job = JSON.parse(fs.readFileSync(process.argv[2], 'utf8'));
+const {Connection, framed} = await import(job.protocol === 'https' ? './https.mjs' : './grpc.mjs');
 
 const now = () => Number(process.hrtime.bigint()) / 1e6;
 const digits = (number, width) => String(number).padStart(width, '0');
@@ -192,9 +195,31 @@ async function paced(job) {
   return {...summary(latencies), ...cpu.used(), next: first + job.times};
 }
 
-const job = JSON.parse(fs.readFileSync(process.argv[2], 'utf8'));
+// `watchers` streams on a connection each, `opening` of them at once, held until this process' input ends: said once all
+// are open, for whoever measures the server meanwhile.
+async function holds(job) {
+  const cpu = new Cpu();
+  const request = new Body(job.body).frame();
+  let left = job.watchers;
+  const open = [];
+  const opener = async () => {
+    while (left-- > 0) {
+      const connection = new Connection(job.port, job.tls);
+      await connection.ready;
+      const {opened, done} = connection.stream(job.path, request, () => {});
+      await opened;
+      open.push(done);
+    }
+  };
+  await Promise.all(Array.from({length: job.opening}, opener));
+  console.log(JSON.stringify({count: open.length, ...cpu.used()}));
+  const left_alone = new Promise((resolve) => process.stdin.resume().once('end', resolve));
+  await Promise.race([left_alone, ...open.map((done) => done.then(() => { throw new Error('a watch ended'); }))]);
+  return {held: open.length};
+}
+
 try {
-  console.log(JSON.stringify(await {calls, answers, watches, binds, paced}[job.kind](job)));
+  console.log(JSON.stringify(await {calls, answers, watches, binds, paced, holds}[job.kind](job)));
   process.exit(0);
 } catch (error) {
   console.error(`load: ${job.kind}: ${error.message}`);

@@ -103,7 +103,7 @@ def resource_of(kind: type[Object]) -> Resource:
     return Resource(group, version, kind.__name__, kind.__name__.lower(), kind.__name__.lower())
 
 
-JSON_TYPES = {"string": (str, int), "integer": int, "boolean": (bool, str)}
+JSON_TYPES = {"date": str, "string": (str, int), "integer": int, "boolean": (bool, str)}
 
 
 @pytest.mark.parametrize("kind", RULES, ids=lambda kind: f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}")

@@ -75,7 +75,7 @@ def test_what_is_right_passes_and_may_be_written_again(builder: Any) -> None:
 
 def test_every_served_kind_that_can_be_written_is_validated() -> None:
     for resource in resources.RESOURCES:
-        if "create" not in resource.verbs:
+        if "create" not in resource.verbs or resource.storage == "review":
             continue
         assert "metadata.name: Required value: name or generateName is required" in faults(resource.type())
 

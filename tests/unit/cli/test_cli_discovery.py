@@ -35,7 +35,10 @@ def test_resource_types_are_chosen_and_ordered() -> None:
     def names(*arguments: str) -> list[str]:
         return lines("api-resources", "-o", "name", *arguments)
 
-    assert names("--namespaced=false") == ["componentstatuses", "namespaces", "nodes", "nodes.metrics.k8s.io"]
+    whole_cluster = names("--namespaced=false", "--verbs=get")
+    assert whole_cluster[:3] == ["componentstatuses", "namespaces", "nodes"]
+    assert {"nodes.metrics.k8s.io", "clusterroles.rbac.authorization.k8s.io"} <= set(whole_cluster)
+    assert "pods" not in whole_cluster
     assert names("--api-group=metrics.k8s.io", "--verbs=watch") == []
     assert names("--categories=all", "--api-group=apps") == ["deployments.apps", "replicasets.apps"]
     assert "deployments.apps" in names("--verbs=list,watch")

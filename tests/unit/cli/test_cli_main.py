@@ -27,7 +27,18 @@ CLUSTER_VERBS = [
     ["cluster", *words] for words in (["status"], ["rotate-key"], ["snapshot", "save"], ["snapshot", "restore"])
 ]
 CONFIG_VERBS = [["config", verb] for verb in config.commands]
-GROUPS = [["rollout"], ["token"], ["image"], ["cluster"], ["config"], ["set"], ["node"], ["top"]]
+GROUPS = [
+    ["rollout"],
+    ["token"],
+    ["image"],
+    ["cluster"],
+    ["config"],
+    ["set"],
+    ["node"],
+    ["top"],
+    ["auth"],
+    ["certificate"],
+]
 SET_VERBS = [["set", "image"], ["set", "env"], ["set", "resources"], ["node", "rm"], ["top", "nodes"], ["top", "pods"]]
 VERBS = [name for name, entry in COMMANDS.items() if entry.module]
 

@@ -108,9 +108,11 @@ async def test_a_good_token_stands_for_its_account(bench: Bench) -> None:
     )
     assert not reviewed.user.is_master
     assert reviewed.user.node == ""
-    assert reviewed.extra["authentication.kubernetes.io/pod-name"] == ["web"]
-    assert reviewed.extra["authentication.kubernetes.io/node-name"] == ["n1"]
-    assert reviewed.extra["authentication.kubernetes.io/credential-id"][0].startswith("JTI=")
+    extra = dict(reviewed.user.extra)
+    assert extra["authentication.kubernetes.io/pod-name"] == ("web",)
+    assert extra["authentication.kubernetes.io/node-name"] == ("n1",)
+    assert extra["authentication.kubernetes.io/credential-id"][0].startswith("JTI=")
+    assert reviewed.user.uid == (await bench.get("serviceaccounts", "robot"))["metadata"]["uid"]
 
 
 async def test_a_token_for_another_audience_is_good_there_alone(bench: Bench) -> None:
@@ -142,7 +144,7 @@ async def test_a_token_dies_with_its_pod(bench: Bench) -> None:
     await bench.clock.advance(80)
     assert await verdict(bench, token) == "system:serviceaccount:default:robot"
     await bench.clock.advance(20)
-    assert await verdict(bench, token) == "the pod it is bound to has been deleted"
+    assert await verdict(bench, token) == "the pod it is bound to is gone"
     await bench.delete("pods", "web", gracePeriodSeconds=0)
     assert await verdict(bench, token) == "the pod it is bound to is gone"
     await bench.create("pods", a_pod("web", serviceAccountName="robot"))
@@ -155,6 +157,28 @@ async def test_a_token_dies_with_its_account_also_if_that_is_made_anew(bench: Be
     assert await verdict(bench, token) == "service account is gone"
     await bench.create("serviceaccounts", {"metadata": {"name": "robot"}})
     assert await verdict(bench, token) == "service account is gone"
+
+
+@pytest.mark.parametrize(("kind", "plural"), [("Secret", "secrets"), ("Node", "nodes")])
+async def test_a_token_dies_with_the_secret_or_node_it_is_bound_to(bench: Bench, kind: str, plural: str) -> None:
+    await bench.create(plural, {"metadata": {"name": "s"}}, "default" if kind == "Secret" else "")
+    token = (await ask(bench, boundObjectRef={"apiVersion": "v1", "kind": kind, "name": "s"}))["status"]["token"]
+    assert await verdict(bench, token) == "system:serviceaccount:default:robot"
+    await bench.delete(plural, "s", "default" if kind == "Secret" else "")
+    assert await verdict(bench, token) == f"the {kind.lower()} it is bound to is gone"
+
+
+async def test_a_token_that_was_good_is_looked_at_again(bench: Bench) -> None:
+    """Its signature is remembered, nothing else is."""
+    token = (await ask(bench, pod="web", expirationSeconds=600))["status"]["token"]
+    believed = tokens(bench)
+    verify, checked = believed.key.verify, []
+    believed.key.verify = lambda text: checked.append(text) or verify(text)  # type: ignore[method-assign, func-returns-value]
+    for _ in range(3):
+        assert (await believed.review(token)).user.name == "system:serviceaccount:default:robot"
+    assert checked == [token]
+    await bench.clock.advance(601)
+    assert await verdict(bench, token) == "service account token has expired"
 
 
 async def test_forged_tokens_are_refused(bench: Bench) -> None:
@@ -195,8 +219,10 @@ async def test_what_cannot_be_bound_is_refused(bench: Bench) -> None:
     assert another.code == 400
     assert "to pod running with different serviceaccount name" in another.message
     secret = {"apiVersion": "v1", "kind": "Secret", "name": "s"}
-    assert (await refusal(ask(bench, boundObjectRef=secret))).message == (
-        "cannot bind token to object of type v1, Kind=Secret"
+    assert (await refusal(ask(bench, boundObjectRef=secret))).message == 'secrets "s" not found'
+    service = {"apiVersion": "v1", "kind": "Service", "name": "s"}
+    assert (await refusal(ask(bench, boundObjectRef=service))).message == (
+        "cannot bind token to object of type /v1, Kind=Service"
     )
 
 
@@ -224,7 +250,8 @@ async def test_the_workers_own_request_is_answered(bench: Bench) -> None:
     client = Client(bench.as_node("n1"))
     issued = await RequestedTokens(client).request(await client.get(Pod, "web", "default"), TokenKey("", 3607))
     assert issued.life_s == 3607
-    assert (await tokens(bench).review(issued.token)).extra["authentication.kubernetes.io/node-name"] == ["n1"]
+    extra = dict((await tokens(bench).review(issued.token)).user.extra)
+    assert extra["authentication.kubernetes.io/node-name"] == ("n1",)
 
 
 # --- the key

@@ -24,7 +24,9 @@ from barque.api.types.core_v1 import (
 )
 from barque.client.pki import ADMIN, create_authority, master_subject, node_subject
 from barque.client.verbs import MERGE_PATCH, Selection, WriteOptions
-from barque.master.auth.authorizer import (
+from barque.master.auth.attributes import Attributes
+from barque.master.auth.identity import User, user_of_certificate
+from barque.master.auth.node_authorizer import (
     Allowed,
     Denied,
     IfOwnPod,
@@ -34,7 +36,6 @@ from barque.master.auth.authorizer import (
     node_verdict,
     references,
 )
-from barque.master.auth.identity import User, user_of_certificate
 from tests.support.builders import a_node, a_pod
 from tests.support.memory_store import Bench, a_bench, node_user, refusal, target
 
@@ -60,7 +61,7 @@ NONE = Selection()
         ("patch", "pods", "p", "status", NONE, IfOwnPod),
         ("delete", "pods", "p", "", NONE, IfOwnPod),
         ("create", "pods", "p", "binding", NONE, Denied),
-        ("create", "pods", "p", "eviction", NONE, Denied),
+        ("create", "pods", "p", "eviction", NONE, IfOwnPod),
         ("create", "serviceaccounts", "a", "token", NONE, IfReferenced),
         ("get", "serviceaccounts", "a", "", NONE, Denied),
         ("create", "serviceaccounts", "", "", NONE, Denied),
@@ -101,7 +102,8 @@ NONE = Selection()
 def test_what_a_worker_may_do(
     verb: str, plural: str, name: str, sub: str, selection: Selection, expected: type
 ) -> None:
-    assert type(node_verdict("n1", verb, target(plural, name, "default", sub), selection)) is expected
+    asked = Attributes.of(node_user("n1"), verb, target(plural, name, "default", sub), selection)
+    assert type(node_verdict("n1", asked)) is expected
 
 
 def test_every_way_a_pod_references_something_is_known() -> None:
@@ -286,7 +288,8 @@ def test_a_certificate_names_its_user() -> None:
     now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     authority = create_authority(now)
     node = user_of_certificate(authority.identity(node_subject("n1"), now).cert_pem)
-    assert (node.name, node.groups, node.node, node.is_master) == ("system:node:n1", ("system:nodes",), "n1", False)
+    assert (node.name, node.node, node.is_master) == ("system:node:n1", "n1", False)
+    assert node.groups == ("system:nodes", "system:authenticated")
     admin = user_of_certificate(authority.identity(ADMIN, now).cert_pem)
     assert (admin.node, admin.is_master) == ("", True)
     assert user_of_certificate(authority.identity(master_subject("m1"), now).cert_pem).is_master

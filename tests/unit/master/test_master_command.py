@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 
 from barque.master import daemon
 from barque.master.apiserver.settings import ApiSettings
+from barque.master.audit.audit import AuditSettings
+from barque.master.audit.log_file import Rotation
 from barque.master.auth.ca import MasterPki
 from barque.master.bus.access import UserNats
 from barque.master.command import master
@@ -119,3 +121,15 @@ def test_options_of_the_bus_that_do_not_go_together(
     done = run(tmp_path, *options)
     assert (done.exit_code, started) == (1, [])
     assert fault in done.output
+
+
+def test_the_audit_log_is_as_the_options_say(joined: Path, started: list[MasterSettings]) -> None:
+    assert run(joined, "--address=10.0.0.2").exit_code == 0
+    assert started.pop().audit == AuditSettings()
+    given = ("--audit-log-path=/a.log", "--audit-policy-file=/p", "--audit-log-maxsize=5", "--audit-log-maxage=0")
+    assert run(joined, *given).exit_code == 0
+    assert started.pop().audit == AuditSettings("/a.log", Path("/p"), Rotation(5, 10, 0))
+    refused = run(joined, "--audit-policy-file=/p")
+    assert "--audit-log-path where to: give both" in refused.output
+    assert "--audit-log-maxage -1 can't be a negative number" in run(joined, "--audit-log-maxage=-1").output
+    assert started == []

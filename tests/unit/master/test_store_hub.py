@@ -378,3 +378,14 @@ async def test_closing_ends_every_watch_and_refuses_new_ones() -> None:
     assert isinstance(waiting.failure, StoreUnavailableError)
     with pytest.raises(StoreUnavailableError):
         await anext(ship.hub.watch("pods", 0))
+
+
+async def test_the_newest_change_of_some_resources() -> None:
+    ship = Ship()
+    ship.apply(web.put(), a_service("s").put())
+    assert (ship.hub.newest(("pods",)), ship.hub.newest(("pods", "services"))) == (1, 2)
+    assert ship.hub.newest(("secrets",)) == 0
+    ship.apply(web.delete())
+    assert (ship.hub.newest(("pods",)), ship.hub.newest(("services",))) == (3, 2)
+    ship.hub.restart(1_000_000_003)
+    assert ship.hub.newest(("services",)) == 1_000_000_003

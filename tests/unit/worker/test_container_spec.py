@@ -29,12 +29,13 @@ def test_the_hash_sees_what_takes_effect_at_creation_only() -> None:
     assert config.config_hash(a_container(image="web:2")) != plain
     assert config.config_hash(a_container(env=[core_v1.EnvVar(name="A", value="b")])) != plain
     assert config.config_hash(a_container(readinessProbe=core_v1.Probe(), imagePullPolicy="Always")) == plain
+    assert config.config_hash(a_container(resources=core_v1.ResourceRequirements(limits={"cpu": "1"}))) == plain
 
 
 def test_the_hash_is_stable() -> None:
     # A new release that hashes otherwise must take a new HASH_VERSION, or it would restart every container.
     limits = core_v1.ResourceRequirements(limits={"memory": "1Gi", "cpu": "1"})
-    assert (config.HASH_VERSION, config.config_hash(a_container(resources=limits))) == ("1", "544481804a6a")
+    assert (config.HASH_VERSION, config.config_hash(a_container(resources=limits))) == ("2", "37363e1b3e65")
 
 
 def test_labels_say_whose_it_is() -> None:
@@ -53,7 +54,7 @@ def test_labels_say_whose_it_is() -> None:
         "barque.io/streak": "1",
         "barque.io/sandbox": "sb",
         "barque.io/config-hash": config.config_hash(a_container()),
-        "barque.io/config-hash-version": "1",
+        "barque.io/config-hash-version": "2",
         "barque.io/grace-s": "30",
     }
 

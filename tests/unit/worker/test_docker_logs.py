@@ -52,5 +52,7 @@ def test_a_record_without_a_date_is_kept() -> None:
 
 def test_what_docker_is_asked() -> None:
     assert query_of(LogOptions()) == {"stdout": 1, "stderr": 1, "timestamps": 1, "follow": 0, "tail": "all"}
+    asked = query_of(LogOptions(stream="stderr"))
+    assert (asked["stdout"], asked["stderr"]) == (0, 1)
     asked = query_of(LogOptions(follow=True, tail_lines=5, since=T2))
     assert (asked["follow"], asked["tail"], asked["since"]) == (1, 5, "1795276801.500000000")

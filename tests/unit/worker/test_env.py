@@ -125,3 +125,12 @@ def test_service_links_can_be_turned_off() -> None:
     pod = a_pod(enableServiceLinks=False)
     assert environment(pod, pod.spec.containers[0], given) == {}
     assert "DB_SERVICE_HOST" in composed(given=given)
+
+
+def test_every_pod_finds_the_masters() -> None:
+    given = sources(services=[a_service("db", sql=5432), a_service("kubernetes", "default", "10.96.0.1", https=443)])
+    for pod in (a_pod(enableServiceLinks=False), a_pod()):
+        pod.metadata.namespace = "shop"
+        found = environment(pod, pod.spec.containers[0], given)
+        assert (found["KUBERNETES_SERVICE_HOST"], found["KUBERNETES_SERVICE_PORT"]) == ("10.96.0.1", "443")
+        assert "DB_SERVICE_HOST" not in found

@@ -1,0 +1,236 @@
+"""TLS for the server's side of a connection, on top of the loop's plain one.
+
+uvloop's own costs each connection a read buffer of 256 KiB, of which pages are touched, and more time a request; with
+ten thousand watches that is a quarter of their memory. Here all connections share two buffers (the loop hands one read
+at a time), and a connection keeps what OpenSSL keeps: 25 KiB with a client's certificate, instead of 32.
+
+In: a factory of protocols and an `SSLContext`. Out: a factory for `create_server` without `ssl`. What a protocol sees
+is an `asyncio.Transport`, with `ssl_object` and `sslcontext` among its extra info; it is made once the handshake is
+done. Guarantees: reads are taken 32 KiB at a time and writes given 16 KiB at a time, so that neither holds the loop nor
+leaves large buffers behind; a handshake ends in its time or not at all, and so does closing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, cast
+
+log = logging.getLogger(__name__)
+
+_READ_BYTES = 32 * 1024
+# One record of TLS: OpenSSL's outgoing buffer grows to what is written at once, and never shrinks.
+_WRITE_BYTES = 16 * 1024
+# Data that is still on its way when a connection is closed has this long to be taken.
+_CLOSE_S = 30.0
+
+Factory = Callable[[], asyncio.BaseProtocol]
+
+
+def secured(factory: Factory, context: ssl.SSLContext, handshake_s: float) -> Callable[[], TlsConnection]:
+    """The factory of connections whose protocols, made by `factory`, speak through TLS."""
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    # Go's clients, which most are, never come back with a session: its tickets would be written for nobody.
+    context.num_tickets = 0
+    encrypted, plain = memoryview(bytearray(_READ_BYTES)), bytearray(_READ_BYTES)
+    loop = asyncio.get_running_loop()
+    return lambda: TlsConnection(loop, factory, context, handshake_s, encrypted, plain)
+
+
+class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
+    """The protocol of a plain connection, and the transport of what speaks through it."""
+
+    __slots__ = (
+        "_closing", "_connection", "_encrypted", "_factory", "_incoming", "_loop", "_outgoing", "_paused", "_plain",
+        "_protocol", "_ssl", "_timer", "_within_s",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        factory: Factory,
+        context: ssl.SSLContext,
+        handshake_s: float,
+        encrypted: memoryview,
+        plain: bytearray,
+    ) -> None:
+        self._loop = loop
+        self._factory: Factory | None = factory
+        self._within_s = handshake_s
+        self._encrypted = encrypted
+        self._plain = plain
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._connection: Any = None
+        self._protocol: Any = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._paused = False
+        self._closing = False
+
+    # --- as the protocol of the plain connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._connection = transport
+        self._timer = self._loop.call_later(self._within_s, self.abort)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._encrypted
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._incoming.write(self._encrypted[:nbytes])
+        if self._factory is not None and not self._shake_hands():
+            return
+        self._receive()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        self._closing = True
+        self._factory = None
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:
+            protocol.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        if self._protocol is not None:
+            self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._protocol is not None:
+            self._protocol.resume_writing()
+
+    # --- as the transport of the protocol
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._closing:
+            return
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._ssl.write(view[:_WRITE_BYTES]) :]
+                self._connection.write(self._outgoing.read())
+        except ssl.SSLError as error:
+            self._fail(error)
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.write(b"".join(list_of_data))
+
+    def close(self) -> None:
+        """Say goodbye and close, once what was written has been taken."""
+        if self._closing:
+            return
+        self._closing = True
+        self._stop_timer()
+        if self._factory is None:
+            # It wants the peer's goodbye as well, which nobody waits for.
+            with suppress(ssl.SSLError):
+                self._ssl.unwrap()
+            self._flush()
+        self._connection.close()
+        self._timer = self._loop.call_later(_CLOSE_S, self._connection.abort)
+
+    def abort(self) -> None:
+        self._closing = True
+        self._connection.abort()
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def is_reading(self) -> bool:
+        return not self._paused and not self._closing
+
+    def pause_reading(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._connection.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._paused:
+            self._paused = False
+            if not self._connection.is_closing():
+                self._connection.resume_reading()
+            # What has come already is in OpenSSL's hands: no further byte may ever wake the loop for it.
+            self._loop.call_soon(self._receive)
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        size: int = self._connection.get_write_buffer_size()
+        return size
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._connection.set_write_buffer_limits(high, low)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        match name:
+            case "ssl_object":
+                return self._ssl
+            case "sslcontext":
+                return self._ssl.context
+        return self._connection.get_extra_info(name, default)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        protocol: asyncio.BaseProtocol = self._protocol
+        return protocol
+
+    # --- between the two
+
+    def _shake_hands(self) -> bool:
+        """Go on with the handshake. Returns whether it is done."""
+        assert self._factory is not None
+        try:
+            self._ssl.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return False
+        except (ssl.SSLError, ValueError) as error:  # a ValueError is a name that cannot be one
+            self._fail(error)
+            return False
+        self._flush()
+        self._stop_timer()
+        factory, self._factory = self._factory, None
+        self._protocol = factory()
+        self._protocol.connection_made(self)
+        return not self._closing
+
+    def _receive(self) -> None:
+        """Hand over what has come, for as long as the protocol takes it."""
+        try:
+            while not self._paused and self._protocol is not None:
+                # With a buffer it tells how much it has put there.
+                count = cast(int, self._ssl.read(_READ_BYTES, self._plain))
+                if not count:
+                    self.close()
+                    return
+                self._protocol.data_received(bytes(memoryview(self._plain)[:count]))
+        except ssl.SSLWantReadError:
+            self._flush()
+        except ssl.SSLZeroReturnError:
+            self.close()
+        except ssl.SSLError as error:
+            self._fail(error)
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._connection.write(self._outgoing.read())
+
+    def _fail(self, error: Exception) -> None:
+        """End a connection that does not keep to TLS; the peer is told so by an alert."""
+        log.debug("a connection ends: %s", error)
+        self._closing = True
+        self._flush()
+        self._connection.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

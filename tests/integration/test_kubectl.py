@@ -1,0 +1,391 @@
+"""kubectl, unmodified, against one master: the one of today, and Debian's 1.20, which every test here is run with too.
+
+Nobody runs pods here, so this is what needs none; streams, rollouts and drains are tested in the lab.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from barque.client.pki import Subject, create_request
+from tests.support import kubectl as clients
+from tests.support.host import expect_soon
+from tests.support.rest_master import Kubectl, RestMaster, a_rest_master
+
+# Long enough for a slow machine, and no test waits that long where all is well.
+SOON_S = 15.0
+NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestMaster]:
+    with a_rest_master(tmp_path_factory.mktemp("rest")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module", params=["modern", "old"])
+def client(request: pytest.FixtureRequest) -> clients.ClientBinary:
+    find: Callable[[], clients.ClientBinary] = getattr(clients, request.param)
+    try:
+        return find()
+    except clients.MissingClientError as missing:
+        pytest.skip(f"not tested with this client: {missing}")
+
+
+@pytest.fixture
+def kubectl(master: RestMaster, client: clients.ClientBinary, request: pytest.FixtureRequest) -> Kubectl:
+    """As the administrator, in a namespace of the test's own."""
+    word = request.node.originalname.removeprefix("test_").replace("_", "-")[:40].rstrip("-")
+    namespace = f"{word}-{next(NUMBERS)}"
+    path = master.write_kubeconfig(f"admin-{namespace}", master.identity("root", "system:masters"), namespace)
+    made = Kubectl(client, path)
+    made("create", "namespace", namespace)
+    return made
+
+
+def modern_alone(kubectl: Kubectl, what: str) -> None:
+    if clients.is_old(kubectl.client):
+        pytest.skip(f"kubectl {kubectl.client.version} has no {what}")
+
+
+def read(kubectl: Kubectl, *arguments: str) -> Any:
+    return json.loads(kubectl("get", *arguments, "-o", "json"))
+
+
+def manifest(*documents: dict[str, Any]) -> str:
+    return yaml.safe_dump_all(documents)
+
+
+def configmap(name: str, **data: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def deployment(name: str, replicas: int = 2) -> dict[str, Any]:
+    labels = {"app": name}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "web", "image": "busybox"}]}}
+    spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": pod}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
+
+
+def test_apply_creates_then_changes_and_forgets_what_is_left_out(kubectl: Kubectl) -> None:
+    assert kubectl("apply", "-f", "-", stdin=manifest(configmap("c", one="1", two="2"))) == "configmap/c created\n"
+    assert kubectl("apply", "-f", "-", stdin=manifest(configmap("c", one="1", two="2"))) == "configmap/c unchanged\n"
+    assert kubectl("apply", "-f", "-", stdin=manifest(configmap("c", one="3"))) == "configmap/c configured\n"
+    assert read(kubectl, "configmap", "c")["data"] == {"one": "3"}
+
+
+def test_apply_on_the_server(kubectl: Kubectl) -> None:
+    arguments = ("apply", "--server-side", "-f", "-")
+    assert kubectl(*arguments, stdin=manifest(configmap("c", one="1"))) == "configmap/c serverside-applied\n"
+    kubectl(*arguments, "--field-manager=other", stdin=manifest(configmap("c", two="2")))
+    assert read(kubectl, "configmap", "c")["data"] == {"one": "1", "two": "2"}
+    why = kubectl.refused(*arguments, "--field-manager=other", stdin=manifest(configmap("c", one="9")))
+    assert 'conflict with "kubectl": .data.one' in why
+    kubectl(*arguments, "--field-manager=other", "--force-conflicts", stdin=manifest(configmap("c", one="9")))
+    assert read(kubectl, "configmap", "c")["data"] == {"one": "9"}
+
+
+def test_get_shows_tables_in_every_form(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", stdin=manifest(deployment("web", 3), configmap("a"), configmap("b")))
+    lines = kubectl("get", "deployments").splitlines()
+    assert lines[0].split() == ["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE"]
+    assert lines[1].split()[0] == "web"
+    wide = kubectl("get", "deploy/web", "-o", "wide").splitlines()[0].split()
+    assert wide == ["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE", "CONTAINERS", "IMAGES", "SELECTOR"]
+    names = kubectl("get", "configmaps,deployments", "-o", "name").split()
+    assert names == ["configmap/a", "configmap/b", "configmap/kube-root-ca.crt", "deployment.apps/web"]
+    assert kubectl("get", "deploy", "web", "-o", "jsonpath={.spec.replicas}") == "3"
+    assert kubectl("get", "cm", "-l", "no=such", "-o", "name") == ""
+    assert kubectl("get", "cm", "--field-selector", "metadata.name=b", "-o", "name") == "configmap/b\n"
+    assert 'configmaps "none" not found' in kubectl.refused("get", "cm", "none")
+    assert kubectl("get", "cm", "--chunk-size=1", "-o", "name").split() == names[:3]
+
+
+def test_get_watches(kubectl: Kubectl) -> None:
+    watching = kubectl.begin("get", "configmaps", "--watch", "--output-watch-events", "--no-headers")
+    try:
+        assert watching.stdout is not None
+        assert "kube-root-ca.crt" in watching.stdout.readline()
+        kubectl("create", "configmap", "seen")
+        assert watching.stdout.readline().split()[:2] == ["ADDED", "seen"]
+        kubectl("delete", "configmap", "seen")
+        assert watching.stdout.readline().split()[:2] == ["DELETED", "seen"]
+    finally:
+        watching.kill()
+        watching.communicate()
+
+
+def test_describe_tells_an_object_and_its_events(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", stdin=manifest(deployment("web", 1)))
+    expect_soon(lambda: "ScalingReplicaSet" in kubectl("describe", "deployment", "web"), SOON_S, "its event")
+    said = kubectl("describe", "deployment", "web")
+    assert "Replicas:               1 desired" in said
+    assert "Selector:               app=web" in said
+
+
+def test_explain_knows_fields(kubectl: Kubectl) -> None:
+    said = kubectl("explain", "deployment.spec.replicas")
+    assert "Deployment" in said
+    assert "replicas" in said
+    assert "<integer>" in said
+    assert 'field "nothing" does not exist' in kubectl.refused("explain", "pod.spec.nothing")
+
+
+def test_api_resources_and_versions(kubectl: Kubectl) -> None:
+    assert {"pods", "deployments.apps", "clusterroles.rbac.authorization.k8s.io"} <= set(
+        kubectl("api-resources", "-o", "name").split()
+    )
+    assert {"v1", "apps/v1", "rbac.authorization.k8s.io/v1"} <= set(kubectl("api-versions").split())
+    assert "scale" in json.dumps(json.loads(kubectl("get", "--raw", "/apis/apps/v1")))
+    assert "Server Version" in kubectl("version")
+
+
+def test_scale_changes_replicas(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", stdin=manifest(deployment("web", 1)))
+    assert kubectl("scale", "deployment/web", "--replicas=4") == "deployment.apps/web scaled\n"
+    assert read(kubectl, "deploy", "web")["spec"]["replicas"] == 4
+    why = kubectl.refused("scale", "deployment/web", "--current-replicas=1", "--replicas=2")
+    assert "Expected replicas to be 1, was 4" in why
+
+
+def test_rollout_history_pause_undo_and_restart(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", stdin=manifest(deployment("web", 1)))
+    expect_soon(lambda: "1 " in kubectl("rollout", "history", "deploy/web"), SOON_S, "the first revision")
+    kubectl("set", "image", "deploy/web", "web=busybox:2")
+    expect_soon(lambda: "\n2 " in kubectl("rollout", "history", "deploy/web"), SOON_S, "the second revision")
+    assert kubectl("rollout", "pause", "deploy/web") == "deployment.apps/web paused\n"
+    assert read(kubectl, "deploy", "web")["spec"]["paused"] is True
+    kubectl("rollout", "resume", "deploy/web")
+    kubectl("rollout", "undo", "deploy/web")
+    (container,) = read(kubectl, "deploy", "web")["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "busybox"
+    kubectl("rollout", "restart", "deploy/web")
+    template = read(kubectl, "deploy", "web")["spec"]["template"]
+    assert "kubectl.kubernetes.io/restartedAt" in template["metadata"]["annotations"]
+    status = kubectl.run("rollout", "status", "deploy/web", "--timeout=1s")
+    assert "Waiting for deployment" in status.stdout
+    assert status.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "patch"),
+    [
+        ("merge", '{"data":{"two":"2","gone":null}}'),
+        ("strategic", '{"data":{"two":"2","gone":null}}'),
+        ("json", '[{"op":"add","path":"/data/two","value":"2"},{"op":"remove","path":"/data/gone"}]'),
+    ],
+    ids=["merge", "strategic", "json"],
+)
+def test_patch(kubectl: Kubectl, kind: str, patch: str) -> None:
+    kubectl("apply", "-f", "-", stdin=manifest(configmap(kind, one="1", gone="x")))
+    assert kubectl("patch", "cm", kind, "--type", kind, "-p", patch) == f"configmap/{kind} patched\n"
+    assert read(kubectl, "cm", kind)["data"] == {"one": "1", "two": "2"}
+
+
+def test_edit_writes_what_the_editor_left(kubectl: Kubectl) -> None:
+    kubectl("create", "configmap", "c", "--from-literal=word=before")
+    kubectl("edit", "configmap", "c", KUBE_EDITOR="sed -i s/before/after/")
+    assert read(kubectl, "cm", "c")["data"] == {"word": "after"}
+
+
+def test_diff_shows_what_apply_would_change(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", stdin=manifest(configmap("c", one="1")))
+    assert kubectl("diff", "-f", "-", stdin=manifest(configmap("c", one="1"))) == ""
+    differs = kubectl.run("diff", "-f", "-", stdin=manifest(configmap("c", one="2")))
+    assert differs.returncode == 1
+    assert '-  one: "1"' in differs.stdout
+    assert '+  one: "2"' in differs.stdout
+    assert read(kubectl, "cm", "c")["data"] == {"one": "1"}
+
+
+def test_dry_run_on_the_server_changes_nothing(kubectl: Kubectl) -> None:
+    said = kubectl("create", "configmap", "c", "--dry-run=server", "-o", "json")
+    assert json.loads(said)["metadata"]["uid"]
+    assert "not found" in kubectl.refused("get", "cm", "c")
+
+
+def test_labels_and_annotations(kubectl: Kubectl) -> None:
+    kubectl("create", "configmap", "c")
+    assert "labeled" in kubectl("label", "cm", "c", "tier=back")
+    assert kubectl("get", "cm", "-l", "tier in (back)", "-o", "name") == "configmap/c\n"
+    assert "annotated" in kubectl("annotate", "cm", "c", "note=a b")
+    kubectl("label", "cm", "c", "tier-")
+    meta = read(kubectl, "cm", "c")["metadata"]
+    assert "labels" not in meta
+    assert meta["annotations"]["note"] == "a b"
+
+
+def test_taint_cordon_and_drain_an_empty_node(kubectl: Kubectl) -> None:
+    name = f"n-{kubectl.client.version}"
+    kubectl("create", "-f", "-", stdin=manifest({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}))
+    kubectl("taint", "node", name, "kind=gpu:NoSchedule")
+    assert {"key": "kind", "value": "gpu", "effect": "NoSchedule"} in read(kubectl, "node", name)["spec"]["taints"]
+    kubectl("taint", "node", name, "kind-")
+    assert "cordoned" in kubectl("cordon", name)
+    assert "SchedulingDisabled" in kubectl("get", "node", name)
+    assert f"node/{name}" in kubectl("drain", name)
+    assert "uncordoned" in kubectl("uncordon", name)
+    kubectl("delete", "node", name)
+
+
+def test_auth_can_i_and_reconcile(master: RestMaster, kubectl: Kubectl) -> None:
+    assert kubectl("auth", "can-i", "delete", "nodes") == "yes\n"
+    namespace = kubectl("config", "view", "--minify", "-o", "jsonpath={..namespace}")
+    reader = Kubectl(kubectl.client, master.write_kubeconfig(f"r-{namespace}", master.identity("reader"), namespace))
+    denied = reader.run("auth", "can-i", "get", "configmaps")
+    assert (denied.stdout, denied.returncode) == ("no\n", 1)
+    why = reader.refused("get", "configmaps")
+    assert f'User "reader" cannot list resource "configmaps" in API group "" in the namespace "{namespace}"' in why
+    kubectl("create", "role", "read", "--verb=get,list", "--resource=configmaps")
+    kubectl("create", "rolebinding", "read", "--role=read", "--user=reader")
+    expect_soon(lambda: reader.run("auth", "can-i", "get", "configmaps").returncode == 0, SOON_S, "the role to hold")
+    assert "configmaps" in reader("auth", "can-i", "--list")
+    assert "kube-root-ca.crt" in reader("get", "configmaps", "-o", "name")
+    assert kubectl("auth", "can-i", "get", "configmaps", "--as=reader") == "yes\n"
+    assert kubectl.run("auth", "can-i", "delete", "configmaps", "--as=reader").stdout == "no\n"
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+        "metadata": {"name": "read", "namespace": namespace},
+        "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}],
+    }  # fmt: skip
+    kubectl("auth", "reconcile", "-f", "-", stdin=manifest(role))
+    assert len(read(kubectl, "role", "read")["rules"]) == 2
+
+
+def test_auth_whoami(kubectl: Kubectl) -> None:
+    modern_alone(kubectl, "auth whoami")
+    said = kubectl("auth", "whoami", "-o", "json")
+    info = json.loads(said)["status"]["userInfo"]
+    assert info["username"] == "root"
+    assert "system:masters" in info["groups"]
+
+
+def test_certificates_are_approved_and_denied(kubectl: Kubectl) -> None:
+    made = create_request(Subject("dora", ("crew",)))
+    names = [f"{word}-{kubectl.client.version}" for word in ("good", "bad")]
+    for name in names:
+        spec = {
+            "request": base64.b64encode(made.csr_pem).decode(), "usages": ["client auth"],
+            "signerName": "kubernetes.io/kube-apiserver-client",
+        }  # fmt: skip
+        request = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest"}
+        kubectl("create", "-f", "-", stdin=manifest({**request, "metadata": {"name": name}, "spec": spec}))
+    good, bad = names
+    assert "Pending" in kubectl("get", "csr", good)
+    assert "approved" in kubectl("certificate", "approve", good)
+    assert "denied" in kubectl("certificate", "deny", bad)
+    expect_soon(lambda: "certificate" in read(kubectl, "csr", good)["status"], SOON_S, "the certificate")
+    issued = x509.load_pem_x509_certificate(base64.b64decode(read(kubectl, "csr", good)["status"]["certificate"]))
+    key = serialization.load_pem_private_key(made.key_pem, None)
+    assert issued.public_key() == key.public_key()
+    assert "Denied" in kubectl("get", "csr", bad)
+    assert "certificate" not in read(kubectl, "csr", bad)["status"]
+
+
+def test_wait_ends_when_it_is_so(kubectl: Kubectl) -> None:
+    kubectl("create", "configmap", "c")
+    waiting = kubectl.begin("wait", "--for=delete", "configmap/c", "--timeout=20s")
+    kubectl("delete", "configmap", "c")
+    assert waiting.wait(SOON_S) == 0
+    waiting.communicate()
+    kubectl("apply", "-f", "-", stdin=manifest(deployment("web", 0)))
+    kubectl("wait", "--for=condition=Available", "deployment/web", "--timeout=15s")
+    kubectl("scale", "deploy/web", "--replicas=1")
+    why = kubectl.refused("wait", "--for=condition=Nothing", "deployment/web", "--timeout=1s")
+    assert "timed out waiting for the condition" in why
+
+
+def test_events_are_listed(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", stdin=manifest(deployment("web", 1)))
+    listing = ("get", "events") if clients.is_old(kubectl.client) else ("events",)
+    expect_soon(lambda: "ScalingReplicaSet" in kubectl(*listing), SOON_S, "the event of the deployment")
+    only = kubectl("get", "events", "--field-selector", "reason=ScalingReplicaSet", "--no-headers")
+    assert "deployment/web" in only
+
+
+def test_create_and_expose(kubectl: Kubectl) -> None:
+    kubectl("create", "deployment", "web", "--image=busybox", "--port=80")
+    assert kubectl("expose", "deployment", "web", "--port=8080", "--target-port=80") == "service/web exposed\n"
+    service = read(kubectl, "service", "web")["spec"]
+    assert service["ports"] == [{"port": 8080, "protocol": "TCP", "targetPort": 80}]
+    assert service["selector"] == {"app": "web"}
+    kubectl("create", "secret", "generic", "s", "--from-literal=word=abc")
+    assert base64.b64decode(read(kubectl, "secret", "s")["data"]["word"]) == b"abc"
+    kubectl("create", "serviceaccount", "sa")
+    kubectl("run", "one", "--image=busybox", "--restart=Never")
+    assert read(kubectl, "pod", "one")["spec"]["restartPolicy"] == "Never"
+
+
+def test_tokens_let_an_account_in(master: RestMaster, kubectl: Kubectl) -> None:
+    modern_alone(kubectl, "create token")
+    kubectl("create", "serviceaccount", "robot")
+    token = kubectl("create", "token", "robot", "--duration=15m").strip()
+    namespace = kubectl("config", "view", "--minify", "-o", "jsonpath={..namespace}")
+    bare = ("--kubeconfig=/dev/null", f"--server={master.url}", f"--certificate-authority={master.master.pki}/ca.pem")
+    said = kubectl(*bare, f"--token={token}", "auth", "whoami", "-o", "json")
+    assert json.loads(said)["status"]["userInfo"]["username"] == f"system:serviceaccount:{namespace}:robot"
+    refused = kubectl.refused(*bare, f"--token={token[:-8]}AAAAAAAA", "get", "pods")
+    assert "You must be logged in" in refused or "Unauthorized" in refused
+
+
+def test_replace_delete_and_deletecollection(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", stdin=manifest(*(configmap(f"c{n}", one="1") for n in range(3))))
+    assert kubectl("replace", "-f", "-", stdin=manifest(configmap("c0", one="2"))) == "configmap/c0 replaced\n"
+    assert read(kubectl, "cm", "c0")["data"] == {"one": "2"}
+    kubectl("delete", "cm", "c0")
+    kubectl("delete", "cm", "--all")
+    left = kubectl("get", "cm", "-o", "name").split()
+    assert set(left) <= {"configmap/kube-root-ca.crt"}
+    kubectl("apply", "-f", "-", stdin=manifest(deployment("web", 2)))
+    expect_soon(lambda: len(read(kubectl, "pods")["items"]) == 2, SOON_S, "its pods")
+    kubectl("delete", "deploy", "web", "--cascade=foreground", "--timeout=20s")
+    expect_soon(lambda: not read(kubectl, "pods,rs")["items"], SOON_S, "nothing of it to be left")
+
+
+def test_proxy_lets_plain_http_in(kubectl: Kubectl) -> None:
+    proxy = kubectl.begin("proxy", "--port=0")
+    try:
+        assert proxy.stdout is not None
+        port = proxy.stdout.readline().strip().rpartition(":")[2]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/namespaces/default", timeout=10) as answer:
+            assert json.load(answer)["metadata"]["name"] == "default"
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz?verbose", timeout=10) as answer:
+            assert answer.read().decode().endswith("readyz check passed\n")
+    finally:
+        proxy.kill()
+        proxy.communicate()
+
+
+def test_bad_manifests_are_refused_in_words(kubectl: Kubectl) -> None:
+    bad = deployment("web")
+    bad["spec"]["template"]["metadata"]["labels"] = {"app": "other"}
+    why = kubectl.refused("apply", "--validate=false", "-f", "-", stdin=manifest(bad))
+    assert "`selector` does not match template `labels`" in why
+    odd = {**configmap("c"), "odd": 1}
+    assert "odd" in kubectl.refused("apply", "-f", "-", stdin=manifest(odd))
+    nothing = {"apiVersion": "none.example/v1", "kind": "Nothing", "metadata": {"name": "x"}}
+    assert "no matches for kind" in kubectl.refused("apply", "-f", "-", stdin=manifest(nothing))
+
+
+def test_several_hundred_objects_are_applied_on_the_server(kubectl: Kubectl, tmp_path: Path) -> None:
+    documents = [configmap(f"c{n:03}", word=str(n)) for n in range(300)] + [deployment(f"d{n}", 0) for n in range(20)]
+    path = tmp_path / "many.yaml"
+    path.write_text(manifest(*documents))
+    said = kubectl("apply", "--server-side", "-f", str(path), timeout_s=90)
+    assert said.count("serverside-applied") == 320
+    path.write_text(manifest(*documents[280:]))
+    assert kubectl("apply", "--server-side", "-f", str(path), timeout_s=90).count("serverside-applied") == 40
+    found = read(kubectl, "cm,deploy")["items"]
+    assert sum(item["metadata"]["name"].startswith(("c0", "c1", "c2", "d")) for item in found) == 320
+    assert {item["metadata"].get("generation", 1) for item in found} == {1}

@@ -1,0 +1,34 @@
+"""A master's REST door of a test's own, with as much behind it as the test needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from barque.api.errors import unauthorized
+from barque.master.apiserver.grpc_calls import Bounds
+from barque.master.apiserver.rest.call import Handler, RestCall
+from barque.master.apiserver.rest.calls import Calls, Handlers
+from barque.master.apiserver.rest.door import RestDoor
+from barque.master.apiserver.rest.health import Check, Health
+from barque.master.apiserver.rest.joining import joining_paths
+
+
+def joining_door(ca_pem: bytes, join: Any, join_master: Any = None, fault: Callable[[], str] = str) -> RestDoor:
+    """A door for those who are not known yet: health, the CA, joining. Nobody is known at it."""
+    return a_door({**joining_paths(ca_pem, join, join_master), **Health(ready=[Check("store", fault)]).paths()})
+
+
+def a_door(paths: Mapping[str, Handler]) -> RestDoor:
+    """A door with these paths alone, at which nobody is known."""
+    calls = Calls(Handlers(_nobody, _nobody, {}, paths), _Strangers(), None, Bounds())  # type: ignore[arg-type]
+    return RestDoor(calls)
+
+
+class _Strangers:
+    async def sender(self, request: Any) -> Any:
+        raise unauthorized("Unauthorized")
+
+
+async def _nobody(call: RestCall) -> Any:
+    raise AssertionError("nobody is known at this door")
