@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROOMS := api client network worker master cli deploy proto
 SUITES ?= tests/unit tests/simulation tests/integration tests/host tests/e2e
-# What keeps processors busy, and no clock but a simulated one; the others mostly wait, and are judged by the clock.
+# What keeps processors busy, and no clock but a simulated one; the others mostly wait, and are judged by the clock:
+# on loopback, or on hosts of their own.
 BUSY = $(filter tests/unit% tests/simulation%,$(SUITES))
-TIMED = $(filter-out $(BUSY),$(SUITES))
+HOSTED = $(filter tests/host% tests/e2e%,$(SUITES))
+TIMED = $(filter-out $(BUSY) $(HOSTED),$(SUITES))
 BENCH ?= voyage
 ROUNDS ?= 20
 SEEDS ?= 300
@@ -14,7 +16,7 @@ MASTERS ?= 1
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup generate types lint test test-timed test-busy sim bench soak demo lab lab-down clean
+.PHONY: help setup generate types lint test test-timed test-hosted test-busy sim bench soak demo lab lab-down clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,15 +49,20 @@ lint: setup ## formatting, lint, types, the arrows between rooms, fresh generate
 	@deploy/check-generated.sh
 
 test: setup lint ## every test but the long ones; needs root, starts what it needs
-	@$(MAKE) --no-print-directory --jobs=2 test-timed test-busy
+	@$(MAKE) --no-print-directory --jobs=3 test-timed test-hosted test-busy
+
+# What those beside the first say is kept together: $(call aside,name,how to run pytest,suites)
+aside = mkdir -p build; $2 -p no:cacheprovider $3 >build/$1.txt 2>&1; ended=$$?; cat build/$1.txt; exit $$ended
 
 test-timed:
 	$(if $(TIMED),$(BIN)/pytest $(TIMED))
 
-# Beside the timed ones, on what they leave of the processors; what it says is kept together.
+test-hosted:
+	$(if $(HOSTED),@$(call aside,$@,$(BIN)/pytest,$(HOSTED)))
+
+# On what the timed ones leave of the processors.
 test-busy:
-	@mkdir -p build
-	$(if $(BUSY),nice -n 19 $(BIN)/pytest -p no:cacheprovider $(BUSY) >build/test-busy.txt 2>&1; ended=$$?; cat build/test-busy.txt; exit $$ended)
+	$(if $(BUSY),@$(call aside,$@,nice -n 19 $(BIN)/pytest,$(BUSY)))
 
 sim: setup ## masters in simulated time under seeded faults: make sim SEEDS=10000, SEED=1234 (its trace), PLANTED=1
 	$(BIN)/python -m tests.simulation.harness.run $(if $(SEED),--seed $(SEED),$(if $(PLANTED),--planted,--seeds $(SEEDS)))

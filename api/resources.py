@@ -97,7 +97,7 @@ def _review(group: str, kind: str, *, namespaced: bool = False) -> Resource:
 
 
 RESOURCES: tuple[Resource, ...] = (
-    Resource("", "v1", "Namespace", "namespaces", "namespace", ("ns",), (), False, _SINGLE_VERBS, ("status",), ("status.phase",)),
+    Resource("", "v1", "Namespace", "namespaces", "namespace", ("ns",), (), False, _SINGLE_VERBS, ("status", "finalize"), ("status.phase",)),
     Resource("", "v1", "Node", "nodes", "node", ("no",), (), False, ALL_VERBS, ("status", "proxy"), ("spec.unschedulable",)),
     Resource("", "v1", "Pod", "pods", "pod", ("po",), ("all",), True, ALL_VERBS, ("status", "binding", "ephemeralcontainers", "eviction", "resize", "log", "exec", "attach", "portforward", "proxy"), _POD_FIELDS),
     Resource("", "v1", "PodTemplate", "podtemplates", "podtemplate"),
@@ -159,6 +159,11 @@ def by_plural(group: str, plural: str, version: str = "") -> Resource:
         yet = " yet" if any((u.group, u.plural) == (group, plural) for u in UNSERVED) else ""
         raise ApiError(404, "NotFound", f"barque does not serve resource {name}{yet}")
     return found
+
+
+def is_known(group: str, plural: str) -> bool:
+    """Whether there is such a resource in some version, served or not yet."""
+    return (group, plural, "") in _BY_PLURAL or any((u.group, u.plural) == (group, plural) for u in UNSERVED)
 
 
 def by_kind(api_version: str, kind: str) -> Resource:

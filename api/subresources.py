@@ -32,6 +32,7 @@ SUBRESOURCES: dict[str, Subresource] = {
     "ephemeralcontainers": Subresource(_CHANGING),
     "resize": Subresource(_CHANGING),
     "approval": Subresource(_CHANGING),
+    "finalize": Subresource(("update",)),
     "binding": Subresource(("create",), "Binding", "v1"),
     "eviction": Subresource(("create",), "Eviction", "policy/v1"),
     "token": Subresource(("create",), "TokenRequest", "authentication.k8s.io/v1"),

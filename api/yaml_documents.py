@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from barque.api.scalars import READ_RULES, value_of, with_rules
 
-# Aliases may repeat a part many times over; no honest manifest comes near these.
+# Aliases may repeat a part many times over; no honest manifest comes near these. The latter is of aliases alone.
 MAX_NODES = 1_000_000
+MAX_REPEATED_CHARACTERS = 4 * 1024 * 1024
 MAX_DEPTH = 200
 _COLLECTIONS = ("", "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
@@ -58,16 +59,18 @@ class _Reader:
     def __init__(self, yaml: Any, text: bytes) -> None:
         self._yaml = yaml
         self._events: Any = with_rules(getattr(yaml, "CSafeLoader", yaml.SafeLoader), READ_RULES)(text)
-        self._nodes = 0
-        # By anchor: the value, and of how many nodes it is.
-        self._anchors: dict[str, tuple[Any, int]] = {}
+        # Of the document so far, its aliases written out: the nodes, all characters, and those of aliases.
+        self._nodes, self._characters, self._repeated = 0, 0, 0
+        # By anchor: the value, and of how many nodes and characters it is.
+        self._anchors: dict[str, tuple[Any, int, int]] = {}
         self._duplicates: list[str] = []
 
     def documents(self) -> Iterator[YamlDocument]:
         self._events.get_event()
         while not self._events.check_event(self._yaml.StreamEndEvent):
             self._events.get_event()
-            self._nodes, self._anchors, self._duplicates = 0, {}, []
+            self._nodes, self._characters, self._repeated = 0, 0, 0
+            self._anchors, self._duplicates = {}, []
             line = self._events.peek_event().start_mark.line + 1
             data = self._value(0)[0]
             self._events.get_event()
@@ -77,15 +80,18 @@ class _Reader:
     def _value(self, depth: int) -> tuple[Any, str]:
         """The next value and its tag."""
         event = self._events.get_event()
-        before = self._nodes
+        nodes, characters = self._nodes, self._characters
         self._count(event, 1, depth)
         if isinstance(event, self._yaml.AliasEvent):
             if event.anchor not in self._anchors:
                 raise _fault(event, f"the alias *{event.anchor} stands for nothing")
-            value, size = self._anchors[event.anchor]
+            value, size, length = self._anchors[event.anchor]
+            self._repeated += length
+            self._characters += length
             self._count(event, size, depth)
             return value, ""
         if isinstance(event, self._yaml.ScalarEvent):
+            self._characters += len(event.value)
             value, tag = self._scalar(event)
         else:
             tag = event.tag or ""
@@ -94,12 +100,12 @@ class _Reader:
             inside = self._sequence if isinstance(event, self._yaml.SequenceStartEvent) else self._mapping
             value = inside(depth + 1)
         if event.anchor:
-            self._anchors[event.anchor] = value, self._nodes - before
+            self._anchors[event.anchor] = value, self._nodes - nodes, self._characters - characters
         return value, tag
 
     def _count(self, event: Any, nodes: int, depth: int) -> None:
         self._nodes += nodes
-        if self._nodes > MAX_NODES:
+        if self._nodes > MAX_NODES or self._repeated > MAX_REPEATED_CHARACTERS:
             raise _fault(event, "too large once its aliases are written out")
         if depth > MAX_DEPTH:
             raise _fault(event, "nested too deeply")

@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 import random
+import resource
 import secrets
 import signal
 import sys
@@ -48,6 +49,7 @@ from barque.master.apiserver.node_channels import NodeChannels, dialer
 from barque.master.apiserver.registry import Registry
 from barque.master.apiserver.reservation_repair import ReservationRepair
 from barque.master.apiserver.rest.joining import joining_paths
+from barque.master.apiserver.rest.limits import limits_within
 from barque.master.apiserver.sessions import Sessions
 from barque.master.apiserver.settings import ApiSettings
 from barque.master.audit.audit import Audit, AuditSettings, open_audit
@@ -189,7 +191,9 @@ class Master:
         leadership = Leadership(store, settings.name, lead, lambda: secrets.token_hex(8), clock)
         async with contextlib.AsyncExitStack() as doors_open:
             audit = self._audit(doors_open)
-            rest = front.open(audit)
+            limits = limits_within(raised_file_limit())
+            log.info("the REST door takes %d connections at the most", limits.connections)
+            rest = front.open(audit, limits)
             if store.leads:
                 # So that whoever comes through the doors of a new cluster finds them there.
                 await _ensure_namespaces(_acting_as(registry, "master"), clock)
@@ -199,7 +203,15 @@ class Master:
                 credentials=identity.server_credentials(),
                 sessions=sessions,
                 cluster=ClusterService(
-                    state, store, tokens, pki, clock, group=store, votes=not settings.etcd, audit=audit
+                    state,
+                    store,
+                    tokens,
+                    pki,
+                    clock,
+                    group=store,
+                    votes=not settings.etcd,
+                    audit=audit,
+                    authorize=registry.environment.authorizer.authorize_path,
                 ),
                 dial=dialer(lambda: identity.current),
                 feed=bus.relay,
@@ -327,6 +339,15 @@ def _members(masters: Masters) -> list[Member]:
         Member(name=info.name, address=info.grpc_address, leader=leader is not None and info.id == leader.id)
         for info in masters.all()
     ]
+
+
+def raised_file_limit() -> int:
+    """How many files this process may open, from now on as many as it is allowed to allow itself: a login's 1,024 are
+    no measure of a server's connections.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
 
 
 def run_until_stopped(master: Master) -> None:

@@ -24,6 +24,7 @@ from barque.master.apiserver.rest.discovery import Discovery
 from barque.master.apiserver.rest.door import RestDoor
 from barque.master.apiserver.rest.health import Check, Health
 from barque.master.apiserver.rest.issuer import issuer_paths
+from barque.master.apiserver.rest.limits import Limits
 from barque.master.apiserver.rest.objects import Objects
 from barque.master.apiserver.rest.openapi import OpenAPI
 from barque.master.apiserver.rest.proxy import Proxy
@@ -60,7 +61,7 @@ class Front:
     more_paths: Mapping[str, Handler]
     sources: Collection[Source]
 
-    def open(self, audit: Audit | None) -> RestDoor:
+    def open(self, audit: Audit | None, limits: Limits) -> RestDoor:
         """The door, not listening yet."""
         environment = self.registry.environment
         authorizer = environment.authorizer
@@ -74,7 +75,7 @@ class Front:
         sources: list[Source] = [*self.sources, metrics.families, process_families, built]
         paths |= MetricsPage(sources).paths()
         handlers = Handlers(Objects(self.registry), watching, self._streams(bounds), paths)
-        return RestDoor(Calls(handlers, callers, authorizer, bounds, audit, metrics), watching.stop)
+        return RestDoor(Calls(handlers, callers, authorizer, bounds, audit, metrics), watching.stop, limits)
 
     def _paths(self) -> dict[str, Handler]:
         health = Health(live=[], ready=[Check("store", self.fault)])

@@ -14,6 +14,7 @@ from barque.api.types.core_v1 import (
     ContainerRestartRule,
     EphemeralContainer,
     PodSpec,
+    ResourceRequirements,
     Volume,
 )
 from barque.api.validation.checks import port_number, spelt
@@ -39,6 +40,7 @@ _EPHEMERAL = (
     "terminationMessagePath", "terminationMessagePolicy", "imagePullPolicy", "securityContext", "stdin", "stdinOnce",
     "tty", "targetContainerName",
 )  # fmt: skip
+_NO_RESOURCES = ResourceRequirements()
 _NOT_EPHEMERAL = "cannot be set for an Ephemeral Container"
 
 
@@ -123,7 +125,8 @@ def check_ephemeral_containers(spec: PodSpec, path: str, around: Surroundings) -
         if container.targetContainerName and container.targetContainerName not in others:
             faults.append(not_found_value(f"{below}.targetContainerName", container.targetContainerName))
         for name, field in shape_of(EphemeralContainer).items():
-            if name not in _EPHEMERAL and getattr(container, field.attribute) not in (None, "", []):
+            # Of resources that say nothing, which kubectl sends, nothing is set.
+            if name not in _EPHEMERAL and getattr(container, field.attribute) not in (None, "", [], _NO_RESOURCES):
                 faults.append(forbidden(f"{below}.{name}", _NOT_EPHEMERAL))
         for at, mount in enumerate(container.volumeMounts):
             for name in ("subPath", "subPathExpr"):

@@ -63,6 +63,7 @@ ONLY: dict[tuple[type[Object], str], tuple[Any, ...]] = {
     (v1.PodSecurityContext, "supplementalGroupsPolicy"): ("Merge",),
     (v1.SecurityContext, "procMount"): ("Default",),
     (v1.EmptyDirVolumeSource, "medium"): ("Memory",),
+    (v1.EphemeralContainer, "resources"): (v1.ResourceRequirements(),),
     (v1.ResourceRequirements, "limits"): ("cpu", "memory"),
     (v1.ResourceRequirements, "requests"): ("cpu", "memory", "ephemeral-storage"),
     (v1.VolumeMount, "recursiveReadOnly"): ("Disabled",),

@@ -25,9 +25,9 @@ Failures are `ApiError`s already: 503 where nothing was and will be written, 410
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
 from typing import Protocol
 
 import msgspec
@@ -123,17 +123,17 @@ class StoreBackend:
     async def reach(self, revision: int) -> None:
         if revision <= self._store.revision:
             return
-        with reading_history(revision, self._store):
+        with ReadingHistory(revision, self._store):
             await self._store.wait_for_revision(revision)
 
     async def list(self, resource: str, selected: Filter = Filter(), revision: int | None = None) -> Listing:
-        with reading_history(revision or 0, self._store):
+        with ReadingHistory(revision or 0, self._store):
             return self._store.list(resource, selected, revision)
 
     async def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Sequence[Watched]]:
         changes = self._store.watch(resource, since, selected)
         try:
-            with reading_history(since, self._store):
+            with ReadingHistory(since, self._store):
                 async for batch in changes:
                     yield batch
         finally:
@@ -163,19 +163,34 @@ class _Revised(Protocol):
     def revision(self) -> int: ...
 
 
-@contextlib.contextmanager
-def reading_history(revision: int, of: _Revised) -> Iterator[None]:
-    """What the history of `of` refuses to whoever asked for `revision`, as the API says it."""
-    try:
-        yield
-    except HistoryGoneError as gone:
-        raise expired(f"too old resource version: {revision} ({gone.oldest})") from gone
-    except FutureRevisionError as future:
-        raise too_large_revision(revision, of.revision) from future
-    except SlowWatcherError as slow:
-        raise unavailable(f"the watch fell behind and was cut off; resume from its last revision: {slow}") from slow
-    except StoreUnavailableError as down:
-        raise away(down) from down
+class ReadingHistory:
+    """What the history of `of` refuses to whoever asked for `revision`, as the API says it: a context.
+
+    No generator, which each watch would keep for as long as it lasts.
+    """
+
+    __slots__ = ("_of", "_revision")
+
+    def __init__(self, revision: int, of: _Revised) -> None:
+        self._revision = revision
+        self._of = of
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        match error:
+            case HistoryGoneError():
+                raise expired(f"too old resource version: {self._revision} ({error.oldest})") from error
+            case FutureRevisionError():
+                raise too_large_revision(self._revision, self._of.revision) from error
+            case SlowWatcherError():
+                why = f"the watch fell behind and was cut off; resume from its last revision: {error}"
+                raise unavailable(why) from error
+            case StoreUnavailableError():
+                raise away(error) from error
 
 
 def away(down: StoreUnavailableError) -> ApiError:

@@ -1,25 +1,29 @@
 """The `Cluster` service: the masters and their group, join tokens, renewed certificates, snapshots, the key of Secrets.
 
 What it tells comes from callables that the daemon hands in and from the group; tokens and certificates from whoever
-keeps the CA. Who holds a snapshot holds everything, so all but status and renewal is for administrators alone. What
-needs a majority of the masters is refused in words where there is none; `Status` and `RecoverQuorum` need none.
+keeps the CA. Who holds a snapshot holds everything, so all but status and renewal is for administrators alone: masters,
+and whoever may `post` to the path that stands for the call, `/barque/v1/cluster/snapshots/save` and the like. None of
+them is a `get`, so that somebody who may read every path gets nothing of it. What needs a majority of the masters is
+refused in words where there is none; `Status` and `RecoverQuorum` need none.
 """
 
 from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from barque.api.errors import ApiError, bad_request, unavailable
 from barque.client.clock import Clock, timestamp
 from barque.master.apiserver.group_status import GroupView
-from barque.master.apiserver.grpc_audit import GrpcAudit
+from barque.master.apiserver.grpc_audit import GrpcAudit, Recorded
 from barque.master.apiserver.grpc_calls import Bounds, Context, Handled
 from barque.master.audit.audit import Audit
+from barque.master.auth.attributes import ALLOW, Attributes, Decision
+from barque.master.auth.authorizer import forbidden
 from barque.master.auth.identity import User
 from barque.master.auth.tokens import Joiner
 from barque.master.raft.messages import MemberInfo
@@ -30,6 +34,18 @@ from barque.proto import cluster_pb2 as pb
 from barque.proto import cluster_pb2_grpc
 
 log = logging.getLogger(__name__)
+
+# What roles give a right to: this verb on these paths.
+VERB, PATHS = "post", "/barque/v1/cluster/"
+# `Authorizer.authorize_path`: raises 403.
+AuthorizePath: TypeAlias = Callable[[User, str, str], Awaitable[Decision]]
+
+
+async def masters_alone(user: User, verb: str, path: str) -> Decision:
+    """What is asked where there are no roles. Raises 403."""
+    if not user.is_master:
+        raise forbidden(Attributes(user, verb, path=path))
+    return ALLOW
 
 
 class IssuedToken(Protocol):
@@ -88,7 +104,9 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
         group: Group | None = None,
         votes: bool = True,
         audit: Audit | None = None,
+        authorize: AuthorizePath = masters_alone,
     ) -> None:
+        self._authorize = authorize
         self._audit = GrpcAudit(audit)
         self._group = group
         self._votes = votes
@@ -119,9 +137,9 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
     async def CreateJoinToken(self, request: pb.CreateJoinTokenRequest, context: Context) -> pb.CreateJoinTokenReply:
         async with (
             Handled(context, self._bounds) as user,
-            self._audit.of_path(context, user, "/barque.v1.Cluster/CreateJoinToken"),
+            self._audit.of_path(context, user, "/barque.v1.Cluster/CreateJoinToken") as record,
         ):
-            _check_administrator(user, "create join tokens")
+            await self._check_may(user, "join-tokens", record)
             if request.for_master:
                 self._grouped()
             issued = await self._tokens.create(request.ttl_s, "master" if request.for_master else "worker")
@@ -140,9 +158,9 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
     async def SaveSnapshot(self, request: pb.SaveSnapshotRequest, context: Context) -> AsyncIterator[pb.SnapshotChunk]:
         async with (
             Handled(context, self._bounds, "streams") as user,
-            self._audit.of_path(context, user, "/barque.v1.Cluster/SaveSnapshot"),
+            self._audit.of_path(context, user, "/barque.v1.Cluster/SaveSnapshot") as record,
         ):
-            _check_administrator(user, "save snapshots")
+            await self._check_may(user, "snapshots/save", record)
             chunks = self._store.save_snapshot()
             try:
                 async for data in chunks:
@@ -157,9 +175,9 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
     ) -> pb.RestoreSnapshotReply:
         async with (
             Handled(context, self._bounds, "streams") as user,
-            self._audit.of_path(context, user, "/barque.v1.Cluster/RestoreSnapshot"),
+            self._audit.of_path(context, user, "/barque.v1.Cluster/RestoreSnapshot") as record,
         ):
-            _check_administrator(user, "restore snapshots")
+            await self._check_may(user, "snapshots/restore", record)
             try:
                 restored = await self._store.restore_snapshot(_whole(request_iterator))
             except SnapshotRefusedError as refused:
@@ -171,9 +189,9 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
     async def RotateKey(self, request: pb.RotateKeyRequest, context: Context) -> pb.RotateKeyReply:
         async with (
             Handled(context, self._bounds) as user,
-            self._audit.of_path(context, user, "/barque.v1.Cluster/RotateKey"),
+            self._audit.of_path(context, user, "/barque.v1.Cluster/RotateKey") as record,
         ):
-            _check_administrator(user, "rotate the key of Secrets")
+            await self._check_may(user, "key/rotate", record)
             try:
                 rotated = await self._store.rotate_key()
             except StoreUnavailableError as full:
@@ -183,10 +201,10 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
     async def RemoveMember(self, request: pb.RemoveMemberRequest, context: Context) -> pb.RemoveMemberReply:
         async with (
             Handled(context, self._bounds) as user,
-            self._audit.of_path(context, user, "/barque.v1.Cluster/RemoveMember"),
+            self._audit.of_path(context, user, "/barque.v1.Cluster/RemoveMember") as record,
             _Changing(),
         ):
-            _check_administrator(user, "remove masters")
+            await self._check_may(user, "masters/remove", record)
             asked = request.member
             group, view = self._grouped()
             member = _member(group, asked)
@@ -202,10 +220,10 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
     ) -> pb.TransferLeadershipReply:
         async with (
             Handled(context, self._bounds) as user,
-            self._audit.of_path(context, user, "/barque.v1.Cluster/TransferLeadership"),
+            self._audit.of_path(context, user, "/barque.v1.Cluster/TransferLeadership") as record,
             _Changing(),
         ):
-            _check_administrator(user, "transfer leadership")
+            await self._check_may(user, "leadership/transfer", record)
             asked = request.to
             group, _ = self._grouped()
             to = _member(group, asked).id if asked else ""
@@ -216,10 +234,10 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
     async def RecoverQuorum(self, request: pb.RecoverQuorumRequest, context: Context) -> pb.RecoverQuorumReply:
         async with (
             Handled(context, self._bounds) as user,
-            self._audit.of_path(context, user, "/barque.v1.Cluster/RecoverQuorum"),
+            self._audit.of_path(context, user, "/barque.v1.Cluster/RecoverQuorum") as record,
             _Changing(),
         ):
-            _check_administrator(user, "recover the quorum")
+            await self._check_may(user, "quorum/recover", record)
             asked = request.member
             group, view = self._grouped()
             if view is None:
@@ -230,6 +248,10 @@ class ClusterService(cluster_pb2_grpc.ClusterServicer):
             log.warning("%s has the master %s go on without the others", user.name, own.name)
             recovered = await group.recover_quorum()
             return pb.RecoverQuorumReply(revision=recovered.revision, objects=recovered.objects)
+
+    async def _check_may(self, user: User, what: str, record: Recorded) -> None:
+        """Raises 403 where the user may not do this to the cluster."""
+        record.decided(await self._authorize(user, VERB, PATHS + what))
 
     def _view(self) -> GroupView | None:
         if self._group is None or not self._votes:
@@ -273,11 +295,6 @@ def _member(group: Group, named: str) -> MemberInfo:
 def _voters(group: Group) -> list[str]:
     configuration = group.configuration
     return sorted(info.name for info in configuration.members if info.id in configuration.voters)
-
-
-def _check_administrator(user: User, what: str) -> None:
-    if not user.is_master:
-        raise ApiError(403, "Forbidden", f'User "{user.name}" cannot {what}')
 
 
 async def _whole(chunks: AsyncIterator[pb.SnapshotChunk]) -> AsyncIterator[bytes]:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from barque.api.errors import ApiError
 from barque.master.apiserver.grpc_calls import Context
 from barque.master.audit.audit import Audit, AuditCall, Origin
-from barque.master.auth.attributes import Attributes
+from barque.master.auth.attributes import Attributes, Decision
 from barque.master.auth.identity import User
 from barque.proto import resources_pb2 as pb
 
@@ -76,6 +76,11 @@ class Recorded:
         self.answer = b""
         self.started: Callable[[], None] = call.started if call is not None else _nothing
 
+    def decided(self, decision: Decision) -> None:
+        """The authoriser has allowed the call."""
+        if self._call is not None:
+            self._call.decided(decision.allowed, decision.reason)
+
     async def __aenter__(self) -> Recorded:
         return self
 
@@ -102,10 +107,10 @@ class Recorded:
 
 
 class Batched:
-    """The records of a batch: `end` them with what the writes were answered."""
+    """The `records` of a batch: `end` them with what the writes were answered."""
 
     def __init__(self, records: Sequence[Recorded]) -> None:
-        self._records = records
+        self.records = records
 
     async def __aenter__(self) -> Batched:
         return self
@@ -114,12 +119,12 @@ class Batched:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is not None:
-            for record in self._records:
+            for record in self.records:
                 await record.__aexit__(kind, error, traceback)
 
     def end(self, answers: Sequence[bytes | ApiError]) -> None:
         """One answer for each write, in order."""
-        for record, answer in zip(self._records, answers, strict=False):
+        for record, answer in zip(self.records, answers, strict=False):
             if isinstance(answer, bytes):
                 record.answer = answer
             record.end(answer if isinstance(answer, ApiError) else None)

@@ -1,4 +1,5 @@
-"""The `Images` service: the images of one node, passed through to its worker. For administrators alone.
+"""The `Images` service: the images of one node, passed through to its worker, for who may use
+`nodes/images`: `create` loads, `get` lists, `delete` removes.
 
 An archive is handed on piece by piece: the master awaits each write, so a slow worker slows the sender down and nothing
 piles up here.
@@ -17,14 +18,14 @@ from barque.api.resources import by_plural
 from barque.api.types.core_v1 import Node
 from barque.client import wire
 from barque.client.client import Client
+from barque.client.pki import MASTERS_GROUP
 from barque.client.verbs import Target
-from barque.master.apiserver.grpc_audit import GrpcAudit
+from barque.master.apiserver.grpc_audit import GrpcAudit, Recorded
 from barque.master.apiserver.grpc_calls import Bounds, Context, Handled
 from barque.master.apiserver.node_channels import Dial
 from barque.master.apiserver.places import node_address
 from barque.master.apiserver.registry import Registry
 from barque.master.audit.audit import Audit
-from barque.master.auth.authorizer import denied
 from barque.master.auth.identity import User
 from barque.proto import images_pb2 as pb
 from barque.proto import images_pb2_grpc
@@ -33,6 +34,8 @@ from barque.proto import images_pb2_grpc
 TIMEOUT_S = 60.0
 # Large archives over slow links; a worker that is gone is noticed by keepalive long before.
 LOAD_TIMEOUT_S = 3600.0
+
+_SEEKER = User("barque:images", (MASTERS_GROUP,))
 
 T = TypeVar("T")
 
@@ -43,13 +46,15 @@ class ImagesService(images_pb2_grpc.ImagesServicer):
     def __init__(self, registry: Registry, dial: Dial, bounds: Bounds, audit: Audit | None = None) -> None:
         self._audit = GrpcAudit(audit)
         self._registry = registry
+        # For the master itself: who may do something to a node's images need not be one who reads nodes.
+        self._nodes = Client(registry.as_user(_SEEKER))
         self._dial = dial
         self._bounds = bounds
 
     async def Load(self, request_iterator: AsyncIterator[pb.LoadInput], context: Context) -> pb.LoadReply:
         async with (
             Handled(context, self._bounds, "streams") as user,
-            self._audit.of_path(context, user, "/barque.v1.Images/Load"),
+            self._audit.of_path(context, user, "/barque.v1.Images/Load") as record,
         ):
             first = await anext(request_iterator, None)
             if first is None or first.WhichOneof("input") != "start":
@@ -61,31 +66,35 @@ class ImagesService(images_pb2_grpc.ImagesServicer):
                     yield message
 
             return await self._ask(
-                user, "create", first.start.node, lambda stub: stub.Load(messages(), timeout=LOAD_TIMEOUT_S)
+                user, record, "create", first.start.node, lambda stub: stub.Load(messages(), timeout=LOAD_TIMEOUT_S)
             )
         raise AssertionError("a refused call does not come here")
 
     async def List(self, request: pb.ListImagesRequest, context: Context) -> pb.ListImagesReply:
         async with (
             Handled(context, self._bounds, "streams") as user,
-            self._audit.of_path(context, user, "/barque.v1.Images/List"),
+            self._audit.of_path(context, user, "/barque.v1.Images/List") as record,
         ):
-            return await self._ask(user, "get", request.node, lambda stub: stub.List(request, timeout=TIMEOUT_S))
+            return await self._ask(
+                user, record, "get", request.node, lambda stub: stub.List(request, timeout=TIMEOUT_S)
+            )
         raise AssertionError("a refused call does not come here")
 
     async def Remove(self, request: pb.RemoveImageRequest, context: Context) -> pb.RemoveImageReply:
         async with (
             Handled(context, self._bounds, "streams") as user,
-            self._audit.of_path(context, user, "/barque.v1.Images/Remove"),
+            self._audit.of_path(context, user, "/barque.v1.Images/Remove") as record,
         ):
-            return await self._ask(user, "delete", request.node, lambda stub: stub.Remove(request, timeout=TIMEOUT_S))
+            return await self._ask(
+                user, record, "delete", request.node, lambda stub: stub.Remove(request, timeout=TIMEOUT_S)
+            )
         raise AssertionError("a refused call does not come here")
 
-    async def _ask(self, user: User, verb: str, name: str, call: Callable[[Any], Awaitable[T]]) -> T:
+    async def _ask(self, user: User, record: Recorded, verb: str, name: str, call: Callable[[Any], Awaitable[T]]) -> T:
         """What the node's worker answers. Raises its refusal, 403, 404, or 503 where it cannot be reached."""
-        if not user.is_master:
-            raise denied(user, verb, Target(by_plural("", "nodes"), "", name, "images"))
-        node = await Client(self._registry.as_user(user)).get(Node, name)
+        authorizer = self._registry.environment.authorizer
+        record.decided(await authorizer.authorize(user, verb, Target(by_plural("", "nodes"), "", name, "images")))
+        node = await self._nodes.get(Node, name)
         address = node_address(node)
         async with self._dial(address, name) as channel:
             try:

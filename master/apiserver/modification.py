@@ -141,6 +141,9 @@ class Modification(ExistingObject):
             case "approval":
                 new = with_approval(old, new)
                 self._stamp(new, old)
+            case "finalize":
+                apply_defaults(new)
+                new = strategies.with_namespace_finalizers(old, new)
             case "ephemeralcontainers":
                 apply_defaults(new)
                 new = strategies.with_ephemeral_containers(old, new.spec.ephemeralContainers)

@@ -45,7 +45,7 @@ class PodsService(pods_pb2_grpc.PodsServicer):
             Handled(context, self._bounds, "streams") as user,
             self._audited(context, user, "get", "log", request.namespace, request.pod) as record,
         ):
-            place = await self._find(user, "get", "log", request.namespace, request.pod)
+            place = await self._find(user, "get", "log", request.namespace, request.pod, record)
             request.container = choose_container(place.pod, request.container)
             record.started()
             async with self._places.stub(place) as stub, aclosing(answers(stub.Logs(request), place)) as chunks:
@@ -81,7 +81,7 @@ class PodsService(pods_pb2_grpc.PodsServicer):
             first = await _first(messages)
             start = first.start
             async with self._audited(context, user, "create", subresource, start.namespace, start.pod) as record:
-                place = await self._find(user, "create", subresource, first.start.namespace, first.start.pod)
+                place = await self._find(user, "create", subresource, start.namespace, start.pod, record)
                 if subresource != "portforward":
                     first.start.container = choose_container(place.pod, first.start.container)
                 record.started()
@@ -108,10 +108,13 @@ class PodsService(pods_pb2_grpc.PodsServicer):
         )
         return self._audit.of(context, user, verb, f"/barque.v1.Pods/{_METHODS[subresource]}", target)
 
-    async def _find(self, user: User, verb: str, subresource: str, namespace: str, name: str) -> Place:
+    async def _find(
+        self, user: User, verb: str, subresource: str, namespace: str, name: str, record: Recorded
+    ) -> Place:
         """Where the pod runs. Raises what the user is told if it does not, or if they may not."""
         authorizer = self._registry.environment.authorizer
-        await authorizer.authorize_connect(user, verb, Target(by_plural("", "pods"), namespace, name, subresource))
+        target = Target(by_plural("", "pods"), namespace, name, subresource)
+        record.decided(await authorizer.authorize_connect(user, verb, target))
         return await self._places.find(namespace, name)
 
 

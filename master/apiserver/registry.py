@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from random import Random
 from secrets import randbits
 
@@ -49,13 +49,17 @@ from barque.master.apiserver.reviews import REVIEWS
 from barque.master.apiserver.scale import MergeScale, ReplaceScale
 from barque.master.apiserver.settings import ApiSettings
 from barque.master.apiserver.token_request import TokenIssue
-from barque.master.apiserver.upsert import Replacing
+from barque.master.apiserver.upsert import Replacing, Upsert
 from barque.master.auth.account_keys import AccountKey
 from barque.master.auth.account_tokens import AccountTokens
+from barque.master.auth.attributes import Decision
 from barque.master.auth.authorizer import Authorizer
 from barque.master.auth.identity import User
 from barque.master.store.epoch import Epoch
 from barque.master.store.port import Store
+
+# Who is told what the authoriser said of an allowed request.
+Decided = Callable[[Decision], None]
 
 
 class Registry:
@@ -87,18 +91,22 @@ class Registry:
             EventLimits(),
         )  # fmt: skip
 
-    def as_user(self, user: User, warnings: list[str] | None = None) -> UserVerbs:
+    def as_user(self, user: User, warnings: list[str] | None = None, decided: Decided | None = None) -> UserVerbs:
         """The verbs as this caller may use them; what is remarked about accepted objects is added to `warnings`."""
-        return UserVerbs(self.environment, user, [] if warnings is None else warnings)
+        return UserVerbs(self.environment, user, [] if warnings is None else warnings, decided)
 
 
 class UserVerbs:
-    """`client.verbs.Verbs` in the name of one user."""
+    """`client.verbs.Verbs` in the name of one user. `created`: whether the last update or patch made its object."""
 
-    def __init__(self, environment: Environment, user: User, warnings: list[str]) -> None:
+    def __init__(
+        self, environment: Environment, user: User, warnings: list[str], decided: Decided | None = None
+    ) -> None:
+        self.created = False
         self._environment = environment
         self._user = user
         self._warnings = warnings
+        self._decided = decided
 
     async def get(self, target: Target, resource_version: str = "") -> bytes:
         await self._authorize("get", target)
@@ -161,12 +169,12 @@ class UserVerbs:
         return await propose_one(await self._creation(target, body, options))
 
     async def update(self, target: Target, body: bytes, options: WriteOptions = WriteOptions()) -> bytes:
-        return await propose_one(await self._update(target, body, options))
+        return await self._changed(await self._update(target, body, options))
 
     async def patch(
         self, target: Target, content_type: str, patch: bytes, options: WriteOptions = WriteOptions()
     ) -> bytes:
-        return await propose_one(await self._patch(target, content_type, patch, options))
+        return await self._changed(await self._patch(target, content_type, patch, options))
 
     async def delete(self, target: Target, options: bytes = b"") -> bytes:
         return await propose_one(await self._deletion(target, options))
@@ -179,7 +187,8 @@ class UserVerbs:
         call = self._call(target, WriteOptions())
         return await collection.delete_collection(self._environment, call, selection, read_delete(options))
 
-    async def batch(self, writes: Sequence[Write]) -> builtins.list[bytes | ApiError]:
+    async def batch(self, writes: Sequence[Write], decided: Sequence[Decided] = ()) -> builtins.list[bytes | ApiError]:
+        """As `Verbs` has it; `decided` are told of one write each."""
         most = self._environment.settings.max_batch_writes
         if len(writes) > most:
             raise ApiError(413, "RequestEntityTooLarge", f"a batch holds at most {most} writes, this one {len(writes)}")
@@ -187,12 +196,21 @@ class UserVerbs:
         for number, write in enumerate(writes, 1):
             if number % SLICE == 0:
                 await asyncio.sleep(0)
+            if decided:
+                self._decided = decided[number - 1]
             writers.append(await self._writer(write))
         return await propose(writers)
 
+    async def _changed(self, writer: Writer) -> bytes:
+        json = await propose_one(writer)
+        self.created = isinstance(writer, Upsert) and writer.created
+        return json
+
     async def _authorize(self, verb: str, target: Target, selection: Selection = Selection()) -> None:
         _check_target(verb, target)
-        await self._environment.authorizer.authorize(self._user, verb, target, selection)
+        decision = await self._environment.authorizer.authorize(self._user, verb, target, selection)
+        if self._decided is not None:
+            self._decided(decision)
 
     def _call(self, target: Target, options: WriteOptions) -> Call:
         return Call(self._user, target, self._warnings, options)

@@ -44,14 +44,14 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
 
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.Object:
         async with self._handled(context, "get", "Get", request.target) as (user, record):
-            as_user = self._registry.as_user(user)
+            as_user = self._registry.as_user(user, decided=record.decided)
             record.answer = await as_user.get(target_of(request.target), request.resource_version)
             return pb.Object(json=record.answer)
 
     async def List(self, request: pb.ListRequest, context: Context) -> AsyncIterator[bytes]:
         verb = "get" if request.target.name else "list"
-        async with self._handled(context, verb, "List", request.target) as (user, _):
-            as_user, target = self._registry.as_user(user), target_of(request.target)
+        async with self._handled(context, verb, "List", request.target) as (user, record):
+            as_user, target = self._registry.as_user(user, decided=record.decided), target_of(request.target)
             selection, page = Selection(request.label_selector, request.field_selector), _page(request)
             columns = b""
             if request.rows:
@@ -67,7 +67,7 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
             record.started()
             selection = Selection(request.label_selector, request.field_selector)
             rows = _include(request.rows) if request.rows else None
-            as_user, target = self._registry.as_user(user), target_of(request.target)
+            as_user, target = self._registry.as_user(user, decided=record.decided), target_of(request.target)
             changes = as_user.watch(target, selection, request.resource_version, rows)
             try:
                 async for events in changes:
@@ -79,7 +79,7 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
     async def Create(self, request: pb.CreateRequest, context: Context) -> pb.Object:
         async with self._handled(context, "create", "Create", request.target, request.json) as (user, record):
             warnings: list[str] = []
-            as_user = self._registry.as_user(user, warnings)
+            as_user = self._registry.as_user(user, warnings, record.decided)
             json = await as_user.create(target_of(request.target), request.json, _options(request.options))
             record.answer = json
             return pb.Object(json=json, warnings=warnings)
@@ -87,7 +87,7 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
     async def Update(self, request: pb.UpdateRequest, context: Context) -> pb.Object:
         async with self._handled(context, "update", "Update", request.target, request.json) as (user, record):
             warnings: list[str] = []
-            as_user = self._registry.as_user(user, warnings)
+            as_user = self._registry.as_user(user, warnings, record.decided)
             json = await as_user.update(target_of(request.target), request.json, _options(request.options))
             record.answer = json
             return pb.Object(json=json, warnings=warnings)
@@ -95,7 +95,7 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
     async def Patch(self, request: pb.PatchRequest, context: Context) -> pb.Object:
         async with self._handled(context, "patch", "Patch", request.target, request.patch) as (user, record):
             warnings: list[str] = []
-            json = await self._registry.as_user(user, warnings).patch(
+            json = await self._registry.as_user(user, warnings, record.decided).patch(
                 target_of(request.target), request.content_type, request.patch, _options(request.options)
             )
             record.answer = json
@@ -103,15 +103,15 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
 
     async def Delete(self, request: pb.DeleteRequest, context: Context) -> pb.Object:
         async with self._handled(context, "delete", "Delete", request.target, request.options) as (user, record):
-            as_user = self._registry.as_user(user)
+            as_user = self._registry.as_user(user, decided=record.decided)
             record.answer = await as_user.delete(target_of(request.target), request.options)
             return pb.Object(json=record.answer)
 
     async def DeleteCollection(self, request: pb.DeleteCollectionRequest, context: Context) -> AsyncIterator[bytes]:
         verb, body = "deletecollection", request.options
-        async with self._handled(context, verb, "DeleteCollection", request.target, body) as (user, _):
+        async with self._handled(context, verb, "DeleteCollection", request.target, body) as (user, record):
             selection = Selection(request.label_selector, request.field_selector)
-            as_user, target = self._registry.as_user(user), target_of(request.target)
+            as_user, target = self._registry.as_user(user, decided=record.decided), target_of(request.target)
             deleted = await as_user.delete_collection(target, selection, request.options)
             for chunk in list_chunks(deleted.items, _tail(deleted)):
                 yield chunk
@@ -123,9 +123,10 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
         ):
             # A write whose target is not served must not spoil the others.
             readable = [_write(write) for write in request.writes]
-            answers = iter(
-                await self._registry.as_user(user).batch([w for w in readable if not isinstance(w, ApiError)])
-            )
+            asked = [write for write in readable if not isinstance(write, ApiError)]
+            told = zip(records.records, readable, strict=False)
+            decided = [record.decided for record, write in told if not isinstance(write, ApiError)]
+            answers = iter(await self._registry.as_user(user).batch(asked, decided))
             results = [write if isinstance(write, ApiError) else next(answers) for write in readable]
             records.end(results)
             return pb.BatchReply(results=[_result(answer) for answer in results])

@@ -72,6 +72,13 @@ def with_status(old: Any, status: Any) -> Any:
     return msgspec.structs.replace(old, metadata=metadata, status=status)
 
 
+def with_namespace_finalizers(old: Namespace, new: Namespace) -> Namespace:
+    """`old` with what `new` says its end is to wait for, and nothing else changed."""
+    metadata = msgspec.structs.replace(old.metadata)
+    spec = msgspec.structs.replace(old.spec, finalizers=new.spec.finalizers)
+    return msgspec.structs.replace(old, metadata=metadata, spec=spec)
+
+
 def needs_revision(resource: Resource) -> bool:
     """Whether an update must name the revision it was made on: who holds a lease is decided by that alone."""
     return resource.kind == "Lease"
@@ -141,6 +148,9 @@ def carry_over(new: Object, old: Object) -> None:
         nodes.carry_over(new, old)
     elif isinstance(new, CertificateSigningRequest) and isinstance(old, CertificateSigningRequest):
         new.spec = old.spec
+    elif isinstance(new, Namespace) and isinstance(old, Namespace):
+        # Whoever may change a namespace may not yet let it go with all that is in it: `finalize` is for that.
+        new.spec.finalizers = old.spec.finalizers
 
 
 def note_requester(obj: Any, user: User) -> None:

@@ -26,6 +26,11 @@ class Upsert(ExistingObject, ABC):
         self._existing = Modification(environment, call, verb, change)
         self._writer: Creation | Modification = self._existing
 
+    @property
+    def created(self) -> bool:
+        """Whether the object is new, once the write is done."""
+        return isinstance(self._writer, Creation)
+
     async def plan(self) -> Plan:
         stored = await self.backend.get(self._key)
         if stored is not None:

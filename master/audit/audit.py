@@ -8,6 +8,7 @@ level Metadata is some microseconds of the loop; bodies are worked on in the wri
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from secrets import randbits
@@ -38,11 +39,8 @@ DECISION, REASON = "authorization.k8s.io/decision", "authorization.k8s.io/reason
 _MAX_AUDIT_ID = 64
 # It goes into a header and, as it is, between quotes.
 _ID = re.compile(r"[A-Za-z0-9._:-]+", re.ASCII)
-
-
-# What nearly every request is annotated with.
-_ALLOWED = {DECISION: "allow", REASON: ""}
-_ALLOWED_JSON = events.members(_ALLOWED)
+# One for each binding that somebody's requests were allowed by.
+_KEPT = 4096
 
 
 class AuditSettings(NamedTuple):
@@ -175,8 +173,15 @@ class AuditCall:
 
 
 def _members(words: dict[str, str]) -> str:
-    """The annotations' JSON; those of nearly every event are at hand."""
-    return _ALLOWED_JSON if words == _ALLOWED else events.members(words)
+    """The annotations' JSON; nearly every event has those of a request that was allowed, and no others."""
+    if len(words) == 2 and words.get(DECISION) == "allow" and REASON in words:
+        return _allowed(words[REASON])
+    return events.members(words)
+
+
+@lru_cache(_KEPT)
+def _allowed(reason: str) -> str:
+    return events.members({DECISION: "allow", REASON: reason})
 
 
 def open_audit(settings: AuditSettings, clock: Clock) -> tuple[Audit, AuditWriter] | None:

@@ -109,6 +109,8 @@ def _encode(data: bytes) -> str:
 
 
 def _decode(text: str) -> bytes:
+    if "=" in text:
+        raise TokenError("it is no base64url: padding has no place in a token")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:

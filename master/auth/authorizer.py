@@ -67,29 +67,33 @@ class Authorizer:
         await self._objects.current()
         return await self.decide(asked)
 
-    async def authorize(self, user: User, verb: str, target: Target, selection: Selection = Selection()) -> None:
-        """Return if the user may, raise 403 in Kubernetes' words if not."""
-        if not user.is_master:
-            await self.authorize_request(attributes_of(user, verb, target, selection))
+    async def authorize(self, user: User, verb: str, target: Target, selection: Selection = Selection()) -> Decision:
+        """The decision, with its reason, if the user may; raise 403 in Kubernetes' words if not."""
+        if user.is_master:
+            return ALLOW
+        return await self.authorize_request(attributes_of(user, verb, target, selection))
 
-    async def authorize_path(self, user: User, verb: str, path: str) -> None:
+    async def authorize_path(self, user: User, verb: str, path: str) -> Decision:
         """The same for a path that is about no resource; `verb` is the lower-cased method."""
-        if not user.is_master:
-            await self.authorize_request(Attributes(user, verb, path=path))
+        if user.is_master:
+            return ALLOW
+        return await self.authorize_request(Attributes(user, verb, path=path))
 
-    async def authorize_connect(self, user: User, verb: str, target: Target) -> None:
+    async def authorize_connect(self, user: User, verb: str, target: Target) -> Decision:
         """The same for a stream to a pod or node: what acts there asks for `create` too, however it is asked for, so
         that whoever may only read runs no commands.
         """
-        await self.authorize(user, verb, target)
+        decision = await self.authorize(user, verb, target)
         if target.subresource in _ACTING and verb != "create":
-            await self.authorize(user, "create", target)
+            return await self.authorize(user, "create", target)
+        return decision
 
-    async def authorize_request(self, asked: Attributes) -> None:
-        """Return if it is allowed, raise 403 in Kubernetes' words if not."""
+    async def authorize_request(self, asked: Attributes) -> Decision:
+        """The decision if it is allowed, raise 403 in Kubernetes' words if not."""
         decision = await self.decide_current(asked)
         if not decision.allowed:
             raise forbidden(asked, decision.reason)
+        return decision
 
     def check_write(self, user: User, verb: str, target: Target, before: Any, after: Any) -> None:
         """The second half for writes, on the object before and after. Raises 403, and 404 for a role of a binding."""
@@ -112,9 +116,13 @@ class Authorizer:
 
 
 def attributes_of(user: User, verb: str, target: Target, selection: Selection = Selection()) -> Attributes:
-    """The attributes of a request about a served resource. Who asks for one name by a selector asks for that name."""
+    """The attributes of a request about a served resource. Who lists or watches one name by a selector asks for that
+    name, and a namespace is in itself, so that a role there may let it be read.
+    """
     asked = Attributes.of(user, verb, target, selection)
-    if target.name or _NAMED not in selection.fields or verb == "create":
+    if target.name:
+        return asked._replace(namespace=target.name) if target.resource.group_resource == "namespaces" else asked
+    if _NAMED not in selection.fields or verb not in ("list", "watch"):
         return asked
     return asked._replace(name=_selected_name(selection, target.resource))
 

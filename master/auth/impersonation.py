@@ -27,7 +27,7 @@ MOST_ASKED = 512
 class RequestAuthorizer(Protocol):
     """The part of the authoriser that is asked."""
 
-    async def authorize_request(self, attributes: Attributes) -> None: ...
+    async def authorize_request(self, asked: Attributes) -> object: ...
 
 
 class Wanted(NamedTuple):

@@ -39,8 +39,16 @@ _LEASE_NAMESPACE = "kube-node-lease"
 # Who asks for these is to be the node itself.
 _NODE_SIGNERS = ("kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet")
 # Labels that only an administrator sets, so that a worker cannot draw chosen pods to itself (Kubernetes'
-# NodeRestriction).
+# NodeRestriction); and of Kubernetes' own those that a node may say of itself.
 _RESTRICTED_DOMAIN = "node-restriction.kubernetes.io"
+_KUBERNETES_DOMAINS = ("kubernetes.io", "k8s.io")
+_NODE_DOMAINS = ("kubelet.kubernetes.io", "node.kubernetes.io")
+_NODE_LABELS = frozenset(
+    ("beta.kubernetes.io/arch", "beta.kubernetes.io/instance-type", "beta.kubernetes.io/os",
+     "failure-domain.beta.kubernetes.io/region", "failure-domain.beta.kubernetes.io/zone", "kubernetes.io/arch",
+     "kubernetes.io/hostname", "kubernetes.io/os", "node.kubernetes.io/instance-type",
+     "topology.kubernetes.io/region", "topology.kubernetes.io/zone")
+)  # fmt: skip
 
 
 class Allowed(NamedTuple):
@@ -94,9 +102,9 @@ def node_verdict(node: str, asked: Attributes) -> Verdict:
         return Denied(f"node '{node}' is not allowed to modify node '{name}'")
     if resource == _LEASES and not subresource:
         return _lease_verdict(node, key, verb)
-    if resource in _OPEN_TO_NODES and verb in _READ:
+    if resource in _OPEN_TO_NODES and verb in _READ and not subresource:
         return Allowed()
-    if resource == "namespaces" and verb == "get":
+    if resource == "namespaces" and verb == "get" and not subresource:
         return Allowed()
     if resource in _EVENTS and verb in ("create", "update", "patch") and not subresource:
         return Allowed()
@@ -186,14 +194,30 @@ def _check_own_node(node: str, before: Node | None, after: Node) -> str:
         return f"node '{node}' is not allowed to change its own spec"
     labels = before.metadata.labels if before is not None else {}
     changed = {k for k in labels.keys() | after.metadata.labels.keys() if labels.get(k) != after.metadata.labels.get(k)}
-    restricted = sorted(label for label in changed if label.partition("/")[0].endswith(_RESTRICTED_DOMAIN))
-    if restricted:
-        return f"is not allowed to modify labels: {', '.join(restricted)}"
+    if restricted := sorted(filter(_is_restricted, changed)):
+        listed = ", ".join(restricted)
+        if before is None:
+            return f'node "{node}" is not allowed to set the following labels: {listed}'
+        return f"is not allowed to modify labels: {listed}"
     finalizers = before.metadata.finalizers if before is not None else []
     owners = before.metadata.ownerReferences if before is not None else []
     if after.metadata.finalizers != finalizers or after.metadata.ownerReferences != owners:
         return "a node may not change its own finalizers and owners"
     return ""
+
+
+def _is_restricted(label: str) -> bool:
+    domain, slash, _ = label.partition("/")
+    if not slash or label in _NODE_LABELS:
+        return False
+    if _is_within(domain, _RESTRICTED_DOMAIN):
+        return True
+    own = any(_is_within(domain, allowed) for allowed in _NODE_DOMAINS)
+    return not own and any(_is_within(domain, theirs) for theirs in _KUBERNETES_DOMAINS)
+
+
+def _is_within(domain: str, parent: str) -> bool:
+    return domain == parent or domain.endswith(f".{parent}")
 
 
 def _check_request(node: str, request: CertificateSigningRequest) -> str:

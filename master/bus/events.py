@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from barque.api.errors import ApiError, too_large_revision, unavailable
 from barque.client.clock import Clock
-from barque.master.apiserver.backend import reading_history
+from barque.master.apiserver.backend import ReadingHistory
 from barque.master.bus.cache import RESOURCE
 from barque.master.bus.event_writer import EventWriter
 from barque.master.bus.link import Link
@@ -77,7 +77,7 @@ class EventBackend:
         cache, hub = self._records.cache, self._records.hub
         if revision is None:
             return Listing(cache.select(selected), cache.revision)
-        with reading_history(revision, hub):
+        with ReadingHistory(revision, hub):
             superseded = hub.superseded(RESOURCE, revision)
         return Listing(cache.select_at(revision, selected, superseded), revision)
 
@@ -85,7 +85,7 @@ class EventBackend:
         self._require_records()
         changes = self._records.hub.watch(RESOURCE, since, selected)
         try:
-            with reading_history(since, self._records.hub):
+            with ReadingHistory(since, self._records.hub):
                 async for batch in changes:
                     yield batch
         finally:

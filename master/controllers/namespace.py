@@ -17,12 +17,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from barque.api import conditions, resources
+from barque.api import codec, conditions, resources
 from barque.api.errors import ApiError
 from barque.api.resources import Resource
 from barque.api.types.core_v1 import Event, Namespace, NamespaceCondition, Pod
 from barque.api.views import PodView
-from barque.client.client import Client
+from barque.client.client import Client, target_of_object
 from barque.client.clock import Clock, timestamp
 from barque.client.informers import Informers
 from barque.client.queue import WorkQueue
@@ -153,7 +153,7 @@ class NamespaceController:
             log.info("namespace %s: its events stay for a while: %s", namespace.metadata.name, error.message)
         changed = copy.deepcopy(namespace)
         changed.spec.finalizers = [f for f in namespace.spec.finalizers if f != FINALIZER]
-        await self._client.update(changed)
+        await self._client.verbs.update(target_of_object(changed, "finalize"), codec.encode(changed))
         log.info("namespace %s is empty and gone", namespace.metadata.name)
 
 

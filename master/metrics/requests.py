@@ -106,12 +106,15 @@ class RequestMetrics:
         self._by_labels: dict[Labels, _Series] = {}
         self._in_flight: defaultdict[object, int] = defaultdict(int, {"mutating": 0, "readOnly": 0})
         self._long_running: defaultdict[object, int] = defaultdict(int)
+        self._lasting: dict[Labels, Labels] = {}
 
     def begin(self, info: RequestInfo) -> Running:
         """A request that begins now. A watch or a stream is counted among those that may last."""
         verb = info.verb
         if verb == "watch" or info.subresource in _LONG_RUNNING:
-            key: object = self._labels(info, verb, False)
+            labels = self._labels(info, verb, False)
+            # Those of one kind share their labels for as long as they last.
+            key: object = self._lasting.setdefault(labels, labels)
             gauge = self._long_running
         else:
             key = "readOnly" if verb in _READ_ONLY else "mutating"

@@ -71,6 +71,10 @@ class _Lot:
         self.batch: Batch | None = None
 
 
+# What waits for nearly every watcher: an empty queue of its own would be three quarters of a KiB.
+_NOTHING: deque[_Lot] = deque(maxlen=0)
+
+
 class _Watcher:
     """One watch: what waits for it, and how it is woken."""
 
@@ -78,7 +82,9 @@ class _Watcher:
 
     def __init__(self, feed: _Feed, backlog: list[Change]) -> None:
         self.feed = feed
-        self.pending = deque(_Lot(backlog[at : at + _BATCH]) for at in range(0, len(backlog), _BATCH))
+        self.pending = _NOTHING
+        if backlog:
+            self.pending = deque(_Lot(backlog[at : at + _BATCH]) for at in range(0, len(backlog), _BATCH))
         # The backlog is in the history anyway; it does not count, lest a watcher be cut off before it has read it.
         self._waiting_changes = 0
         self._waiting_bytes = 0
@@ -97,7 +103,10 @@ class _Watcher:
         if self._waiting_bytes > settings.watcher_bytes:
             self.end(SlowWatcherError(f"the watch is more than {settings.watcher_bytes} bytes behind"))
             return
-        self.pending.append(lot)
+        if self.pending:
+            self.pending.append(lot)
+        else:
+            self.pending = deque((lot,))
         self.wake()
 
     def take(self) -> _Lot:
@@ -106,28 +115,30 @@ class _Watcher:
             self._waiting_changes = max(0, self._waiting_changes - len(lot.changes))
             self._waiting_bytes = max(0, self._waiting_bytes - lot.bytes)
         else:
+            self.pending = _NOTHING
             self._waiting_changes = self._waiting_bytes = 0
         return lot
 
     def end(self, why: Exception) -> None:
         self.cut = why
-        self.pending.clear()
+        self.pending = _NOTHING
         self.wake()
 
     def wake(self) -> None:
         if self._wakeup is not None and not self._wakeup.done():
             self._wakeup.set_result(None)
 
-    async def wait(self) -> None:
-        """Until there is something to take. Raises what cut the watcher off."""
-        while not self.pending and not self.bookmark_due and self.cut is None:
-            self._wakeup = asyncio.get_running_loop().create_future()
-            try:
-                await self._wakeup
-            finally:
-                self._wakeup = None
+    def news(self) -> asyncio.Future[None] | None:
+        """What to wait for until there is something to take, None where there is. Raises what cut the watcher off.
+
+        No coroutine, which each watch would keep while it waits.
+        """
         if self.cut is not None:
             raise self.cut
+        if self.pending or self.bookmark_due:
+            return None
+        self._wakeup = asyncio.get_running_loop().create_future()
+        return self._wakeup
 
 
 class _Feed:
@@ -277,7 +288,8 @@ class Hub:
         number, watcher = self._attach(resource, since, selected)
         try:
             while True:
-                await watcher.wait()
+                while (news := watcher.news()) is not None:
+                    await news
                 reached = None
                 if watcher.pending:
                     lot = watcher.take()
@@ -302,7 +314,8 @@ class Hub:
         number, watcher = self._attach(_EVERYTHING, since, Filter())
         try:
             while True:
-                await watcher.wait()
+                while (news := watcher.news()) is not None:
+                    await news
                 watcher.bookmark_due = False
                 if watcher.pending:
                     yield watcher.take().changes

@@ -21,8 +21,8 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
 
 from barque.master.bus.binary import find_nats_server
-from tests.bench.master import free_ports
 from tests.support.host import dying_with_parent
+from tests.support.ports import free_ports
 
 STREAM = "FLOOR"
 IN_FLIGHT = 256

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from barque.client.pki import MASTER_HOST, MASTER_PREFIX, MASTERS_GROUP, Subject, create_authority
-from tests.bench.master import free_ports
+from tests.support.ports import free_ports
 
 _TIMEOUT_S = 60.0
 _POLL_S = 0.01

@@ -184,10 +184,11 @@ def test_an_image_that_cannot_be_pulled(hurt: Host) -> None:
     )  # fmt: skip
     # Between two tries; the next one's time may just have come.
     expect_soon(lambda: "connection refused" in waiting(hurt, "no-image"), 20, "why it cannot be pulled is told")
-    assert failure(hurt, "logs", "no-image") == (
+    refusal = (
         'Error from server (BadRequest): container "c" in pod "no-image" is waiting to start: '
         "trying and failing to pull image\n"
     )
+    expect_soon(lambda: failure(hurt, "logs", "no-image") == refusal, 20, "there is no log, and why")
     hurt.run("docker", "tag", IMAGE, ABSENT)
 
 

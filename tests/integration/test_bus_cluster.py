@@ -23,11 +23,11 @@ from barque.master.auth.ca import MasterPki
 from barque.master.bus.binary import find_nats_server
 from barque.master.bus.roster import pin_of_key
 from barque.proto import cluster_pb2
-from tests.bench.master import free_ports
 from tests.support.host import dying_with_parent
 from tests.support.host import expect_soon as until
 from tests.support.masters import AMaster, Masters
 from tests.support.nats_cluster import NatsCluster, admitted_as_route, expect_soon
+from tests.support.ports import free_ports
 
 NAMES = ("m1", "m2", "m3")
 ROOT = Path(__file__).parents[2]

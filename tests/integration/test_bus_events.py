@@ -287,7 +287,7 @@ async def test_a_stream_deleted_by_hand_is_filled_again_and_nothing_twice(master
     for master in masters:
         await master.events.reach(last)
     born = masters[1].events._records.cache._born.copy()
-    watching = [asyncio.create_task(anext(m.events.watch("events", last))) for m in masters]  # type: ignore[arg-type, var-annotated]
+    watching = [asyncio.create_task(master.next_of_watch(last)) for master in masters]
     jetstream = (await masters[0].session()).jetstream
     await jetstream.delete_stream(EVENT_STREAM)
     for watch in watching:

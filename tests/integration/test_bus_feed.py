@@ -46,7 +46,8 @@ from barque.master.bus.subjects import CHANGE_STREAM
 from barque.master.store.port import Change, FutureRevisionError, HistoryGoneError, Key, Stored
 from barque.proto import feed_pb2_grpc
 from tests.support.memory_store import MemoryStore
-from tests.support.nats_servers import NatsServers, free_ports
+from tests.support.nats_servers import NatsServers
+from tests.support.ports import free_ports
 
 TIMEOUT_S = 15.0
 FILLER = "x" * 500

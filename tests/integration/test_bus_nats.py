@@ -43,6 +43,7 @@ from barque.master.store.port import (
     Result,
     Stored,
 )
+from tests.support.ports import free_port
 
 
 class FakeStore:
@@ -369,13 +370,6 @@ def start_master(directory: Path, port: int) -> subprocess.Popen[bytes]:
         uvloop.run(NatsServer(settings, lambda: pki.master, SystemClock()).run())
     """
     return subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port: int = held.getsockname()[1]
-        return port
 
 
 def is_listening(port: int) -> bool:

@@ -36,7 +36,8 @@ from barque.master.bus.server import NatsServer
 from barque.master.bus.subjects import CHANGE_STREAM, EVENT_STREAM
 from barque.master.bus.topology import ServerPlace, Topology
 from tests.support.nats_cluster import QUICK
-from tests.support.nats_servers import NatsServers, free_ports
+from tests.support.nats_servers import NatsServers
+from tests.support.ports import free_ports
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "follow_the_feed.py"
 CHANGES = "barque.barque.change"
@@ -301,7 +302,8 @@ async def test_a_watcher_of_one_place_sees_nothing_else(harbour: Harbour) -> Non
 
 
 async def test_rights_end_and_are_given_anew(harbour: Harbour, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callout, "RIGHTS_LAST_S", 1)
+    # They end at whole seconds: within the last of these two, after a connection took its time.
+    monkeypatch.setattr(callout, "RIGHTS_LAST_S", 2)
     harbour.rights = {JANE.name: (EVERYTHING,)}
     ended = {name: asyncio.Event() for name in ("admin", "jane")}
 
@@ -317,6 +319,7 @@ async def test_rights_end_and_are_given_anew(harbour: Harbour, monkeypatch: pyte
     async with asyncio.timeout(5):
         for end in ended.values():
             await end.wait()
+    monkeypatch.undo()
     assert "Authorization Violation" in await refused(harbour.connect(harbour.identity(JANE)))
     await (await harbour.connect(harbour.pki.admin)).close()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from barque.master.auth.identity import User
 from barque.master.bus.bus import Bus
 from barque.master.bus.config import BusSettings
 from barque.master.bus.permissions import inbox_prefix
+from tests.support.ports import free_port
 from tests.support.raft_group import open_store
 
 
@@ -43,9 +43,7 @@ class Master:
 @pytest.fixture
 async def master(tmp_path: Path) -> AsyncIterator[Master]:
     clock = SystemClock()
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{held.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     pki = MasterPki.open(tmp_path / "pki", "m1", [], datetime.datetime.now(datetime.UTC))
     store = await open_store(tmp_path / "store", clock)
     settings = BusSettings(tmp_path / "bus", address, cluster="lab")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import shutil
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -34,6 +33,7 @@ from barque.master.store.epoch import LEADER, begin
 from barque.worker.sessions import Heartbeat
 from tests.support.builders import DeploymentBuilder
 from tests.support.memory_store import MemoryStore
+from tests.support.ports import free_ports
 from tests.unit.master.test_leadership import Seat
 
 
@@ -76,14 +76,6 @@ class SeatedMaster(Master):
     @asynccontextmanager
     async def _storage(self, *_: Any) -> AsyncIterator[Any]:  # type: ignore[override]  # a seat for an engine
         yield self.seat
-
-
-def free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
-    return ports
 
 
 class Two:

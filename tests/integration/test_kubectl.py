@@ -1,4 +1,4 @@
-"""kubectl, unmodified, against one master: the one of today, and Debian's 1.20, which every test here is run with too.
+"""kubectl, unmodified, against one master: the one of today, and Debian's 1.20 where it asks for something else.
 
 Nobody runs pods here, so this is what needs none; streams, rollouts and drains are tested in the lab.
 """
@@ -9,34 +9,34 @@ import base64
 import itertools
 import json
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from barque.cli.main import cli
 from barque.client.pki import Subject, create_request
 from tests.support import kubectl as clients
 from tests.support.host import expect_soon
-from tests.support.rest_master import Kubectl, RestMaster, a_rest_master
+from tests.support.rest_master import Kubectl, RestMaster
 
 # Long enough for a slow machine, and no test waits that long where all is well.
 SOON_S = 15.0
 NUMBERS = itertools.count(1)
 
 
+# What the old one does by other paths: discovery group by group, schemas of OpenAPI v2.
+both_ages = pytest.mark.parametrize("client", ["modern", "old"], indirect=True)
+
+
 @pytest.fixture(scope="module")
-def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestMaster]:
-    with a_rest_master(tmp_path_factory.mktemp("rest")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module", params=["modern", "old"])
 def client(request: pytest.FixtureRequest) -> clients.ClientBinary:
-    find: Callable[[], clients.ClientBinary] = getattr(clients, request.param)
+    find: Callable[[], clients.ClientBinary] = getattr(clients, getattr(request, "param", "modern"))
     try:
         return find()
     except clients.MissingClientError as missing:
@@ -44,19 +44,14 @@ def client(request: pytest.FixtureRequest) -> clients.ClientBinary:
 
 
 @pytest.fixture
-def kubectl(master: RestMaster, client: clients.ClientBinary, request: pytest.FixtureRequest) -> Kubectl:
-    """As the administrator, in a namespace of the test's own."""
+def kubectl(rest_master: RestMaster, client: clients.ClientBinary, request: pytest.FixtureRequest) -> Kubectl:
+    """As an administrator, in a namespace of the test's own."""
     word = request.node.originalname.removeprefix("test_").replace("_", "-")[:40].rstrip("-")
     namespace = f"{word}-{next(NUMBERS)}"
-    path = master.write_kubeconfig(f"admin-{namespace}", master.identity("root", "system:masters"), namespace)
-    made = Kubectl(client, path)
-    made("create", "namespace", namespace)
-    return made
-
-
-def modern_alone(kubectl: Kubectl, what: str) -> None:
-    if clients.is_old(kubectl.client):
-        pytest.skip(f"kubectl {kubectl.client.version} has no {what}")
+    path = rest_master.write_kubeconfig(f"admin-{namespace}", rest_master.identity("root", "system:masters"), namespace)
+    body = json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}).encode()
+    assert rest_master.ask("/api/v1/namespaces", "POST", body, Content_Type="application/json").status == 201
+    return Kubectl(client, path)
 
 
 def read(kubectl: Kubectl, *arguments: str) -> Any:
@@ -78,6 +73,8 @@ def deployment(name: str, replicas: int = 2) -> dict[str, Any]:
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
 
 
+@pytest.mark.shows("configmaps")
+@both_ages
 def test_apply_creates_then_changes_and_forgets_what_is_left_out(kubectl: Kubectl) -> None:
     assert kubectl("apply", "-f", "-", stdin=manifest(configmap("c", one="1", two="2"))) == "configmap/c created\n"
     assert kubectl("apply", "-f", "-", stdin=manifest(configmap("c", one="1", two="2"))) == "configmap/c unchanged\n"
@@ -85,6 +82,7 @@ def test_apply_creates_then_changes_and_forgets_what_is_left_out(kubectl: Kubect
     assert read(kubectl, "configmap", "c")["data"] == {"one": "3"}
 
 
+@both_ages
 def test_apply_on_the_server(kubectl: Kubectl) -> None:
     arguments = ("apply", "--server-side", "-f", "-")
     assert kubectl(*arguments, stdin=manifest(configmap("c", one="1"))) == "configmap/c serverside-applied\n"
@@ -134,6 +132,7 @@ def test_describe_tells_an_object_and_its_events(kubectl: Kubectl) -> None:
     assert "Selector:               app=web" in said
 
 
+@both_ages
 def test_explain_knows_fields(kubectl: Kubectl) -> None:
     said = kubectl("explain", "deployment.spec.replicas")
     assert "Deployment" in said
@@ -142,6 +141,7 @@ def test_explain_knows_fields(kubectl: Kubectl) -> None:
     assert 'field "nothing" does not exist' in kubectl.refused("explain", "pod.spec.nothing")
 
 
+@both_ages
 def test_api_resources_and_versions(kubectl: Kubectl) -> None:
     assert {"pods", "deployments.apps", "clusterroles.rbac.authorization.k8s.io"} <= set(
         kubectl("api-resources", "-o", "name").split()
@@ -151,6 +151,7 @@ def test_api_resources_and_versions(kubectl: Kubectl) -> None:
     assert "Server Version" in kubectl("version")
 
 
+@pytest.mark.shows("deployments.apps/scale")
 def test_scale_changes_replicas(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=manifest(deployment("web", 1)))
     assert kubectl("scale", "deployment/web", "--replicas=4") == "deployment.apps/web scaled\n"
@@ -159,6 +160,7 @@ def test_scale_changes_replicas(kubectl: Kubectl) -> None:
     assert "Expected replicas to be 1, was 4" in why
 
 
+@pytest.mark.shows("deployments.apps")
 def test_rollout_history_pause_undo_and_restart(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=manifest(deployment("web", 1)))
     expect_soon(lambda: "1 " in kubectl("rollout", "history", "deploy/web"), SOON_S, "the first revision")
@@ -226,6 +228,7 @@ def test_labels_and_annotations(kubectl: Kubectl) -> None:
     assert meta["annotations"]["note"] == "a b"
 
 
+@pytest.mark.shows("nodes")
 def test_taint_cordon_and_drain_an_empty_node(kubectl: Kubectl) -> None:
     name = f"n-{kubectl.client.version}"
     kubectl("create", "-f", "-", stdin=manifest({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}))
@@ -239,10 +242,18 @@ def test_taint_cordon_and_drain_an_empty_node(kubectl: Kubectl) -> None:
     kubectl("delete", "node", name)
 
 
-def test_auth_can_i_and_reconcile(master: RestMaster, kubectl: Kubectl) -> None:
+@pytest.mark.shows(
+    "selfsubjectaccessreviews.authorization.k8s.io",
+    "selfsubjectrulesreviews.authorization.k8s.io",
+    "roles.rbac.authorization.k8s.io",
+    "rolebindings.rbac.authorization.k8s.io",
+)
+def test_auth_can_i_and_reconcile(rest_master: RestMaster, kubectl: Kubectl) -> None:
     assert kubectl("auth", "can-i", "delete", "nodes") == "yes\n"
     namespace = kubectl("config", "view", "--minify", "-o", "jsonpath={..namespace}")
-    reader = Kubectl(kubectl.client, master.write_kubeconfig(f"r-{namespace}", master.identity("reader"), namespace))
+    reader = Kubectl(
+        kubectl.client, rest_master.write_kubeconfig(f"r-{namespace}", rest_master.identity("reader"), namespace)
+    )
     denied = reader.run("auth", "can-i", "get", "configmaps")
     assert (denied.stdout, denied.returncode) == ("no\n", 1)
     why = reader.refused("get", "configmaps")
@@ -263,14 +274,17 @@ def test_auth_can_i_and_reconcile(master: RestMaster, kubectl: Kubectl) -> None:
     assert len(read(kubectl, "role", "read")["rules"]) == 2
 
 
+@pytest.mark.shows("selfsubjectreviews.authentication.k8s.io")
 def test_auth_whoami(kubectl: Kubectl) -> None:
-    modern_alone(kubectl, "auth whoami")
     said = kubectl("auth", "whoami", "-o", "json")
     info = json.loads(said)["status"]["userInfo"]
     assert info["username"] == "root"
     assert "system:masters" in info["groups"]
 
 
+@pytest.mark.shows(
+    "certificatesigningrequests.certificates.k8s.io", "certificatesigningrequests.certificates.k8s.io/approval"
+)
 def test_certificates_are_approved_and_denied(kubectl: Kubectl) -> None:
     made = create_request(Subject("dora", ("crew",)))
     names = [f"{word}-{kubectl.client.version}" for word in ("good", "bad")]
@@ -295,7 +309,10 @@ def test_certificates_are_approved_and_denied(kubectl: Kubectl) -> None:
 
 def test_wait_ends_when_it_is_so(kubectl: Kubectl) -> None:
     kubectl("create", "configmap", "c")
-    waiting = kubectl.begin("wait", "--for=delete", "configmap/c", "--timeout=20s")
+    waiting = kubectl.begin("wait", "--for=delete", "configmap/c", "--timeout=20s", "-v=6")
+    assert waiting.stdout is not None
+    # One that is not there when it is looked for first is an error.
+    assert any("/configmaps" in line and "200 OK" in line for line in waiting.stdout)
     kubectl("delete", "configmap", "c")
     assert waiting.wait(SOON_S) == 0
     waiting.communicate()
@@ -306,10 +323,10 @@ def test_wait_ends_when_it_is_so(kubectl: Kubectl) -> None:
     assert "timed out waiting for the condition" in why
 
 
+@pytest.mark.shows("events")
 def test_events_are_listed(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=manifest(deployment("web", 1)))
-    listing = ("get", "events") if clients.is_old(kubectl.client) else ("events",)
-    expect_soon(lambda: "ScalingReplicaSet" in kubectl(*listing), SOON_S, "the event of the deployment")
+    expect_soon(lambda: "ScalingReplicaSet" in kubectl("events"), SOON_S, "the event of the deployment")
     only = kubectl("get", "events", "--field-selector", "reason=ScalingReplicaSet", "--no-headers")
     assert "deployment/web" in only
 
@@ -327,12 +344,16 @@ def test_create_and_expose(kubectl: Kubectl) -> None:
     assert read(kubectl, "pod", "one")["spec"]["restartPolicy"] == "Never"
 
 
-def test_tokens_let_an_account_in(master: RestMaster, kubectl: Kubectl) -> None:
-    modern_alone(kubectl, "create token")
+@pytest.mark.shows("serviceaccounts/token")
+def test_tokens_let_an_account_in(rest_master: RestMaster, kubectl: Kubectl) -> None:
     kubectl("create", "serviceaccount", "robot")
     token = kubectl("create", "token", "robot", "--duration=15m").strip()
     namespace = kubectl("config", "view", "--minify", "-o", "jsonpath={..namespace}")
-    bare = ("--kubeconfig=/dev/null", f"--server={master.url}", f"--certificate-authority={master.master.pki}/ca.pem")
+    bare = (
+        "--kubeconfig=/dev/null",
+        f"--server={rest_master.url}",
+        f"--certificate-authority={rest_master.master.pki}/ca.pem",
+    )
     said = kubectl(*bare, f"--token={token}", "auth", "whoami", "-o", "json")
     assert json.loads(said)["status"]["userInfo"]["username"] == f"system:serviceaccount:{namespace}:robot"
     refused = kubectl.refused(*bare, f"--token={token[:-8]}AAAAAAAA", "get", "pods")
@@ -367,25 +388,65 @@ def test_proxy_lets_plain_http_in(kubectl: Kubectl) -> None:
         proxy.communicate()
 
 
-def test_bad_manifests_are_refused_in_words(kubectl: Kubectl) -> None:
+def test_what_is_wrong_is_refused_in_words(kubectl: Kubectl) -> None:
     bad = deployment("web")
     bad["spec"]["template"]["metadata"]["labels"] = {"app": "other"}
     why = kubectl.refused("apply", "--validate=false", "-f", "-", stdin=manifest(bad))
     assert "`selector` does not match template `labels`" in why
     odd = {**configmap("c"), "odd": 1}
     assert "odd" in kubectl.refused("apply", "-f", "-", stdin=manifest(odd))
+    why = kubectl.refused("get", "--raw", "/apis/rbac.authorization.k8s.io/v1/roles/read")
+    assert "the server could not find the requested resource" in why
     nothing = {"apiVersion": "none.example/v1", "kind": "Nothing", "metadata": {"name": "x"}}
     assert "no matches for kind" in kubectl.refused("apply", "-f", "-", stdin=manifest(nothing))
 
 
-def test_several_hundred_objects_are_applied_on_the_server(kubectl: Kubectl, tmp_path: Path) -> None:
-    documents = [configmap(f"c{n:03}", word=str(n)) for n in range(300)] + [deployment(f"d{n}", 0) for n in range(20)]
+def service(name: str) -> dict[str, Any]:
+    spec = {"clusterIP": "None", "selector": {"app": name}, "ports": [{"port": 80, "targetPort": "http"}]}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "labels": {"app": name}}, "spec": spec}
+
+
+def as_applied(item: dict[str, Any]) -> dict[str, Any]:
+    """Of an object what who applied it has said, and what became of that; nothing of who, when and in which order."""
+    metadata = dict(item["metadata"])
+    for name in ("uid", "resourceVersion", "creationTimestamp", "namespace"):
+        del metadata[name]
+    owned = [entry["fieldsV1"] for entry in metadata.pop("managedFields") if entry["operation"] == "Apply"]
+    # What its controller writes comes when it comes.
+    metadata.pop("annotations", None)
+    return {**item, "metadata": metadata, "owned": owned, "status": None}
+
+
+def all_applied(master: RestMaster, namespace: str) -> list[dict[str, Any]]:
+    """What was applied there, of the kinds that are."""
+    below = f"/namespaces/{namespace}/"
+    paths = (f"/api/v1{below}configmaps", f"/api/v1{below}services", f"/apis/apps/v1{below}deployments")
+    items = [item for path in paths for item in json.loads(master.ask(path).body)["items"]]
+    return [as_applied(item) for item in items if item["metadata"]["name"] != "kube-root-ca.crt"]
+
+
+def test_several_hundred_objects_are_applied_the_same_by_both_doors(
+    rest_master: RestMaster, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    documents = [configmap(f"c{n:03}", word=str(n)) for n in range(280)] + [service(f"s{n}") for n in range(20)]
+    documents += [deployment(f"d{n}", 0) for n in range(20)]
     path = tmp_path / "many.yaml"
     path.write_text(manifest(*documents))
-    said = kubectl("apply", "--server-side", "-f", str(path), timeout_s=90)
+    # kubectl, to validate, would read the schema of all of v1 once for each.
+    arguments = ("apply", "--server-side", "--validate=false", "-f", str(path))
+    said = kubectl(*arguments, timeout_s=90)
     assert said.count("serverside-applied") == 320
     path.write_text(manifest(*documents[280:]))
-    assert kubectl("apply", "--server-side", "-f", str(path), timeout_s=90).count("serverside-applied") == 40
-    found = read(kubectl, "cm,deploy")["items"]
-    assert sum(item["metadata"]["name"].startswith(("c0", "c1", "c2", "d")) for item in found) == 320
-    assert {item["metadata"].get("generation", 1) for item in found} == {1}
+    assert kubectl(*arguments, timeout_s=90).count("serverside-applied") == 40
+    other = f"by-grpc-{next(NUMBERS)}"
+    kubectl("create", "namespace", other)
+    path.write_text(manifest(*documents))
+    profile = ("--config", str(rest_master.master.directory.parent / "profile"))
+    arguments = (*profile, "apply", "--server-side", "--namespace", other, "-f", str(path))
+    done = CliRunner().invoke(cli, arguments, env={"HOME": str(tmp_path), "NO_COLOR": "1"})
+    assert (done.exit_code, done.stdout.count("created")) == (0, 320), done.output
+    namespace = kubectl("config", "view", "--minify", "-o", "jsonpath={..namespace}")
+    by_rest, by_grpc = all_applied(rest_master, namespace), all_applied(rest_master, other)
+    assert len(by_rest) == 320
+    assert all(item["owned"] for item in by_rest)
+    assert by_rest == by_grpc

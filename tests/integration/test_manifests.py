@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from click.testing import CliRunner, Result
 
 from barque.cli.main import cli
 from barque.cli.manifests import expand_lists, parse
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = (ROOT / "deploy" / "manifests", ROOT.parent / "shared" / "manifests" / "kubernetes-examples")
@@ -39,7 +39,7 @@ class Master:
     def __init__(self, directory: Path) -> None:
         self._profile = directory / "config"
         self._log = directory / "log"
-        ports = [f"--{name}-port={_free_port()}" for name in ("grpc", "https", "bus")]
+        ports = [f"--{name}-port={free_port()}" for name in ("grpc", "https", "bus")]
         command = [sys.executable, "-m", "barque.cli", "master", "run", f"--data-dir={directory / 'data'}", "--name=m1"]
         where = ["--address=127.0.0.1", "--listen=127.0.0.1", f"--profile={self._profile}"]
         with self._log.open("wb") as log:
@@ -100,13 +100,6 @@ class Document(NamedTuple):
 def documents_of(file: Path) -> list[Document]:
     raws = (item for raw in parse(file.name, file.read_bytes()) for item in expand_lists(raw))
     return [Document(file.name, raw.data) for raw in raws]
-
-
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")

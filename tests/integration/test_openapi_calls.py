@@ -22,7 +22,7 @@ from hypothesis.errors import HypothesisException
 
 from tests.support.rest_master import RestMaster, a_rest_master
 
-BUDGET_S = 15.0
+BUDGET_S = 8.0
 # Of each operation in one turn.
 EXAMPLES = 2
 # These open a stream or lead elsewhere: no schema says what to send there.

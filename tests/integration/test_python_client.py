@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import kubernetes
@@ -16,21 +15,15 @@ from kubernetes.leaderelection import electionconfig, leaderelection
 from kubernetes.leaderelection.resourcelock.leaselock import LeaseLock
 
 from tests.support.host import expect_soon
-from tests.support.rest_master import RestMaster, a_rest_master
+from tests.support.rest_master import RestMaster
 
 SOON_S = 10.0
 NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestMaster]:
-    with a_rest_master(tmp_path_factory.mktemp("rest")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def core(master: RestMaster) -> kubernetes.client.CoreV1Api:
-    return kubernetes.client.CoreV1Api(master.api())
+def core(rest_master: RestMaster) -> kubernetes.client.CoreV1Api:
+    return kubernetes.client.CoreV1Api(rest_master.api())
 
 
 @pytest.fixture
@@ -76,15 +69,15 @@ def test_lists_come_in_pages(core: kubernetes.client.CoreV1Api, namespace: str) 
     assert core.list_namespaced_config_map(namespace, label_selector="of=test").items == []
 
 
-def test_workloads_scale_and_are_patched(master: RestMaster, namespace: str) -> None:
-    apps = kubernetes.client.AppsV1Api(master.api())
+def test_workloads_scale_and_are_patched(rest_master: RestMaster, namespace: str) -> None:
+    apps = kubernetes.client.AppsV1Api(rest_master.api())
     pod = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web", "image": "busybox"}]}}
     spec = {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}, "template": pod}
     apps.create_namespaced_deployment(namespace, {"metadata": {"name": "web"}, "spec": spec})
     scaled = apps.patch_namespaced_deployment_scale("web", namespace, {"spec": {"replicas": 3}})
     assert scaled.spec.replicas == 3
     assert apps.read_namespaced_deployment("web", namespace).spec.replicas == 3
-    core = kubernetes.client.CoreV1Api(master.api())
+    core = kubernetes.client.CoreV1Api(rest_master.api())
     expect_soon(lambda: len(core.list_namespaced_pod(namespace).items) == 3, SOON_S, "three pods")
 
 
@@ -148,12 +141,12 @@ class Informer:
                     self.cache[item.metadata.name] = item.data or {}
 
 
-def test_an_informer_follows_everything(master: RestMaster, namespace: str) -> None:
-    core = kubernetes.client.CoreV1Api(master.api())
-    informer = Informer(kubernetes.client.CoreV1Api(master.api()), namespace)
+def test_an_informer_follows_everything(rest_master: RestMaster, namespace: str) -> None:
+    core = kubernetes.client.CoreV1Api(rest_master.api())
+    informer = Informer(kubernetes.client.CoreV1Api(rest_master.api()), namespace)
     informer.thread.start()
     expected: dict[str, dict[str, str]] = {}
-    until = time.monotonic() + 2.5
+    until = time.monotonic() + 1.6
     for n in itertools.count():
         name = f"c{n % 7}"
         if name not in expected:
@@ -172,8 +165,8 @@ def test_an_informer_follows_everything(master: RestMaster, namespace: str) -> N
     informer.stop()
 
 
-def test_leaders_are_elected_one_at_a_time(master: RestMaster, namespace: str) -> None:
-    kubernetes.config.load_kube_config(str(master.kubeconfig))
+def test_leaders_are_elected_one_at_a_time(rest_master: RestMaster, namespace: str) -> None:
+    kubernetes.config.load_kube_config(str(rest_master.kubeconfig))
     said: list[str] = []
     ends = {name: threading.Event() for name in ("a", "b")}
 
@@ -184,7 +177,7 @@ def test_leaders_are_elected_one_at_a_time(master: RestMaster, namespace: str) -
             raise RuntimeError("its work has failed, so it must not lead any more")
 
         config = electionconfig.Config(
-            LeaseLock("lock", namespace, name), lease_duration=3, renew_deadline=2, retry_period=1,
+            LeaseLock("lock", namespace, name), lease_duration=2, renew_deadline=1.5, retry_period=1,
             onstarted_leading=lead, onstopped_leading=lambda: said.append(f"{name} ended"),
         )  # fmt: skip
         return threading.Thread(target=leaderelection.LeaderElection(config).run, daemon=True)
@@ -193,7 +186,7 @@ def test_leaders_are_elected_one_at_a_time(master: RestMaster, namespace: str) -
     candidates[0].start()
     expect_soon(lambda: said == ["a leads"], SOON_S, "the first to lead")
     candidates[1].start()
-    time.sleep(3.5)
+    time.sleep(2.5)
     # Longer than a lease lasts: the first one has renewed it.
     assert said == ["a leads"]
     ends["a"].set()

@@ -6,7 +6,6 @@ import asyncio
 import datetime
 import itertools
 import random
-import socket
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -31,6 +30,7 @@ from barque.client.verbs import Create
 from barque.master.auth.ca import MasterPki
 from barque.master.auth.identity import user_of_call
 from barque.proto import cluster_pb2, cluster_pb2_grpc, resources_pb2, resources_pb2_grpc
+from tests.support.ports import free_port
 
 Context = grpc.aio.ServicerContext[Any, Any]
 TARGET = target_of(ConfigMap, "a", "default")
@@ -156,13 +156,6 @@ async def sea(tmp_path: Path) -> AsyncIterator[Sea]:
         yield sea
     finally:
         await sea.close()
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port: int = held.getsockname()[1]
-        return port
 
 
 def a_config(name: str) -> ConfigMap:

@@ -28,6 +28,7 @@ from barque.master.apiserver.node_channels import NodeChannels, dialer
 from barque.master.apiserver.rest.call import RestCall
 from barque.master.apiserver.rest.proxy import Proxy
 from barque.master.apiserver.rest.request_info import request_info
+from barque.worker.server import forwarding
 from barque.worker.server.door import serve
 from barque.worker.server.images import NodeImagesService
 from barque.worker.server.readings import About
@@ -357,6 +358,14 @@ async def test_a_port_of_the_node_itself(tmp_path: Path) -> None:
         assert await site.told(f"{NODES}/n1:1/proxy/x") == (503, said)
 
 
+async def test_what_listens_on_the_loopback_of_a_node_is_not_reached() -> None:
+    backend = Backend()
+    async with a_server(backend.answer) as port:
+        (await forwarding.dial_node("127.0.0.1", port))[1].close()
+        with pytest.raises(ConnectionRefusedError):
+            await forwarding.dial_node("127.0.0.2", port)
+
+
 async def test_a_node_tells_what_a_kubelet_does(tmp_path: Path) -> None:
     async with a_site(tmp_path) as site:
         at = f"{NODES}/n1/proxy"
@@ -388,5 +397,5 @@ async def test_log_files_of_a_node_and_no_others(tmp_path: Path) -> None:
         listed = '<pre>\n<a href="a%3Cb">a&lt;b</a>\n<a href="out">out</a>\n<a href="syslog">syslog</a>\n</pre>\n'
         assert await site.told(f"{NODES}/n1/proxy/logs/") == (200, listed)
         assert await site.told(f"{NODES}/n1/proxy/logs/syslog") == (200, "line\n")
-        for path in ("out", "%2e%2e/secret", "..%2fsecret"):
+        for path in ("out", "%2e%2e/secret", "..%2fsecret", "%00"):
             assert (await site.told(f"{NODES}/n1/proxy/logs/{path}"))[0] == 404

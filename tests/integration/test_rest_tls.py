@@ -16,7 +16,7 @@ from aiohttp import web
 
 from barque.client.clock import SystemClock
 from barque.client.pki import Identity
-from barque.master.apiserver.rest.limits import BoundedServer
+from barque.master.apiserver.rest.limits import BoundedServer, Limits
 from barque.master.apiserver.rest.tls import TlsConnection, secured
 from barque.master.auth.ca import MasterPki
 
@@ -55,7 +55,7 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
 @asynccontextmanager
 async def a_door(identity: Identity, handshake_s: float = 5.0) -> AsyncIterator[Door]:
     door = Door(identity)
-    server = BoundedServer(door.answer, lingering_time=0)
+    server = BoundedServer(door.answer)
     make = secured(server, identity.server_context(), handshake_s)
 
     def kept() -> TlsConnection:
@@ -203,3 +203,22 @@ def _ask(port: int, context: ssl.SSLContext) -> bytes:
         while part := client.recv(65536):
             parts.append(part)
         return b"".join(parts)
+
+
+async def test_those_who_never_shake_hands_are_counted(identity: Identity) -> None:
+    server = BoundedServer(Door(identity).answer, Limits(connections=2, reserve=1))
+    make = secured(server, identity.server_context(), 0.5, server.admits)
+    site = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
+    port = site.sockets[0].getsockname()[1]
+    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+    reader, refused = await asyncio.open_connection("127.0.0.1", port)
+    with suppress(ConnectionResetError):
+        assert await asyncio.wait_for(reader.read(), 0.3) == b""
+    await asyncio.sleep(0.7)
+    # Their time is over, so there is room again.
+    async with a_session(identity.client_context()) as session, session.get(f"https://127.0.0.1:{port}/x") as answer:
+        assert answer.status == 200
+    for writer in (refused, *(writer for _, writer in held)):
+        writer.close()
+    site.close()
+    await server.shutdown(0.1)

@@ -15,7 +15,7 @@ from barque.api.errors import ApiError, unauthorized
 from barque.master.apiserver.grpc_calls import Bounds
 from barque.master.apiserver.rest import compression, watch_frames, watching
 from barque.master.apiserver.rest.answers import refusal
-from barque.master.apiserver.rest.call import RestCall
+from barque.master.apiserver.rest.call import Ending, RestCall
 from barque.master.apiserver.rest.limits import BoundedServer
 from barque.master.apiserver.rest.request_info import request_info
 from barque.master.apiserver.rest.watch_frames import WatchForm
@@ -29,6 +29,17 @@ TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 METADATA = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
 
 
+class Noted(Ending):
+    """Notes in `ended` with which status each request ended."""
+
+    def __init__(self, ended: list[int]) -> None:
+        super().__init__(None)
+        self._ended = ended
+
+    def __call__(self, code: int, *_args: Any, **_named: Any) -> None:
+        self._ended.append(code)
+
+
 class World:
     """A bench behind a server of watches alone; `user` calls, `known` says why he no longer may."""
 
@@ -37,7 +48,9 @@ class World:
         self.user: User = ADMIN
         self.unknown: ApiError | None = None
         self.generation = 1
-        self.watching = Watching(bench.registry, self._recheck, lambda: self.generation, Bounds())
+        self.bounds = Bounds(max_streams=2)
+        self.watching = Watching(bench.registry, self._recheck, lambda: self.generation, self.bounds)
+        self.ended: list[int] = []
         self.url = ""
         self.session: Any = None
 
@@ -53,7 +66,10 @@ class World:
         try:
             path = request.raw_path.partition("?")[0]
             call = RestCall(request, request_info(request.method, path, "watch=true" in request.raw_path), self.user)
-            return await self.watching(call)
+            call.ending = Noted(self.ended)
+            answer = await self.watching(call)
+            assert call.outlived != isinstance(answer, web.WebSocketResponse)
+            return answer
         except ApiError as error:
             return refusal(call, error)
 
@@ -90,6 +106,11 @@ class World:
         """So much time that every watch has had a bookmark."""
         for _ in range(31):
             await self.bench.clock.advance(1)
+
+    @property
+    def streams(self) -> int:
+        """How many the user has under way."""
+        return self.bounds._running[self.user.name, "streams"]
 
     @property
     def revision(self) -> str:
@@ -145,6 +166,45 @@ async def test_a_revision_is_where_a_watch_goes_on() -> None:
             assert await kinds(answer, 1) == [("ADDED", "b")]
         async with world.get(resourceVersion="0") as answer:
             assert await kinds(answer, 2) == [("ADDED", "a"), ("ADDED", "b")]
+
+
+async def test_a_watch_ends_when_it_ends() -> None:
+    async with a_world() as world:
+        async with world.get() as answer:
+            await world.pod("a")
+            assert await kinds(answer, 1) == [("ADDED", "a")]
+            assert world.ended == [], "the request lasts as long as the watch"
+            assert world.streams == 1
+        await _until(lambda: world.ended == [200])
+        async with world.get(timeoutSeconds="1") as answer:
+            await answer.read()
+        await _until(lambda: world.ended == [200, 200])
+        assert world.streams == 0
+
+
+async def test_a_watch_that_is_stopped_before_it_runs_ends_as_well() -> None:
+    async with a_world() as world:
+        by_lines = world.watching._by_lines
+
+        async def stopped_at_once(*about: Any) -> web.StreamResponse:
+            answer = await by_lines(*about)
+            (task,) = world.watching._running
+            task.cancel()
+            return answer
+
+        world.watching._by_lines = stopped_at_once  # type: ignore[method-assign]
+        async with world.get() as answer:
+            assert await answer.read() == b""
+        assert (world.ended, world.streams) == ([200], 0)
+
+
+async def test_one_user_has_no_more_watches_than_streams() -> None:
+    async with a_world() as world, world.get() as first, world.get() as second:
+        assert (first.status, second.status) == (200, 200)
+        assert (await world.refused())["code"] == 429
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await world.session.ws_connect(f"{world.url}{PODS}?watch=true")
+        assert refused.value.status == 429
 
 
 async def test_entering_and_leaving_a_selector() -> None:

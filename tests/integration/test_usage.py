@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -26,6 +25,7 @@ from barque.master.usage.table import SPACING_S
 from barque.proto.sessions_pb2 import Beat
 from tests.support.harbour import Harbour, a_harbour
 from tests.support.host import dying_with_parent
+from tests.support.ports import free_port
 
 
 async def soon(condition: Callable[[], bool]) -> None:
@@ -38,9 +38,7 @@ class Nats:
     """A nats-server on loopback that can be killed, and come back at the same address."""
 
     def __init__(self, program: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        self.address = f"127.0.0.1:{free_port()}"
         self._command = [*dying_with_parent("KILL"), str(program), "--addr", "127.0.0.1"]
         self.start()
 

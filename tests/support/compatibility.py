@@ -64,6 +64,7 @@ _WRITES = ("create", "update", "patch")
 
 # By row: the verbs that are served and do not do quite what Kubernetes' do, and how.
 DIFFERS: dict[str, tuple[tuple[str, ...], str]] = {
+    "namespaces/finalize": (("update",), "a namespace that still holds objects is not let go"),
     "componentstatuses": (("get", "list"), "the parts are Barque's: store, bus, usage ([bus](bus.md#the-servers))"),
     "events": (_WRITES, _EVENTS),
     "events.events.k8s.io": (_WRITES, _EVENTS),

@@ -13,7 +13,6 @@ import functools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from barque.master.store.etcd.client import Endpoints
 from barque.master.store.hub import HubSettings
 from barque.master.store.port import Absent, Committed
 from tests.support.host import dying_with_parent, expect_soon
+from tests.support.ports import free_ports
 from tests.support.store import a_pod
 
 # Any will do: what masters share.
@@ -138,7 +138,7 @@ class Etcd:
 def running(count: int = 1, tls: Tls | None = None) -> Iterator[Etcd]:
     """That many members; nothing of them stays."""
     folder = Path(tempfile.mkdtemp(prefix="barque-etcd-"))
-    ports = _free_ports(2 * count)
+    ports = free_ports(2 * count)
     etcd = Etcd([Member(f"m{n}", folder, ports[2 * n], ports[2 * n + 1], tls) for n in range(count)])
     try:
         etcd.start()
@@ -240,16 +240,6 @@ async def open_engine(
     )
     info = MemberInfo("", name, "127.0.0.1")
     return await open_etcd_store(settings, info, keys, wrapping, SystemClock())
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody has at the moment."""
-    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in taken]
-    finally:
-        for each in taken:
-            each.close()
 
 
 async def _load(url: str, prefix: str, keys: Path, turn: str) -> None:

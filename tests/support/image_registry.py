@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.host import dying_with_parent, expect_soon
+from tests.support.ports import free_port
 
 USER, PASSWORD = "alice", "wonder"
 # The password's bcrypt hash, the one form the registry takes.
@@ -38,9 +39,7 @@ class ImageRegistry:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         self.address = f"127.0.0.1:{self._port}"
         (folder / "htpasswd").write_text(_HTPASSWD)
         (folder / "config.yml").write_text(_CONFIG.format(folder=folder, address=self.address))

@@ -28,8 +28,8 @@ from barque.client.pki import Identity
 from barque.client.profile import Profile
 from barque.client.remote import Connection, connect
 from barque.proto import cluster_pb2
-from tests.bench.master import free_ports
 from tests.support.host import dying_with_parent, expect_soon
+from tests.support.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 30.0

@@ -28,7 +28,7 @@ from barque.master.bus.peers import Peers
 from barque.master.bus.server import NatsServer
 from barque.master.bus.streams import Streams
 from barque.master.bus.topology import ServerPlace, Topology
-from tests.bench.master import free_ports
+from tests.support.ports import free_ports
 
 QUICK = Patience(
     look_s=0.1, ask_s=0.3, answer_s=0.6, silence_s=1.5, settle_s=0.3, first_pause_s=0.1, pins_s=0.5, route_s=0.2

@@ -10,7 +10,6 @@ import asyncio
 import datetime
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,20 +21,9 @@ from barque.client.pki import MASTER_HOST, Identity
 from barque.master.auth.ca import MasterPki
 from barque.master.bus.binary import find_nats_server
 from tests.support.host import dying_with_parent
+from tests.support.ports import free_ports
 
 _UP_TIMEOUT_S = 20.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody holds at the moment, all different."""
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in held]
-    finally:
-        for one in held:
-            one.close()
 
 
 class ServerAccess(NamedTuple):

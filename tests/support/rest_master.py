@@ -50,8 +50,8 @@ class RestMaster:
         return authority.identity(Subject(name, groups), datetime.datetime.now(datetime.UTC))
 
     def write_kubeconfig(self, name: str, identity: Identity, namespace: str = "") -> Path:
-        """A kubeconfig of this identity, in a directory of its own, which is its user's home."""
-        path = self.master.directory / "users" / name / "kubeconfig"
+        """A kubeconfig of this identity. All are in one home, so that clients learn once what the master serves."""
+        path = self.master.directory / "users" / f"{name}.kubeconfig"
         path.parent.mkdir(parents=True, exist_ok=True)
         ca, cert, key = (pem.decode() for pem in (identity.ca_pem, identity.cert_pem, identity.key_pem))
         path.write_text(render(Access("tested", self.url, ca, identity.name, cert, key, namespace=namespace)))

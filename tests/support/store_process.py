@@ -11,7 +11,6 @@ import base64
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from barque.client.pki import Identity
 from barque.client.profile import Profile
 from barque.client.remote import Connection, connect
 from barque.client.verbs import Target
+from tests.support.ports import free_ports
 
 START_TIMEOUT_S = 60.0
 
@@ -36,7 +36,7 @@ class MasterProcess:
         self.data = directory / "data"
         self._log = directory / "master.log"
         self._wrapper = wrapper
-        self._ports = _free_ports(5)
+        self._ports = free_ports(5)
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -239,11 +239,3 @@ def _text(json: bytes) -> str:
     if decoded["kind"] == "Secret":
         value = base64.b64decode(value).decode()
     return value.rstrip("x")
-
-
-def _free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in held]
-    for listener in held:
-        listener.close()
-    return ports

@@ -64,11 +64,10 @@ async def reach(connecting: Awaitable[Stream], host: str, port: int) -> Stream:
 
 
 async def dial_node(address: str, port: int) -> Stream:
-    """A connection to a port of this node: at its address, else at its loopback. Raises OSError."""
-    try:
-        return await asyncio.open_connection(address, port)
-    except OSError:
-        return await asyncio.open_connection("127.0.0.1", port)
+    """A connection to a port of this node, at its address: what listens on its loopback alone does so to be met by
+    nobody else. Raises OSError.
+    """
+    return await asyncio.open_connection(address, port)
 
 
 async def splice(

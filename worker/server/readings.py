@@ -154,6 +154,8 @@ def _resident_bytes() -> int:
 
 def _file(folder: Path, name: str) -> Answer:
     """A file below the folder, or the names in a directory of it. Nothing that leads out of it is followed."""
+    if "\0" in name:
+        return _missing()
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
         return _missing()

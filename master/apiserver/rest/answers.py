@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 
 import msgspec
 from aiohttp import web
@@ -12,41 +13,60 @@ from barque.api.errors import ApiError
 from barque.master.apiserver.rest import compression
 from barque.master.apiserver.rest.bodies import as_yaml
 from barque.master.apiserver.rest.call import RestCall
+from barque.master.apiserver.rest.lists import joined
 from barque.master.apiserver.rest.negotiation import JSON, Accepted
 
 # What a proxy or browser in between must not keep for another user, as Kubernetes says it.
 _CACHING = "no-cache, private"
 # Larger answers are written in pieces, so that a slow client holds no more than its share.
 _PIECE_BYTES = 256 * 1024
+# Kubernetes' bounds: clients stop reading an answer whose headers are too long.
 _WARNING_LENGTH = 256
+_WARNINGS_LENGTH = 4 * 1024
+# What is larger is written anew in a thread.
+_WRITTEN_AT_ONCE_BYTES = 8 * 1024
+_READ_BY_PEOPLE = ("curl", "Wget", "Mozilla/5.0")
 
 
-def json_answer(call: RestCall, json: bytes, form: Accepted = Accepted(), code: int = 200) -> web.Response:
-    """One object."""
+def json_answer(call: RestCall, json: bytes, code: int = 200) -> web.Response:
+    """One small object, as it is."""
     call.answer = json
-    body = as_yaml(json) if form.yaml else json
-    headers = headers_of(call)
-    headers["Content-Type"] = form.content_type
-    return web.Response(body=body, status=code, headers=headers)
-
-
-async def pieces_answer(call: RestCall, pieces: Sequence[bytes], form: Accepted = Accepted()) -> web.StreamResponse:
-    """A list, sent piece by piece."""
-    if form.yaml:
-        return json_answer(call, b"".join(pieces), form)
     headers = headers_of(call)
     headers["Content-Type"] = JSON
+    return web.Response(body=json, status=code, headers=headers)
+
+
+async def object_answer(
+    call: RestCall, json: bytes, form: Accepted = Accepted(), code: int = 200
+) -> web.StreamResponse:
+    """One object, as it is wanted."""
+    if len(json) < compression.THRESHOLD_BYTES and not form.yaml and not _wants_indents(call.request):
+        return json_answer(call, json, code)
+    call.answer = json
+    return await pieces_answer(call, [json], form, code)
+
+
+async def pieces_answer(
+    call: RestCall, pieces: Sequence[bytes], form: Accepted = Accepted(), code: int = 200
+) -> web.StreamResponse:
+    """A list, or a large object, sent piece by piece."""
+    if form.yaml:
+        pieces = [await _written(as_yaml, pieces)]
+    elif _wants_indents(call.request):
+        pieces = [await _written(_indented, pieces)]
+    headers = headers_of(call)
+    headers["Content-Type"] = form.content_type
     size_bytes = sum(map(len, pieces))
     if compression.wanted(call.request, size_bytes):
         headers["Content-Encoding"], headers["Vary"] = "gzip", "Accept-Encoding"
         pieces = await compression.packed(pieces)
         size_bytes = sum(map(len, pieces))
     if size_bytes <= _PIECE_BYTES:
-        return web.Response(body=b"".join(pieces), headers=headers)
-    response = web.StreamResponse(headers=headers)
+        return web.Response(body=b"".join(pieces), status=code, headers=headers)
+    response = web.StreamResponse(status=code, headers=headers)
     response.content_length = size_bytes
     await response.prepare(call.request)
-    for piece in pieces:
+    for piece in joined(pieces):
         await response.write(piece)
     await response.write_eof()
     return response
@@ -58,7 +78,9 @@ def refusal(call: RestCall | None, error: ApiError) -> web.Response:
     headers["Content-Type"] = JSON
     if error.details is not None and error.details.retryAfterSeconds:
         headers["Retry-After"] = str(error.details.retryAfterSeconds)
-    return web.Response(body=msgspec.json.encode(error.status()), status=error.code, headers=headers)
+    json = msgspec.json.encode(error.status())
+    body = _indented(json) if call is not None and _wants_indents(call.request) else json
+    return web.Response(body=body, status=error.code, headers=headers)
 
 
 def headers_of(call: RestCall | None) -> CIMultiDict[str]:
@@ -67,12 +89,34 @@ def headers_of(call: RestCall | None) -> CIMultiDict[str]:
     if call is not None:
         if call.audit is not None:
             headers["Audit-Id"] = call.audit.id
-        for warning in call.warnings:
-            headers.add("Warning", f'299 - "{_quoted(warning)}"')
+        said = 0
+        for warning in dict.fromkeys(call.warnings):
+            quoted = _quoted(warning)
+            said += len(quoted)
+            if said > _WARNINGS_LENGTH:
+                break
+            headers.add("Warning", f'299 - "{quoted}"')
     return headers
+
+
+async def _written(write: Callable[[bytes], bytes], pieces: Sequence[bytes]) -> bytes:
+    """All of it in another writing, made in a thread where that takes its time."""
+    json = b"".join(pieces)
+    return write(json) if len(json) < _WRITTEN_AT_ONCE_BYTES else await asyncio.to_thread(write, json)
+
+
+def _indented(json: bytes) -> bytes:
+    return msgspec.json.format(json, indent=2) + b"\n"
+
+
+def _wants_indents(request: web.BaseRequest) -> bool:
+    """Whether a person reads the answer: by what the query says, else by the program that asks, as in Kubernetes."""
+    if "pretty=" in request.raw_path:
+        return request.query.get("pretty", "") in ("true", "1")
+    return request.headers.get("User-Agent", "").startswith(_READ_BY_PEOPLE)
 
 
 def _quoted(text: str) -> str:
     """A warning as RFC 7234 quotes it: printable, no longer than clients read."""
-    said = "".join(character if " " <= character <= "~" else " " for character in text)
-    return said[:_WARNING_LENGTH].replace("\\", "\\\\").replace('"', '\\"')
+    said = "".join(character if " " <= character <= "~" else " " for character in text[:_WARNING_LENGTH])
+    return said.replace("\\", "\\\\").replace('"', '\\"')

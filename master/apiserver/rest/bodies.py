@@ -20,6 +20,8 @@ MAX_BODY_BYTES = 3 * 1024 * 1024
 BODY_TIMEOUT_S = 30.0
 # YAML of this size is read within a few milliseconds.
 _AT_ONCE_BYTES = 8 * 1024
+# So many faults of one body are told, as in Kubernetes.
+_MOST_DUPLICATES = 100
 _JSONS = ("", "application/json", "*/*", "application/octet-stream")
 _YAMLS = ("application/yaml", "application/x-yaml", "text/yaml")
 
@@ -31,6 +33,7 @@ async def read_body(call: RestCall) -> bytes:
         return b""
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise too_large_entity(MAX_BODY_BYTES)
+    await ask_for_body(request)
     content = request.content
     try:
         if content.is_eof():
@@ -90,10 +93,11 @@ def _json_of(call: RestCall, body: bytes, strictness: str) -> bytes:
     if len(documents) != 1:
         raise bad_request(f"the body holds {len(documents)} YAML documents, one is wanted")
     (document,) = documents
-    if document.duplicates and strictness == "Strict":
-        raise bad_request(f"strict decoding error: {', '.join(document.duplicates)}")
+    duplicates = document.duplicates[:_MOST_DUPLICATES]
+    if duplicates and strictness == "Strict":
+        raise bad_request(f"strict decoding error: {', '.join(duplicates)}")
     if strictness != "Ignore":
-        call.warnings.extend(document.duplicates)
+        call.warnings.extend(duplicates)
     return _encoded(document.data)
 
 
@@ -102,6 +106,15 @@ def _encoded(data: Any) -> bytes:
         return msgspec.json.encode(data)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise bad_request(f"error converting YAML to JSON: {error}") from None
+
+
+async def ask_for_body(request: web.BaseRequest) -> None:
+    """Tell a client that waits to be told that its body is wanted (RFC 9110, 10.1.1)."""
+    expects = request.headers.get("Expect", "").lower() == "100-continue"
+    if expects and request.version >= (1, 1) and not request.content.is_eof():
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # It is no part of the answer.
+        request.writer.output_size = 0
 
 
 async def gather(request: web.BaseRequest, at_most_bytes: int) -> bytes:

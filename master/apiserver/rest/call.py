@@ -10,6 +10,7 @@ from aiohttp import web
 
 from barque.api.errors import ApiError
 from barque.master.apiserver.rest.request_info import RequestInfo
+from barque.master.auth.attributes import Decision
 from barque.master.auth.identity import User
 
 if TYPE_CHECKING:
@@ -67,6 +68,11 @@ class RestCall:
         """For a handler that answers on after it has returned: what it is to call then, instead of the frame."""
         self.outlived = True
         return self.ending
+
+    def decided(self, decision: Decision) -> None:
+        """The authoriser has allowed the request."""
+        if self.audit is not None:
+            self.audit.decided(decision.allowed, decision.reason)
 
     @property
     def query(self) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import ssl
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from aiohttp import web
 from cryptography import x509
@@ -35,14 +35,14 @@ class Callers:
         """What raises 401 once what the sender of a lasting request has shown is no longer good."""
         certificate, authorization = _certificate(call.request), _authorization(call.request)
         ends = _end_of(certificate) if certificate is not None else None
+        # Thousands may last: what is not needed is not kept.
+        return partial(self._check_known, ends, certificate if authorization else None, authorization)
 
-        async def still_known() -> None:
-            if ends is not None and self._clock.wall() > ends:
-                raise unauthorized("Unauthorized")
-            if authorization:
-                await self._authenticator.authenticate(certificate, authorization)
-
-        return still_known
+    async def _check_known(self, ends: datetime.datetime | None, certificate: bytes | None, authorization: str) -> None:
+        if ends is not None and self._clock.wall() > ends:
+            raise unauthorized("Unauthorized")
+        if authorization:
+            await self._authenticator.authenticate(certificate, authorization)
 
     async def acting(self, sender: User, request: web.BaseRequest) -> User:
         """Whom the sender acts as: himself, where he asks for nobody."""

@@ -138,6 +138,12 @@ class Calls:
         info = call.info
         if not info.is_resource:
             return await self._path(call)
+        try:
+            target_of(call)
+        except ApiError:
+            # What there is not is told as all else is: to those who may ask.
+            await self._authorizer.authorize_request(_attributes(call))
+            raise
         if info.verb == "watch":
             return await self._handlers.watch(call)
         served = SUBRESOURCES.get(info.subresource) if info.subresource else None
@@ -148,7 +154,7 @@ class Calls:
     async def _path(self, call: RestCall) -> web.StreamResponse:
         info = call.info
         if info.path not in OPEN_PATHS:
-            await self._authorizer.authorize_path(call.user, info.verb, info.path)
+            call.decided(await self._authorizer.authorize_path(call.user, info.verb, info.path))
         return await self._handler(call.request.method, info.path)(call)
 
     def _handler(self, method: str, path: str) -> Handler:
@@ -166,11 +172,7 @@ class Calls:
     async def _stream(self, call: RestCall) -> web.StreamResponse:
         """A connecting subresource. Running commands and the like needs `create`, however the request came."""
         target, info = target_of(call), call.info
-        if info.subresource not in target.resource.subresources:
-            raise not_found_path()
-        if info.verb not in SUBRESOURCES[info.subresource].verbs:
-            raise not_allowed()
-        await self._authorizer.authorize_connect(call.user, info.verb, target)
+        call.decided(await self._authorizer.authorize_connect(call.user, info.verb, target))
         handler = self._handlers.streams.get(info.subresource)
         if handler is None:
             raise not_found_path()
@@ -196,6 +198,9 @@ def _info(request: web.BaseRequest) -> RequestInfo:
     if not path.startswith("/"):
         # The absolute form of RFC 9112, 3.2.2.
         path = request.rel_url.raw_path
+        if not path.startswith("/"):
+            # The asterisk of OPTIONS, the authority of CONNECT.
+            raise not_found_path()
     watching = "watch" in query and request.query.get("watch", "false").lower() not in ("false", "0", "f")
     return request_info(request.method, path, watching)
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from aiohttp import web
 from isal import isal_zlib
 
+from barque.master.apiserver.rest.lists import joined
+
 # Kubernetes' `defaultGzipThresholdBytes`: below this a network carries the bytes faster than a processor packs them.
 THRESHOLD_BYTES = 128 * 1024
 # Kubernetes' `defaultGzipContentEncodingLevel`, which is the level of ISA-L that suits streams as well.
@@ -40,7 +42,7 @@ async def packed(pieces: Sequence[bytes]) -> list[bytes]:
 
 def _pack(pieces: Sequence[bytes]) -> list[bytes]:
     packer = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP_WINDOW)
-    out = [packer.compress(part) for piece in pieces for part in _parts(piece)]
+    out = [packer.compress(part) for piece in joined(pieces) for part in _parts(piece)]
     out.append(packer.flush())
     return [part for part in out if part]
 

@@ -37,10 +37,11 @@ class RestDoor:
     async def start(self, address: str, context: ssl.SSLContext) -> int:
         """Listen on `host:port`; port 0 picks a free one. Returns the port. Raises OSError where it is taken."""
         host, _, port = address.rpartition(":")
-        server = BoundedServer(self._answer, self._limits, keepalive_timeout=IDLE_TIMEOUT_S, lingering_time=0)
+        server = BoundedServer(self._answer, self._limits, keepalive_timeout=IDLE_TIMEOUT_S)
         self._site = await asyncio.get_running_loop().create_server(
-            secured(server, context, HANDSHAKE_TIMEOUT_S), host.strip("[]") or None, int(port), backlog=BACKLOG
-        )
+            secured(server, context, HANDSHAKE_TIMEOUT_S, server.admits),
+            host.strip("[]") or None, int(port), backlog=BACKLOG,
+        )  # fmt: skip
         self._server = server
         self.port = self._site.sockets[0].getsockname()[1]
         return self.port

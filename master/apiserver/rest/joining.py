@@ -16,7 +16,7 @@ from aiohttp import web
 from barque.api.errors import ApiError, bad_request, too_large_entity
 from barque.client.joining import JOIN_PATH
 from barque.master.apiserver.rest.answers import json_answer
-from barque.master.apiserver.rest.bodies import gather
+from barque.master.apiserver.rest.bodies import ask_for_body, gather
 from barque.master.apiserver.rest.call import Handler, RestCall
 from barque.master.auth.joining import JoinReply, JoinRequest
 from barque.master.auth.member_joining import JOIN_MASTER_PATH, MemberJoinReply, MemberJoinRequest
@@ -60,6 +60,7 @@ async def _body(call: RestCall, kind: type[T]) -> T:
         raise too_large_entity(MAX_BODY_BYTES)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
+            await ask_for_body(call.request)
             body = await gather(call.request, MAX_BODY_BYTES)
     except TimeoutError:
         raise ApiError(408, "Timeout", f"the request's body did not arrive within {BODY_TIMEOUT_S:.0f} s") from None

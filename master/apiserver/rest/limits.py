@@ -3,8 +3,11 @@
 * A request's headers must all have come within ten seconds of their first byte, a connection's first ones of its
   beginning; whoever is slower is cut off without a word, as Go's server does it. One task looks after all of them.
 * Lines and headers are bounded in size and number; what is larger is refused with 431, what is no HTTP with 400.
-* There are at most so many connections. Beyond them some few are let in whose requests about the master's health are
+* There are at most so many connections, those that shake hands among them; fewer where the process may not open as
+  many files (`limits_within`). Beyond them some few are let in whose requests about the master's health are
   answered, and others refused with 429; beyond those, none.
+* Of a body that nobody reads, as its request was refused without, so much is taken in as comes within two seconds: a
+  connection that is closed while more of it comes is reset, and its client would never read why.
 * A peer that has vanished is found out by TCP: while nothing is sent within a minute and three quarters, while
   something is, within half a minute.
 
@@ -20,7 +23,8 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
+from aiohttp.http import SERVER_SOFTWARE
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 
 from barque.api.errors import ApiError, bad_request, too_many_requests
@@ -33,6 +37,8 @@ _KEEPALIVE_PROBES = 3
 # What was sent and is not acknowledged by then goes to nobody.
 _UNACKNOWLEDGED_MS = 30_000
 _LOOK_S = 1.0
+# Sessions of some hundred workers, channels to their nodes, the store's segments, the other masters.
+_FILES_OF_OTHERS = 1024
 
 Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -45,9 +51,19 @@ class Limits(NamedTuple):
     connections: int = 16_384
     reserve: int = 64
     headers_s: float = 10.0
+    unread_body_s: float = 2.0
     line_bytes: int = 64 * 1024
     field_bytes: int = 64 * 1024
     fields: int = 128
+
+
+def limits_within(files: int) -> Limits:
+    """For a process that may open so many files: a quarter of them, and a good many where there are few, are for the
+    store, the other doors and the bus.
+    """
+    limits = Limits()
+    others = max(files // 4, min(_FILES_OF_OTHERS, files // 2))
+    return limits._replace(connections=max(1, min(limits.connections, files - others - limits.reserve)))
 
 
 class BoundedServer(web.Server):
@@ -57,14 +73,11 @@ class BoundedServer(web.Server):
     """
 
     def __init__(self, answer: Answering, limits: Limits = Limits(), **options: Any) -> None:
-        super().__init__(
-            self._answer_bounded, handler_cancellation=True, access_log=None, max_line_size=limits.line_bytes,
-            max_field_size=limits.field_bytes, max_headers=limits.fields, **options,
-        )  # fmt: skip
+        super().__init__(self._answer_bounded, request_factory=self._request, handler_cancellation=True)
         self._answer = answer
         self._options = {
             "access_log": None, "max_line_size": limits.line_bytes, "max_field_size": limits.field_bytes,
-            "max_headers": limits.fields, **options,
+            "max_headers": limits.fields, "lingering_time": limits.unread_body_s, **options,
         }  # fmt: skip
         self.limits = limits
         # Connections that are no longer aiohttp's (`BoundedConnection.detach`).
@@ -96,6 +109,10 @@ class BoundedServer(web.Server):
         """Whether one more may be let in to ask for the master's health."""
         return self._open <= self.limits.connections + self.limits.reserve
 
+    def admits(self, handshakes: int) -> bool:
+        """Whether so many connections may be shaking hands."""
+        return self._open + handshakes <= self.limits.connections + self.limits.reserve
+
     @property
     def _open(self) -> int:
         return len(self._connections) + self.detached
@@ -108,6 +125,9 @@ class BoundedServer(web.Server):
         """The connection owes nothing."""
         self._awaited.pop(connection, None)
 
+    def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> _Request:
+        return _Request(message, payload, protocol, writer, task, self._loop)
+
     async def _answer_bounded(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         if isinstance(connection, BoundedConnection) and connection.reserved and request.path not in HEALTH_PATHS:
@@ -115,6 +135,14 @@ class BoundedServer(web.Server):
             response.headers["Retry-After"] = "1"
             return response
         return await self._answer(request)
+
+
+class _Request(web.BaseRequest):
+    """A request whose answer does not tell what the door is made of; what a proxied server says of itself stays."""
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        if response.headers.get(hdrs.SERVER) == SERVER_SOFTWARE:
+            del response.headers[hdrs.SERVER]
 
 
 class BoundedConnection(web.RequestHandler):
@@ -145,8 +173,8 @@ class BoundedConnection(web.RequestHandler):
         super().data_received(data)
         if self._request_count != before:
             self._bounded.headers_came(self)
-        elif self._current_request is None and data and self.transport is not None:
-            # The beginning of a request on a connection that was idle.
+        elif self._waiter is not None and not self._messages and self.transport is not None:
+            # It waits for a request, so this is the beginning of one, and not the body of the one that came before.
             self._bounded.await_headers(self)
 
     def detach(self, protocol: Detached) -> asyncio.Transport:

@@ -9,15 +9,16 @@ import msgspec
 from aiohttp import web
 
 from barque.api import resources
-from barque.api.errors import ApiError
+from barque.api.errors import not_found_path
 from barque.api.subresources import SUBRESOURCES
 from barque.client.verbs import APPLY_PATCH, RawList, Target
 from barque.master.apiserver.registry import Registry, UserVerbs
 from barque.master.apiserver.rest import lists, options, tables
-from barque.master.apiserver.rest.answers import json_answer, pieces_answer
+from barque.master.apiserver.rest.answers import object_answer, pieces_answer
 from barque.master.apiserver.rest.bodies import read_body, read_object
 from barque.master.apiserver.rest.call import RestCall
 from barque.master.apiserver.rest.negotiation import Accepted, accepted
+from barque.master.apiserver.rest.request_info import not_allowed
 
 _NO_QUERY: Mapping[str, str] = {}
 # Of these a delete answers with the object even where it is gone at once; of others with a Status (Kubernetes'
@@ -61,7 +62,7 @@ class Objects:
         }
 
     async def __call__(self, call: RestCall) -> web.StreamResponse:
-        verbs = self._registry.as_user(call.user, call.warnings)
+        verbs = self._registry.as_user(call.user, call.warnings, call.decided)
         header = call.request.headers.get("Accept", "")
         return await self._verbs[call.info.verb](call, verbs, target_of(call), accepted(header))
 
@@ -87,14 +88,16 @@ class Objects:
     async def _update(self, call: RestCall, verbs: UserVerbs, target: Target, form: Accepted) -> web.StreamResponse:
         said = options.write_options(query_of(call), "UpdateOptions", _agent(call), apply=False)
         body = await read_object(call, said.field_validation)
-        return await self._one(call, await verbs.update(target, body, said), target, form)
+        json = await verbs.update(target, body, said)
+        return await self._one(call, json, target, form, 201 if verbs.created else 200)
 
     async def _patch(self, call: RestCall, verbs: UserVerbs, target: Target, form: Accepted) -> web.StreamResponse:
         content_type = call.request.headers.get("Content-Type", "")
         applies = content_type.partition(";")[0].strip() == APPLY_PATCH
         said = options.write_options(query_of(call), "PatchOptions", _agent(call), apply=applies)
         body = await read_body(call)
-        return await self._one(call, await verbs.patch(target, content_type, body, said), target, form)
+        json = await verbs.patch(target, content_type, body, said)
+        return await self._one(call, json, target, form, 201 if verbs.created else 200)
 
     async def _delete(self, call: RestCall, verbs: UserVerbs, target: Target, form: Accepted) -> web.StreamResponse:
         said = options.delete_options(query_of(call), await read_object(call))
@@ -104,7 +107,7 @@ class Objects:
         kept = _deleted.decode(json).metadata
         if kept.deletionTimestamp and (kept.finalizers or kept.deletionGracePeriodSeconds):
             return await self._one(call, json, target, form)
-        return json_answer(call, _success(kept, target), form)
+        return await object_answer(call, _success(kept, target), form)
 
     async def _delete_collection(
         self, call: RestCall, verbs: UserVerbs, target: Target, form: Accepted
@@ -119,7 +122,7 @@ class Objects:
     ) -> web.StreamResponse:
         if form.form and target.subresource not in ("scale", "token", "binding", "eviction"):
             json = tables.formed(json, target.resource, form, self._registry.environment.clock.wall())
-        return json_answer(call, json, form, code)
+        return await object_answer(call, json, form, code)
 
     async def _many(self, call: RestCall, listed: RawList, target: Target, form: Accepted) -> web.StreamResponse:
         if form.form in ("PartialObjectMetadata", "PartialObjectMetadataList"):
@@ -128,11 +131,25 @@ class Objects:
 
 
 def target_of(call: RestCall) -> Target:
-    """What the request is about. Raises 404 for what is not served."""
+    """What the request is about. Raises 404 and 405 for what no path leads to."""
     info = call.info
+    if not resources.is_known(info.group, info.resource):
+        raise not_found_path()
     resource = resources.by_plural(info.group, info.resource, info.version)
-    if info.subresource and info.subresource not in SUBRESOURCES:
-        raise ApiError(404, "NotFound", "the server could not find the requested resource")
+    if info.subresource and info.subresource not in resource.subresources:
+        raise not_found_path()
+    if resource.namespaced:
+        if not info.namespace and info.name:
+            raise not_found_path()
+        if not info.namespace and info.verb not in ("list", "watch"):
+            raise not_allowed()
+    elif info.namespace:
+        raise not_found_path()
+    if info.verb == "create" and info.name and not info.subresource:
+        raise not_allowed()
+    verbs = SUBRESOURCES[info.subresource].verbs if info.subresource else resource.verbs
+    if info.verb not in verbs:
+        raise not_allowed()
     return Target(resource, info.namespace, info.name, info.subresource)
 
 

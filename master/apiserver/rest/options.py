@@ -27,12 +27,13 @@ def write_options(
     """The options of a write. Raises 400 and 422.
 
     Whoever does not say in whose name fields are to be owned is named by the program, but for an apply, which must say
-    it.
+    it. Unknown fields of whoever does not say what is to become of them are remarked and dropped.
     """
     if not query:
-        return WriteOptions(field_manager="" if apply else manager_of(user_agent))
+        return WriteOptions(field_manager="" if apply else manager_of(user_agent), field_validation="Warn")
     manager = query.get("fieldManager", "")
-    validation = cast(Literal["", "Ignore", "Warn", "Strict"], query.get("fieldValidation", ""))  # the registry checks
+    # The registry checks it.
+    validation = cast(Literal["Ignore", "Warn", "Strict"], query.get("fieldValidation") or "Warn")
     return WriteOptions(
         dry_run=_dry_run(query, kind),
         field_manager=manager or ("" if apply else manager_of(user_agent)),

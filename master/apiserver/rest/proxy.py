@@ -40,6 +40,7 @@ from barque.master.apiserver.proxying.destinations import (
     split_name,
 )
 from barque.master.apiserver.proxying.exchange import Exchange
+from barque.master.apiserver.rest.bodies import ask_for_body
 from barque.master.apiserver.rest.call import RestCall
 from barque.proto import node_pb2, node_pb2_grpc
 from barque.proto import pods_pb2 as pb
@@ -71,8 +72,8 @@ class Proxy:
     async def __call__(self, call: RestCall) -> web.StreamResponse:
         info, request = call.info, call.request
         if not info.rest and request.method in _READ_METHODS and not headers.upgrade_of(request.headers):
-            query = f"?{request.query_string}" if request.query_string else ""
-            return web.Response(status=301, headers={"Location": f"{_path(call)}/{query}"})
+            query = _query(call)
+            return web.Response(status=301, headers={"Location": f"{_path(call)}/{query and f'?{query}'}"})
         asked = split_name(info.name, info.resource.removesuffix("s"))
         if info.resource == "nodes":
             node = await self._client.get(Node, asked.name)
@@ -161,7 +162,7 @@ class Proxy:
         if request.method not in _READ_METHODS:
             raise ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
         async with self._channels.to(node_address(node), name) as channel:
-            wanted = node_pb2.ReadRequest(path=call.info.rest, query=request.query_string)
+            wanted = node_pb2.ReadRequest(path=call.info.rest, query=_query(call))
             reading = node_pb2_grpc.NodeStub(channel).Read(wanted)
             try:
                 first = await reading.read()
@@ -190,9 +191,7 @@ async def _pass_reading(request: web.BaseRequest, head: node_pb2.ReadOutput.Head
 
 async def _send_body(exchange: Exchange, request: web.BaseRequest) -> None:
     """The caller's body, as it comes. A backend that takes no more of it may have answered already."""
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
+    await ask_for_body(request)
     with suppress(OSError, h11.LocalProtocolError):
         await exchange.send(request.content.iter_any() if request.body_exists else _nothing())
 
@@ -258,8 +257,13 @@ def _path(call: RestCall) -> str:
 
 def _target(call: RestCall) -> str:
     """What the backend is asked for; nothing of the path is decoded."""
-    query = call.request.raw_path.partition("?")[2]
+    query = _query(call)
     return f"{call.info.rest or '/'}{f'?{query}' if query else ''}"
+
+
+def _query(call: RestCall) -> str:
+    """The query as it came: decoded it may say something else, and break a line."""
+    return call.request.raw_path.partition("?")[2]
 
 
 def _host_of(node: Node) -> str:

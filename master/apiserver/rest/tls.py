@@ -24,28 +24,47 @@ log = logging.getLogger(__name__)
 _READ_BYTES = 32 * 1024
 # One record of TLS: OpenSSL's outgoing buffer grows to what is written at once, and never shrinks.
 _WRITE_BYTES = 16 * 1024
+# OpenSSL's incoming buffer does not shrink either: a client's certificate is given to it by and by.
+_HANDSHAKE_BYTES = 512
 # Data that is still on its way when a connection is closed has this long to be taken.
 _CLOSE_S = 30.0
 
 Factory = Callable[[], asyncio.BaseProtocol]
 
 
-def secured(factory: Factory, context: ssl.SSLContext, handshake_s: float) -> Callable[[], TlsConnection]:
-    """The factory of connections whose protocols, made by `factory`, speak through TLS."""
+def secured(
+    factory: Factory, context: ssl.SSLContext, handshake_s: float, admit: Callable[[int], bool] = lambda _: True
+) -> Callable[[], TlsConnection]:
+    """The factory of connections whose protocols, made by `factory`, speak through TLS.
+
+    `admit(n)` tells whether there may be n handshakes at once; a connection for whose there is no room is dropped.
+    """
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     # Go's clients, which most are, never come back with a session: its tickets would be written for nobody.
     context.num_tickets = 0
     encrypted, plain = memoryview(bytearray(_READ_BYTES)), bytearray(_READ_BYTES)
     loop = asyncio.get_running_loop()
-    return lambda: TlsConnection(loop, factory, context, handshake_s, encrypted, plain)
+    handshakes = Handshakes(admit, handshake_s)
+    return lambda: TlsConnection(loop, factory, context, handshakes, encrypted, plain)
+
+
+class Handshakes:
+    """Those of a door that are under way, and what bounds them."""
+
+    __slots__ = ("admit", "under_way", "within_s")
+
+    def __init__(self, admit: Callable[[int], bool], within_s: float) -> None:
+        self.admit = admit
+        self.within_s = within_s
+        self.under_way = 0
 
 
 class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
     """The protocol of a plain connection, and the transport of what speaks through it."""
 
     __slots__ = (
-        "_closing", "_connection", "_encrypted", "_factory", "_incoming", "_loop", "_outgoing", "_paused", "_plain",
-        "_protocol", "_ssl", "_timer", "_within_s",
+        "_closing", "_connection", "_encrypted", "_factory", "_handshakes", "_incoming", "_loop", "_outgoing",
+        "_paused", "_plain", "_protocol", "_ssl", "_timer",
     )  # fmt: skip
 
     def __init__(
@@ -53,13 +72,13 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
         loop: asyncio.AbstractEventLoop,
         factory: Factory,
         context: ssl.SSLContext,
-        handshake_s: float,
+        handshakes: Handshakes,
         encrypted: memoryview,
         plain: bytearray,
     ) -> None:
         self._loop = loop
         self._factory: Factory | None = factory
-        self._within_s = handshake_s
+        self._handshakes = handshakes
         self._encrypted = encrypted
         self._plain = plain
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -74,15 +93,23 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._connection = transport
-        self._timer = self._loop.call_later(self._within_s, self.abort)
+        self._handshakes.under_way += 1
+        if self._handshakes.admit(self._handshakes.under_way):
+            self._timer = self._loop.call_later(self._handshakes.within_s, self.abort)
+        else:
+            self.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._encrypted
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._incoming.write(self._encrypted[:nbytes])
-        if self._factory is not None and not self._shake_hands():
-            return
+        taken = 0
+        while self._factory is not None:
+            taken += self._incoming.write(self._encrypted[taken : min(nbytes, taken + _HANDSHAKE_BYTES)])
+            if not self._shake_hands() and (taken == nbytes or self._closing):
+                return
+        if taken < nbytes:
+            self._incoming.write(self._encrypted[taken:nbytes])
         self._receive()
 
     def eof_received(self) -> bool:
@@ -91,7 +118,9 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         self._closing = True
-        self._factory = None
+        if self._factory is not None:
+            self._handshakes.under_way -= 1
+            self._factory = None
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             protocol.connection_lost(exc)
@@ -198,6 +227,7 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
         self._flush()
         self._stop_timer()
         factory, self._factory = self._factory, None
+        self._handshakes.under_way -= 1
         self._protocol = factory()
         self._protocol.connection_made(self)
         return not self._closing

@@ -19,6 +19,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Protocol, TypeAlias, cast
 
 from aiohttp import WSMsgType, web
@@ -31,7 +32,8 @@ from barque.master.apiserver.reads import filter_of
 from barque.master.apiserver.registry import Registry
 from barque.master.apiserver.rest import watch_frames
 from barque.master.apiserver.rest.answers import headers_of
-from barque.master.apiserver.rest.call import RestCall
+from barque.master.apiserver.rest.call import Ending, RestCall
+from barque.master.apiserver.rest.deadlines import Deadlines
 from barque.master.apiserver.rest.limits import BoundedConnection, Detached
 from barque.master.apiserver.rest.negotiation import JSON, accepted
 from barque.master.apiserver.rest.objects import query_of, target_of
@@ -82,6 +84,7 @@ class Watching:
     ) -> None:
         self.registry = registry
         self.generation = generation
+        self.deadlines = Deadlines()
         self._recheck = recheck
         self._bounds = bounds
         self._running: set[asyncio.Task[None]] = set()
@@ -91,12 +94,17 @@ class Watching:
         target = named_target(target, said.selection)
         form = _form(call, said)
         generation = self.generation()
-        await self.registry.as_user(call.user).authorize_watch(target, said.selection)
+        await self.registry.as_user(call.user, decided=call.decided).authorize_watch(target, said.selection)
         watch = _Watch(self, call.user, self._recheck(call), target, said, form, generation)
-        await watch.begin()
-        if _is_upgrade(call.request):
-            return await _by_websocket(call, watch)
-        return await self._by_lines(call, watch)
+        self._bounds.enter(call.user, "streams")
+        try:
+            await watch.begin()
+            if _is_upgrade(call.request):
+                return await _by_websocket(call, watch)
+            return await self._by_lines(call, watch)
+        finally:
+            if not call.outlived:
+                self._bounds.leave(call.user, "streams")
 
     async def stop(self) -> None:
         """End every watch over lines."""
@@ -120,32 +128,29 @@ class Watching:
         # aiohttp keeps headers back until there is a body; an empty piece is no chunk.
         await response.write(b"")
         lines = _Lines(chunked=chunked)
-        self._bounds.enter(call.user, "streams")
-        try:
-            lines.attach(cast(BoundedConnection, request.protocol).detach(lines))
-        except BaseException:
-            self._bounds.leave(call.user, "streams")
-            raise
-        task = asyncio.create_task(self._run(watch, lines))
+        lines.attach(cast(BoundedConnection, request.protocol).detach(lines))
+        task = asyncio.create_task(watch.run(lines))
         lines.task = task
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(partial(self._end, call.user, lines, call.outlive()))
         return response
 
-    async def _run(self, watch: _Watch, lines: _Lines) -> None:
-        try:
-            await watch.run(lines)
-            await lines.end()
-        except ConnectionError:
+    def _end(self, user: User, lines: _Lines, ending: Ending | None, task: asyncio.Task[None]) -> None:
+        """The watch is over, perhaps before its task ran at all: a client may be gone at once."""
+        self._running.discard(task)
+        lines.task = None
+        failure = None if task.cancelled() else task.exception()
+        if failure is not None:
+            if not isinstance(failure, ConnectionError):
+                log.error("a watch failed unexpectedly", exc_info=failure)
             lines.abort()
-        except Exception:
-            log.exception("a watch failed unexpectedly")
-            lines.abort()
-        except asyncio.CancelledError:
-            lines.close()
-            raise
-        finally:
-            self._bounds.leave(watch.user, "streams")
+        else:
+            # Also where the master stops: the client goes on at another one.
+            lines.end()
+        lines.close()
+        self._bounds.leave(user, "streams")
+        if ending is not None:
+            ending(200)
 
 
 class _Watch:
@@ -173,10 +178,6 @@ class _Watch:
         self._initial: Sequence[Stored] = ()
         self._since = said.since
 
-    @property
-    def lasts_s(self) -> float:
-        return self._said.timeout_s
-
     def framed(self, *, lines: bool) -> None:
         """One event a frame, or as many as fit."""
         self._form = self._form._replace(lines=lines)
@@ -199,12 +200,9 @@ class _Watch:
     async def run(self, sink: Sink) -> None:
         """Send what there is and what comes, for as long as the watch lasts."""
         try:
-            async with asyncio.timeout(self.lasts_s) as time:
+            with self._of.deadlines.within(self._said.timeout_s):
                 await self._send_initial(sink)
                 await self._send_changes(sink)
-        except TimeoutError:
-            if not time.expired():
-                raise
         except ApiError as refused:
             if refused.code in _TOLD:
                 await sink.send(watch_frames.error(refused))
@@ -272,10 +270,10 @@ class _Lines(Detached):
     async def send(self, frame: bytes) -> None:
         await self._write(b"%x\r\n%b\r\n" % (len(frame), frame) if self._chunked else frame)
 
-    async def end(self) -> None:
-        if self._chunked:
-            await self._write(b"0\r\n\r\n")
-        self.close()
+    def end(self) -> None:
+        """Say that no further line comes, to whoever still listens."""
+        if self._chunked and self._transport is not None:
+            self._transport.write(b"0\r\n\r\n")
 
     def close(self) -> None:
         if self._transport is not None:
@@ -335,6 +333,8 @@ async def _by_websocket(call: RestCall, watch: _Watch) -> web.StreamResponse:
     watch.framed(lines=True)
     socket = web.WebSocketResponse(timeout=_CLOSE_S, compress=False, max_msg_size=_HEARD_BYTES)
     await socket.prepare(call.request)
+    if call.audit is not None:
+        call.audit.started(socket.status)
     sending = asyncio.ensure_future(watch.run(_Messages(socket)))
     listening = asyncio.ensure_future(_closed(socket))
     try:

@@ -8,7 +8,8 @@ Start reading at `service`; then by protocol:
 * `forwarding` – one connection into a pod, whatever carries it: `spdy_forwarding`, raw or in a tunnel of WebSocket
   messages, and `websocket_forwarding`;
 * `spdy_frames` – SPDY/3.1 on the wire, without I/O; `spdy_connection` – its streams and their flow control; `wires` –
-  what carries its bytes.
+  what carries its bytes;
+* `idle` – when a stream is given up.
 
 In: a `RestCall` that is authorised. Out: messages of the worker's node API, and back. Guarantees: a refusal that can be
 told before the connection changes its protocol is an ordinary `Status`; each end is read no faster than the other takes

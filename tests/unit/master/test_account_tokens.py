@@ -191,6 +191,7 @@ async def test_forged_tokens_are_refused(bench: Bench) -> None:
     assert await verdict(bench, AccountKey.generate().sign(claims)) == "it is no token of this cluster's key"
     assert await verdict(bench, f"{header}.{body}.") == "its signature has the wrong length"
     assert (await verdict(bench, f"{header}.{body}.ä")).startswith("it is no base64url")
+    assert (await verdict(bench, f"{header}.{body}.{signature}=")).startswith("it is no base64url")
     assert await verdict(bench, "") == "it is no token of this cluster's key"
 
 

@@ -79,7 +79,10 @@ NONE = Selection()
         ("update", "services", "s", "status", NONE, Denied),
         ("list", "endpointslices", "", "", NONE, Allowed),
         ("patch", "endpointslices", "e", "", NONE, Denied),
+        ("get", "services", "s", "proxy", NONE, Denied),
         ("get", "nodes", "n2", "", NONE, Allowed),
+        ("get", "nodes", "n2", "proxy", NONE, Denied),
+        ("get", "nodes", "n1", "proxy", NONE, Denied),
         ("list", "nodes", "", "", NONE, Allowed),
         ("create", "nodes", "", "", NONE, Allowed),
         ("update", "nodes", "n1", "", NONE, Allowed),
@@ -154,6 +157,26 @@ def test_a_worker_leaves_its_own_spec_alone() -> None:
     assert "given by the masters" in check_node_write("n1", at, None, before)
     guarded = a_node("n1").labelled({"node-restriction.kubernetes.io/tier": "gold"}).build()
     assert "node-restriction.kubernetes.io/tier" in check_node_write("n1", at, None, guarded)
+
+
+@pytest.mark.parametrize(
+    ("label", "may"),
+    [
+        ("zone", True), ("example.com/zone", True), ("kubernetes.io/hostname", True),
+        ("topology.kubernetes.io/zone", True), ("node.kubernetes.io/tier", True), ("a.kubelet.kubernetes.io/b", True),
+        ("mykubernetes.io/tier", True), ("node-role.kubernetes.io/control-plane", False), ("kubernetes.io/tier", False),
+        ("k8s.io/tier", False), ("a.k8s.io/tier", False), ("mine.node-restriction.kubernetes.io/tier", False),
+    ],
+)  # fmt: skip
+def test_a_worker_says_no_more_of_itself_than_a_kubelet(label: str, may: bool) -> None:
+    at, plain, labelled = target("nodes", "n1"), a_node("n1").build(), a_node("n1").labelled({label: "x"}).build()
+    making, setting = check_node_write("n1", at, None, labelled), check_node_write("n1", at, plain, labelled)
+    removing = check_node_write("n1", at, labelled, plain)
+    if may:
+        assert (making, setting, removing) == ("", "", "")
+    else:
+        assert making == f'node "n1" is not allowed to set the following labels: {label}'
+        assert setting == removing == f"is not allowed to modify labels: {label}"
 
 
 SECRET_POD = {

@@ -102,7 +102,8 @@ async def test_the_reason_names_the_binding() -> None:
 
 async def test_certain_names_only() -> None:
     bench = await a_bench()
-    named = {"verbs": ["get", "list", "watch"], "apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["a"]}
+    verbs = ["get", "list", "watch", "deletecollection"]
+    named = {"verbs": verbs, "apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["a"]}
     await grant(bench, USER, named, namespace="default")
     for _ in range(2):  # from the memory the second time
         assert await decide(bench, JANE, "get", "configmaps", namespace="default", name="a")
@@ -113,6 +114,19 @@ async def test_certain_names_only() -> None:
     assert (
         await refusal(as_user(bench, JANE).list(target("configmaps"), Selection(fields="metadata.name=b")))
     ).code == 403
+    # That verb has no name, whatever it selects.
+    collection = as_user(bench, JANE).delete_collection(target("configmaps"), Selection(fields="metadata.name=a"))
+    assert (await refusal(collection)).code == 403
+
+
+async def test_a_namespace_is_in_itself() -> None:
+    bench = await a_bench()
+    read = {"verbs": ["get", "list"], "apiGroups": [""], "resources": ["namespaces"]}
+    await grant(bench, USER, read, namespace="default")
+    await as_user(bench, JANE).get(target("namespaces", "default", ""))
+    refused = await refusal(as_user(bench, JANE).get(target("namespaces", "kube-system", "")))
+    assert refused.message.endswith('in API group "" in the namespace "kube-system"')
+    assert (await refusal(as_user(bench, JANE).list(target("namespaces", "", "")))).code == 403
 
 
 async def test_what_was_acknowledged_counts_at_once() -> None:

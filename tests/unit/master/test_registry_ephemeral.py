@@ -28,7 +28,8 @@ def adding(*containers: dict[str, Any]) -> dict[str, Any]:
 
 async def test_containers_are_added_one_after_the_other() -> None:
     bench, old = await with_pod()
-    first = debugger(stdin=True, tty=True, targetContainerName="main")
+    # kubectl sends the resources that it has not set.
+    first = debugger(stdin=True, tty=True, targetContainerName="main", resources={})
     new = await bench.patch("pods", "web", adding(first), SUB)
     (added,) = new["spec"]["ephemeralContainers"]
     assert (added["name"], added["stdin"], added["targetContainerName"]) == ("debugger-1", True, "main")

@@ -51,6 +51,7 @@ _PLAIN_OF_SOME = frozenset((("core.v1.Probe", "timeoutSeconds"),))
 _SAID_EMPTY = "storageClassName"
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _NANO = 1_000_000_000
+_NO_TEXT = "string field contains invalid UTF-8"
 
 
 def json_of(body: bytes) -> bytes:
@@ -61,6 +62,8 @@ def json_of(body: bytes) -> bytes:
     kind, api_version = envelope.typeMeta.kind, envelope.typeMeta.apiVersion
     if envelope.contentEncoding or envelope.contentType not in ("", MEDIA_TYPE):
         raise bad_request(f"unable to decode an object of content type {envelope.contentType!r}")
+    if not isinstance(kind, str) or not isinstance(api_version, str):
+        raise bad_request(f"unable to decode Unknown: {_NO_TEXT}")
     name = _name_of(api_version, kind)
     if name not in _schema().classes:
         raise ApiError(415, "UnsupportedMediaType", f"{kind} of {api_version or 'no version'} is taken as JSON only")
@@ -99,11 +102,12 @@ class Schema:
         for field, value in message.ListFields():
             if field.message_type is None:
                 if field.is_repeated:
-                    told[field.name] = [_scalar(each) for each in value]
+                    told[field.name] = [_scalar(each, field.type) for each in value]
                 elif value or not _is_left_out(name, field.name, value):
-                    told[field.name] = _scalar(value)
+                    told[field.name] = _scalar(value, field.type)
             elif field.message_type.GetOptions().map_entry:
-                told[field.name] = {key: self._value(each) for key, each in value.items()}
+                kind = field.message_type.fields_by_name["value"].type
+                told[field.name] = {key: self._value(each, kind) for key, each in value.items()}
             elif field.is_repeated:
                 told[field.name] = [self._value(each) for each in value]
             elif (name, field.name) in self._inline:
@@ -112,10 +116,10 @@ class Schema:
                 told[field.name] = one
         return told
 
-    def _value(self, value: Any) -> Any:
-        """One value, as JSON has it."""
+    def _value(self, value: Any, kind: int = FieldDescriptorProto.TYPE_MESSAGE) -> Any:
+        """One value of a field of this type, as JSON has it."""
         if not isinstance(value, Message):
-            return _scalar(value)
+            return _scalar(value, kind)
         special = _SPECIAL.get(self._names[value.DESCRIPTOR.name].rpartition(".")[2])
         return special(value) if special is not None else self.fields(value)
 
@@ -194,8 +198,13 @@ def _is_left_out(message: str, field: str, empty: object) -> bool:
     return field in _PLAIN or (message, field) in _PLAIN_OF_SOME
 
 
-def _scalar(value: Any) -> Any:
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+def _scalar(value: Any, kind: int) -> Any:
+    """As JSON has it. Raises ValueError for text that is none, which the library leaves as bytes."""
+    if not isinstance(value, bytes):
+        return value
+    if kind == FieldDescriptorProto.TYPE_STRING:
+        raise ValueError(_NO_TEXT)
+    return base64.b64encode(value).decode()
 
 
 def _time(value: Any) -> str | None:
