@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import grpc.aio
 import msgspec
@@ -43,14 +43,13 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
         resources_pb2_grpc.add_ResourcesServicer_to_server(self, Registrar(server, encoded_streams=True))
 
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.Object:
-        async with self._handled(context, "get", "Get", request.target) as (user, record):
+        async with self._handled(context, "get", "Get", request) as (user, record):
             as_user = self._registry.as_user(user, decided=record.decided)
             record.answer = await as_user.get(target_of(request.target), request.resource_version)
             return pb.Object(json=record.answer)
 
     async def List(self, request: pb.ListRequest, context: Context) -> AsyncIterator[bytes]:
-        verb = "get" if request.target.name else "list"
-        async with self._handled(context, verb, "List", request.target) as (user, record):
+        async with self._handled(context, "list", "List", request) as (user, record):
             as_user, target = self._registry.as_user(user, decided=record.decided), target_of(request.target)
             selection, page = Selection(request.label_selector, request.field_selector), _page(request)
             columns = b""
@@ -63,7 +62,7 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
                 yield chunk
 
     async def Watch(self, request: pb.WatchRequest, context: Context) -> AsyncIterator[bytes]:
-        async with self._handled(context, "watch", "Watch", request.target, sort="streams") as (user, record):
+        async with self._handled(context, "watch", "Watch", request, sort="streams") as (user, record):
             record.started()
             selection = Selection(request.label_selector, request.field_selector)
             rows = _include(request.rows) if request.rows else None
@@ -77,7 +76,7 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
                 await changes.aclose()  # type: ignore[attr-defined]  # an async generator
 
     async def Create(self, request: pb.CreateRequest, context: Context) -> pb.Object:
-        async with self._handled(context, "create", "Create", request.target, request.json) as (user, record):
+        async with self._handled(context, "create", "Create", request, "json") as (user, record):
             warnings: list[str] = []
             as_user = self._registry.as_user(user, warnings, record.decided)
             json = await as_user.create(target_of(request.target), request.json, _options(request.options))
@@ -85,7 +84,7 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
             return pb.Object(json=json, warnings=warnings)
 
     async def Update(self, request: pb.UpdateRequest, context: Context) -> pb.Object:
-        async with self._handled(context, "update", "Update", request.target, request.json) as (user, record):
+        async with self._handled(context, "update", "Update", request, "json") as (user, record):
             warnings: list[str] = []
             as_user = self._registry.as_user(user, warnings, record.decided)
             json = await as_user.update(target_of(request.target), request.json, _options(request.options))
@@ -93,7 +92,7 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
             return pb.Object(json=json, warnings=warnings)
 
     async def Patch(self, request: pb.PatchRequest, context: Context) -> pb.Object:
-        async with self._handled(context, "patch", "Patch", request.target, request.patch) as (user, record):
+        async with self._handled(context, "patch", "Patch", request, "patch") as (user, record):
             warnings: list[str] = []
             json = await self._registry.as_user(user, warnings, record.decided).patch(
                 target_of(request.target), request.content_type, request.patch, _options(request.options)
@@ -102,14 +101,14 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
             return pb.Object(json=json, warnings=warnings)
 
     async def Delete(self, request: pb.DeleteRequest, context: Context) -> pb.Object:
-        async with self._handled(context, "delete", "Delete", request.target, request.options) as (user, record):
+        async with self._handled(context, "delete", "Delete", request, "options") as (user, record):
             as_user = self._registry.as_user(user, decided=record.decided)
             record.answer = await as_user.delete(target_of(request.target), request.options)
             return pb.Object(json=record.answer)
 
     async def DeleteCollection(self, request: pb.DeleteCollectionRequest, context: Context) -> AsyncIterator[bytes]:
-        verb, body = "deletecollection", request.options
-        async with self._handled(context, verb, "DeleteCollection", request.target, body) as (user, record):
+        verb = "deletecollection"
+        async with self._handled(context, verb, "DeleteCollection", request, "options") as (user, record):
             selection = Selection(request.label_selector, request.field_selector)
             as_user, target = self._registry.as_user(user, decided=record.decided), target_of(request.target)
             deleted = await as_user.delete_collection(target, selection, request.options)
@@ -133,14 +132,16 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
 
     @asynccontextmanager
     async def _handled(
-        self, context: Context, verb: str, method: str, target: pb.Target, body: bytes = b"", sort: str = "calls"
+        self, context: Context, verb: str, method: str, request: Any, body: str = "", sort: str = "calls"
     ) -> AsyncIterator[tuple[User, Recorded]]:
-        """The frame of a call about a resource, audited."""
-        async with (
-            Handled(context, self._bounds, sort) as user,
-            self._audit.of(context, user, verb, _SERVICE + method, target, body) as record,
-        ):
-            yield user, record
+        """The frame of a call about a resource, audited. `body` names the request's field that holds the object. A
+        request that cannot be read is looked into in here, and refused.
+        """
+        async with Handled(context, self._bounds, sort) as user:
+            target, sent = request.target, getattr(request, body) if body else b""
+            done = "get" if verb == "list" and target.name else verb
+            async with self._audit.of(context, user, done, _SERVICE + method, target, sent) as record:
+                yield user, record
 
 
 def target_of(target: pb.Target) -> Target:

@@ -273,6 +273,18 @@ async def test_commands_take_input_and_give_output_and_a_code(runtime: DockerRun
     await terminal.close()
 
 
+async def test_a_container_that_has_ended_is_not_attached_to(runtime: DockerRuntime, cluster: str) -> None:
+    app = await a_running(runtime, cluster, "/bin/sleep", "100")
+    session = await runtime.attach(app, stdin=False)
+    await session.close()
+    await runtime.signal(app, "KILL")
+    async with asyncio.timeout(TIMEOUT_S):
+        while (await runtime.inspect(app)).state != "exited":
+            await asyncio.sleep(0.02)
+    with pytest.raises(RuntimeFault, match="the container has ended"):
+        await asyncio.wait_for(runtime.attach(app, stdin=False), 10)
+
+
 # The whole worker side of a pod, on real containers.
 
 

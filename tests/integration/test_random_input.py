@@ -8,6 +8,7 @@ prints the requests it takes.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable
@@ -26,7 +27,7 @@ from hypothesis import strategies as st
 
 from barque.api import resources
 from barque.api.errors import ApiError
-from barque.api.resources import RESOURCES
+from barque.api.resources import RESOURCES, Resource
 from barque.api.types.core_v1 import ConfigMap
 from barque.api.types.meta_v1 import ObjectMeta
 from barque.client import pki, wire
@@ -52,6 +53,11 @@ REQUESTS = 25
 SPEC = {"containers": [{"name": "main", "image": "web:1"}]}
 TEMPLATE = {"metadata": {"labels": {"app": "web"}}, "spec": SPEC}
 WORKLOAD = {"selector": {"matchLabels": {"app": "web"}}, "template": TEMPLATE}
+RULE = {"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}
+ROLE = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "web"}
+SUBJECT = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "web"}
+ASKED = {"verb": "get", "resource": "pods", "namespace": "default"}
+CSR = base64.b64encode(pki.create_request(pki.Subject("web", ())).csr_pem).decode()
 # An object of each served kind.
 OBJECTS: dict[str, Document] = {
     "namespaces": {},
@@ -68,7 +74,29 @@ OBJECTS: dict[str, Document] = {
     "replicasets.apps": {"spec": WORKLOAD},
     "deployments.apps": {"spec": WORKLOAD},
     "leases.coordination.k8s.io": {"spec": {"holderIdentity": "a"}},
+    "roles.rbac.authorization.k8s.io": {"rules": [RULE]},
+    "clusterroles.rbac.authorization.k8s.io": {"rules": [RULE]},
+    "rolebindings.rbac.authorization.k8s.io": {"roleRef": ROLE, "subjects": [SUBJECT]},
+    "clusterrolebindings.rbac.authorization.k8s.io": {"roleRef": ROLE, "subjects": [SUBJECT]},
+    "certificatesigningrequests.certificates.k8s.io": {
+        "spec": {"request": CSR, "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]}
+    },
+    "tokenreviews.authentication.k8s.io": {"spec": {"token": "web"}},
+    "selfsubjectreviews.authentication.k8s.io": {},
+    "subjectaccessreviews.authorization.k8s.io": {"spec": {"user": "web", "resourceAttributes": ASKED}},
+    "selfsubjectaccessreviews.authorization.k8s.io": {"spec": {"resourceAttributes": ASKED}},
+    "localsubjectaccessreviews.authorization.k8s.io": {
+        "metadata": {"namespace": "default"},
+        "spec": {"user": "web", "resourceAttributes": ASKED},
+    },
+    "selfsubjectrulesreviews.authorization.k8s.io": {"spec": {"namespace": "default"}},
 }
+
+
+def an_object(resource: Resource) -> bytes:
+    """The body of a create; a review has no name."""
+    named: Document = {} if resource.storage == "review" else {"metadata": {"name": "web"}}
+    return msgspec.json.encode({**named, **OBJECTS[resource.group_resource]})
 
 
 async def furnished() -> tuple[Bench, dict[str, bytes]]:
@@ -83,8 +111,7 @@ async def furnished() -> tuple[Bench, dict[str, bytes]]:
         if resource.kept_as:  # one that is there in another version already
             stored[resource.group_resource] = await bench.admin.get(target._replace(name="web"))
             continue
-        body = {"metadata": {"name": "web"}, **OBJECTS[resource.group_resource]}
-        stored[resource.group_resource] = await bench.admin.create(target, msgspec.json.encode(body))
+        stored[resource.group_resource] = await bench.admin.create(target, an_object(resource))
     await bench.create("namespaces", {"metadata": {"name": "going"}})
     await bench.create("configmaps", {"metadata": {"name": "web"}}, "going")
     await bench.delete("namespaces", "going")
@@ -173,6 +200,8 @@ async def readable(bench: Bench) -> int:
     """Whatever was let in can be read in every way; how many objects there are."""
     count = 0
     for resource in RESOURCES:
+        if "list" not in resource.verbs:
+            continue
         everywhere = Target(resource)
         listed = await bench.admin.list(everywhere)
         assert len((await bench.admin.table(everywhere, include="Object")).rows) == len(listed.items)
@@ -210,8 +239,7 @@ async def harbour(tmp_path: Path) -> AsyncIterator[Harbour]:
             if "create" not in resource.verbs or resource.kept_as:
                 continue
             target = Target(resource, "default" if resource.namespaced else "")
-            body = {"metadata": {"name": "web"}, **OBJECTS[resource.group_resource]}
-            await harbour.admin.verbs.create(target, msgspec.json.encode(body))
+            await harbour.admin.verbs.create(target, an_object(resource))
         other = ConfigMap(metadata=ObjectMeta(name="other", namespace="kube-public"), data={"k": "v"})
         await harbour.admin.create(other)
         yield harbour

@@ -326,7 +326,15 @@ class DockerRuntime:
 
     async def attach(self, container_id: str, *, stdin: bool) -> docker_sessions.DockerSession:
         tty = (await self.inspect(container_id)).tty
-        return await docker_sessions.attach(self._call, self._host, container_id, stdin=stdin, tty=tty)
+        session = await docker_sessions.attach(self._call, self._host, container_id, stdin=stdin, tty=tty)
+        # To one that has ended Docker attaches as to one that is still to be started, and says nothing ever after.
+        try:
+            if (await self.inspect(container_id)).state == "exited":
+                raise RuntimeFault("the container has ended: its log says what it said")
+        except BaseException:
+            await session.close()
+            raise
+        return session
 
     async def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -2,7 +2,7 @@
 
 uvloop's own costs each connection a read buffer of 256 KiB, of which pages are touched, and more time a request; with
 ten thousand watches that is a quarter of their memory. Here all connections share two buffers (the loop hands one read
-at a time), and a connection keeps what OpenSSL keeps: 25 KiB with a client's certificate, instead of 32.
+at a time), and a connection keeps what OpenSSL keeps: 27 KiB with a client's certificate.
 
 In: a factory of protocols and an `SSLContext`. Out: a factory for `create_server` without `ssl`. What a protocol sees
 is an `asyncio.Transport`, with `ssl_object` and `sslcontext` among its extra info; it is made once the handshake is

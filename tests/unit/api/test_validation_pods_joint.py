@@ -159,7 +159,8 @@ DEBUGGER = {"name": "debug", "image": "busybox:1", "targetContainerName": "main"
 
 def test_ephemeral_containers_look_and_serve_nothing() -> None:
     assert said({"ephemeralContainers": [DEBUGGER]}) == []
-    serving = {**DEBUGGER, "ports": [{"containerPort": 9}], "resources": {}, "livenessProbe": {"grpc": {"port": 1}}}
+    limits = {"limits": {"cpu": "1"}}
+    serving = {**DEBUGGER, "ports": [{"containerPort": 9}], "resources": limits, "livenessProbe": {"grpc": {"port": 1}}}
     assert said({"ephemeralContainers": [serving]}) == [
         f"spec.ephemeralContainers[0].{name}: Forbidden: cannot be set for an Ephemeral Container"
         for name in ("livenessProbe", "ports", "resources")
