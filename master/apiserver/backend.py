@@ -26,7 +26,7 @@ Failures are `ApiError`s already: 503 where nothing was and will be written, 410
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Protocol
 
@@ -36,6 +36,7 @@ from barque.api.errors import ApiError, expired, too_large_revision, unavailable
 from barque.api.types.meta_v1 import StatusDetails
 from barque.master.store.epoch import Epoch
 from barque.master.store.port import (
+    Batch,
     Filter,
     FutureRevisionError,
     HistoryGoneError,
@@ -48,6 +49,7 @@ from barque.master.store.port import (
     Store,
     Stored,
     StoreUnavailableError,
+    Subscription,
     Watched,
 )
 
@@ -85,6 +87,12 @@ class Backend(Protocol):
     def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Sequence[Watched]]:
         """Changes after revision `since`, ordered and gap-free, in batches, with a BOOKMARK at least once a minute.
         Entering or leaving the filter is ADDED or DELETED. Ends only by an `ApiError` or by `aclose()`.
+        """
+        ...
+
+    def subscribe(self, resource: str, since: int, selected: Filter, on_news: Callable[[], None]) -> Subscription:
+        """The same without a task that waits: `on_news` is called, at once and so only to make a note of it, whenever
+        there may be something to take. `since` must have been reached. Raises as `watch`.
         """
         ...
 
@@ -141,6 +149,10 @@ class StoreBackend:
             if close is not None:
                 await close()
 
+    def subscribe(self, resource: str, since: int, selected: Filter, on_news: Callable[[], None]) -> Subscription:
+        with ReadingHistory(since, self._store):
+            return Subscribed(self._store.subscribe(resource, since, selected, on_news), since, self._store)
+
     async def commit(self, ops: Sequence[Op]) -> Sequence[Result]:
         named = [self._named(op) for op in ops]
         try:
@@ -191,6 +203,23 @@ class ReadingHistory:
                 raise unavailable(why) from error
             case StoreUnavailableError():
                 raise away(error) from error
+
+
+class Subscribed(ReadingHistory):
+    """A subscription to the history of `of` that ends by an `ApiError`."""
+
+    __slots__ = ("_subscription",)
+
+    def __init__(self, subscription: Subscription, since: int, of: _Revised) -> None:
+        super().__init__(since, of)
+        self._subscription = subscription
+
+    def take(self) -> Batch | None:
+        with self:
+            return self._subscription.take()
+
+    def close(self) -> None:
+        self._subscription.close()
 
 
 def away(down: StoreUnavailableError) -> ApiError:

@@ -6,10 +6,10 @@ refuses the verbs that a view has not by `Resource.verbs`; the methods here refu
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from barque.api.errors import method_not_allowed
-from barque.master.store.port import Filter, Key, Listing, Op, Result, Stored, Watched
+from barque.master.store.port import Filter, Key, Listing, Op, Result, Stored, Subscription, Watched
 
 
 class View:
@@ -29,6 +29,9 @@ class View:
         raise NotImplementedError
 
     def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Sequence[Watched]]:
+        raise method_not_allowed("watch", resource)
+
+    def subscribe(self, resource: str, since: int, selected: Filter, on_news: Callable[[], None]) -> Subscription:
         raise method_not_allowed("watch", resource)
 
     async def commit(self, ops: Sequence[Op]) -> Sequence[Result]:

@@ -8,6 +8,7 @@ level Metadata is some microseconds of the loop; bodies are worked on in the wri
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from random import Random
@@ -41,6 +42,7 @@ _MAX_AUDIT_ID = 64
 _ID = re.compile(r"[A-Za-z0-9._:-]+", re.ASCII)
 # One for each binding that somebody's requests were allowed by.
 _KEPT = 4096
+_NO_WORDS: Mapping[str, str] = {}
 
 
 class AuditSettings(NamedTuple):
@@ -106,7 +108,7 @@ class AuditCall:
         self._verdict = verdict
         self._request = request
         self._origin = origin
-        self._words: dict[str, str] = {}
+        self._words = _NO_WORDS
         self._over = False
         self._received = micro_timestamp(audit.clock.wall())
         if RECEIVED not in verdict.omit_stages:
@@ -119,12 +121,14 @@ class AuditCall:
 
     def annotate(self, key: str, value: str) -> None:
         """Say more about this request; what was said first stays."""
-        self._words.setdefault(key, value)
+        if key not in self._words:
+            self._words = {**self._words, key: value}
 
     def decided(self, allowed: bool, reason: str = "") -> None:
         """What the authoriser said."""
-        self.annotate(DECISION, "allow" if allowed else "forbid")
-        self.annotate(REASON, reason)
+        words = _decided(allowed, reason)
+        # Requests share these, of which thousands may last.
+        self._words = words if not self._words else {**self._words, **words, **self._words}
 
     def started(self, code: int = 200) -> None:
         """The headers of an answer that will last (a watch, a stream) have been sent."""
@@ -172,7 +176,12 @@ class AuditCall:
         audit.lines.put(line)
 
 
-def _members(words: dict[str, str]) -> str:
+@lru_cache(_KEPT)
+def _decided(allowed: bool, reason: str) -> Mapping[str, str]:
+    return {DECISION: "allow" if allowed else "forbid", REASON: reason}
+
+
+def _members(words: Mapping[str, str]) -> str:
     """The annotations' JSON; nearly every event has those of a request that was allowed, and no others."""
     if len(words) == 2 and words.get(DECISION) == "allow" and REASON in words:
         return _allowed(words[REASON])

@@ -13,11 +13,11 @@ bounded, and count what they drop. Nothing else of the control plane notices.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from barque.api.errors import ApiError, too_large_revision, unavailable
 from barque.client.clock import Clock
-from barque.master.apiserver.backend import ReadingHistory
+from barque.master.apiserver.backend import ReadingHistory, Subscribed
 from barque.master.bus.cache import RESOURCE
 from barque.master.bus.event_writer import EventWriter
 from barque.master.bus.link import Link
@@ -25,7 +25,7 @@ from barque.master.bus.records import EventRecords
 from barque.master.bus.seeding import Seeding
 from barque.master.bus.stream_keeper import StreamKeeper
 from barque.master.bus.streams import Streams
-from barque.master.store.port import Filter, Key, Listing, Op, Result, Stored, Watched
+from barque.master.store.port import Filter, Key, Listing, Op, Result, Stored, Subscription, Watched
 
 
 class EventBackend:
@@ -90,6 +90,12 @@ class EventBackend:
                     yield batch
         finally:
             await changes.aclose()  # type: ignore[attr-defined]  # an async generator
+
+    def subscribe(self, resource: str, since: int, selected: Filter, on_news: Callable[[], None]) -> Subscription:
+        self._require_records()
+        hub = self._records.hub
+        with ReadingHistory(since, hub):
+            return Subscribed(hub.subscribe(RESOURCE, since, selected, on_news), since, hub)
 
     async def commit(self, ops: Sequence[Op]) -> Sequence[Result | ApiError]:
         return await self._writer.write(ops)

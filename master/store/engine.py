@@ -62,6 +62,7 @@ from barque.master.store.port import (
     Stored,
     StoreFigures,
     StoreUnavailableError,
+    Subscription,
     Unknown,
 )
 from barque.master.store.proposals import OutcomeUnknownError, Proposals, ProposalSettings
@@ -213,6 +214,9 @@ class EngineRaft:
 
     def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Batch]:
         return self._hub.watch(resource, since, selected)
+
+    def subscribe(self, resource: str, since: int, selected: Filter, on_news: Callable[[], None]) -> Subscription:
+        return self._hub.subscribe(resource, since, selected, on_news)
 
     def changes(self, since: int) -> AsyncIterator[list[Change]]:
         return self._hub.changes(since)

@@ -52,6 +52,7 @@ from barque.master.store.port import (
     Stored,
     StoreFigures,
     StoreUnavailableError,
+    Subscription,
 )
 from barque.master.store.records import encode_entry
 from barque.proto import etcd_pb2 as pb
@@ -142,6 +143,9 @@ class EngineEtcd:
 
     def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Batch]:
         return self._hub.watch(resource, since, selected)
+
+    def subscribe(self, resource: str, since: int, selected: Filter, on_news: Callable[[], None]) -> Subscription:
+        return self._hub.subscribe(resource, since, selected, on_news)
 
     def changes(self, since: int) -> AsyncIterator[list[Change]]:
         return self._hub.changes(since)

@@ -1,7 +1,8 @@
 """The watch hub: every applied change to those who watch for it, in order and without a gap.
 
 In: `publish` after each apply (never waits, costs O(interested watchers) per change), `reset` at start, `restart` after
-a restore. Out: `watch` and `changes`, which begin with the history after a revision and go on with what comes.
+a restore. Out: `watch` and `changes`, which begin with the history after a revision and go on with what comes, and
+`subscribe`, of which both are made: it calls for whoever is to take, and keeps no task for it.
 
 Watchers of one resource with equal filters share a `_Feed`. A feed belongs to one group (its node, its object's name,
 its namespace, or the whole resource), and a change looks up only its own groups. What a publish has for a feed is one
@@ -19,7 +20,7 @@ import asyncio
 import heapq
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from barque.client.clock import Clock
@@ -78,10 +79,18 @@ _NOTHING: deque[_Lot] = deque(maxlen=0)
 class _Watcher:
     """One watch: what waits for it, and how it is woken."""
 
-    __slots__ = ("_waiting_bytes", "_waiting_changes", "_wakeup", "bookmark_due", "cut", "feed", "pending")
+    __slots__ = (
+        *("_hub", "_number", "_reached", "_waiting_bytes", "_waiting_changes"),
+        *("bookmark_due", "cut", "feed", "on_news", "pending"),
+    )
 
-    def __init__(self, feed: _Feed, backlog: list[Change]) -> None:
+    def __init__(self, hub: Hub, number: int, feed: _Feed, backlog: list[Change], on_news: Callable[[], None]) -> None:
+        self._hub = hub
+        self._number = number
         self.feed = feed
+        self.on_news = on_news
+        # The last revision handed over, 0 where a bookmark has told it.
+        self._reached = 0
         self.pending = _NOTHING
         if backlog:
             self.pending = deque(_Lot(backlog[at : at + _BATCH]) for at in range(0, len(backlog), _BATCH))
@@ -90,7 +99,6 @@ class _Watcher:
         self._waiting_bytes = 0
         self.bookmark_due = False
         self.cut: Exception | None = None
-        self._wakeup: asyncio.Future[None] | None = None
 
     def push(self, lot: _Lot, settings: HubSettings) -> None:
         if self.cut is not None:
@@ -107,9 +115,29 @@ class _Watcher:
             self.pending.append(lot)
         else:
             self.pending = deque((lot,))
-        self.wake()
+        self.on_news()
 
-    def take(self) -> _Lot:
+    def take(self) -> Batch | None:
+        """As `Subscription.take`."""
+        if self.cut is not None:
+            raise self.cut
+        if self.bookmark_due and (self._reached or not self.pending):
+            self.bookmark_due = False
+            newest = self._reached if self.pending else self._hub.revision
+            self._reached = 0
+            return Batch([Watched("BOOKMARK", b"", newest)])
+        if not self.pending:
+            return None
+        lot = self.pop()
+        if lot.batch is None:
+            lot.batch = self._hub.translate(lot.changes, self.feed.selected)
+        self._reached = lot.changes[-1].revision
+        return lot.batch
+
+    def close(self) -> None:
+        self._hub.detach(self._number, self)
+
+    def pop(self) -> _Lot:
         lot = self.pending.popleft()
         if self.pending:
             self._waiting_changes = max(0, self._waiting_changes - len(lot.changes))
@@ -122,23 +150,25 @@ class _Watcher:
     def end(self, why: Exception) -> None:
         self.cut = why
         self.pending = _NOTHING
-        self.wake()
+        self.on_news()
 
-    def wake(self) -> None:
-        if self._wakeup is not None and not self._wakeup.done():
-            self._wakeup.set_result(None)
 
-    def news(self) -> asyncio.Future[None] | None:
-        """What to wait for until there is something to take, None where there is. Raises what cut the watcher off.
+class _Bell:
+    """Wakes the one task that waits for it."""
 
-        No coroutine, which each watch would keep while it waits.
-        """
-        if self.cut is not None:
-            raise self.cut
-        if self.pending or self.bookmark_due:
-            return None
-        self._wakeup = asyncio.get_running_loop().create_future()
-        return self._wakeup
+    __slots__ = ("_rung",)
+
+    def __init__(self) -> None:
+        self._rung: asyncio.Future[None] | None = None
+
+    def ring(self) -> None:
+        if self._rung is not None and not self._rung.done():
+            self._rung.set_result(None)
+
+    def rung(self) -> asyncio.Future[None]:
+        """The next time. No coroutine, which each watch would keep while it waits."""
+        self._rung = asyncio.get_running_loop().create_future()
+        return self._rung
 
 
 class _Feed:
@@ -285,42 +315,51 @@ class Hub:
     async def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Batch]:
         """As `Store.watch`."""
         await self.wait_for_revision(since)
-        number, watcher = self._attach(resource, since, selected)
+        bell = _Bell()
+        watcher = self.subscribe(resource, since, selected, bell.ring)
         try:
             while True:
-                while (news := watcher.news()) is not None:
-                    await news
-                reached = None
-                if watcher.pending:
-                    lot = watcher.take()
-                    if lot.batch is None:
-                        lot.batch = self._translate(lot.changes, selected)
-                    reached = lot.changes[-1].revision
-                    if lot.batch:
-                        yield lot.batch
-                    elif watcher.pending:
-                        await asyncio.sleep(0)  # a long backlog of which nothing is selected must not hold the loop
-                if watcher.bookmark_due and watcher.cut is None:
-                    watcher.bookmark_due = False
-                    # `take` has left nothing behind, or what it took was the newest that this watcher has seen.
-                    newest = self.revision if reached is None or not watcher.pending else reached
-                    yield Batch([Watched("BOOKMARK", b"", newest)])
+                batch = watcher.take()
+                if batch:
+                    yield batch
+                elif batch is None:
+                    await bell.rung()
+                else:
+                    await asyncio.sleep(0)  # a long backlog of which nothing is selected must not hold the loop
         finally:
-            self._detach(number, watcher)
+            watcher.close()
+
+    def subscribe(self, resource: str, since: int, selected: Filter, on_news: Callable[[], None]) -> _Watcher:
+        """As `Store.subscribe`."""
+        if self._closed is not None:
+            raise self._closed
+        if since > self.revision:
+            raise _future(since, self.revision)
+        self._check_floor(since)
+        backlog = self._history.since(since, resource)
+        feed = self._interests.setdefault(resource, _Interest()).feed(resource, selected)
+        number = next(self._numbers)
+        watcher = _Watcher(self, number, feed, backlog, on_news)
+        feed.watchers[number] = watcher
+        self._slots[number % _BOOKMARK_SLOTS][number] = watcher
+        return watcher
 
     async def changes(self, since: int) -> AsyncIterator[list[Change]]:
         """As `Store.changes`; also cut off when too slow."""
         await self.wait_for_revision(since)
-        number, watcher = self._attach(_EVERYTHING, since, Filter())
+        bell = _Bell()
+        watcher = self.subscribe(_EVERYTHING, since, Filter(), bell.ring)
         try:
             while True:
-                while (news := watcher.news()) is not None:
-                    await news
+                if watcher.cut is not None:
+                    raise watcher.cut
                 watcher.bookmark_due = False
                 if watcher.pending:
-                    yield watcher.take().changes
+                    yield watcher.pop().changes
+                else:
+                    await bell.rung()
         finally:
-            self._detach(number, watcher)
+            watcher.close()
 
     async def wait_for_revision(self, revision: int) -> None:
         """Until this member has applied `revision`. Raises `FutureRevisionError` after 3 s."""
@@ -354,7 +393,7 @@ class Hub:
                     watcher.end(SlowWatcherError("the watch was not read for half a minute"))
                 else:
                     watcher.bookmark_due = True
-                    watcher.wake()
+                    watcher.on_news()
 
     def close(self, why: Exception) -> None:
         """End every watch with `why`."""
@@ -386,17 +425,7 @@ class Hub:
             floor = self._history.floor
             raise HistoryGoneError(f"revision {revision} is too old, the history begins after {floor}", floor)
 
-    def _attach(self, resource: str, since: int, selected: Filter) -> tuple[int, _Watcher]:
-        self._check_floor(since)
-        backlog = self._history.since(since, resource)
-        feed = self._interests.setdefault(resource, _Interest()).feed(resource, selected)
-        watcher = _Watcher(feed, backlog)
-        number = next(self._numbers)
-        feed.watchers[number] = watcher
-        self._slots[number % _BOOKMARK_SLOTS][number] = watcher
-        return number, watcher
-
-    def _detach(self, number: int, watcher: _Watcher) -> None:
+    def detach(self, number: int, watcher: _Watcher) -> None:
         self._slots[number % _BOOKMARK_SLOTS].pop(number, None)
         feed = watcher.feed
         if feed.watchers.pop(number, None) is None or feed.watchers:
@@ -406,7 +435,7 @@ class Hub:
         if interest.empty:
             del self._interests[feed.resource]
 
-    def _translate(self, changes: list[Change], selected: Filter) -> Batch:
+    def translate(self, changes: list[Change], selected: Filter) -> Batch:
         return Batch(event for event in (self._event(change, selected) for change in changes) if event is not None)
 
     def _event(self, change: Change, selected: Filter) -> Watched | None:

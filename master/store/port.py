@@ -241,6 +241,18 @@ class SnapshotRefusedError(Exception):
     """The saved snapshot does not read, or is sealed with a key that is not here; nothing has changed."""
 
 
+class Subscription(Protocol):
+    """A watch that is asked. `close` it once."""
+
+    def take(self) -> Batch | None:
+        """What comes next, None where that is not there yet; an empty batch where it is nothing that was selected.
+        Raises what has ended the watch.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
 class Store(Protocol):
     """A durable, revisioned map of objects."""
 
@@ -278,6 +290,12 @@ class Store(Protocol):
     def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Batch]:
         """Changes after revision `since`, ordered and gap-free, in batches; entering or leaving the filter is ADDED or
         DELETED; a BOOKMARK at least once a minute. Raises the first four errors above. `aclose()` ends it.
+        """
+        ...
+
+    def subscribe(self, resource: str, since: int, selected: Filter, on_news: Callable[[], None]) -> Subscription:
+        """The same without a task that waits: `on_news` is called, at once and so only to make a note of it, whenever
+        there may be something to take. `since` must have been reached. Raises as `watch`.
         """
         ...
 

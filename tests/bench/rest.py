@@ -220,7 +220,7 @@ def _time_kubectl(bench: report.Bench, ground: Ground) -> None:
 
 def measure_idle(bench: report.Bench) -> None:
     """Ten thousand clients that watch and hear nothing, each on a connection of its own."""
-    _raise_open_files(2 * IDLE_WATCHES + 1000)
+    _raise_open_files(IDLE_WATCHES + 2000)
     with a_ground() as ground:
         time.sleep(SETTLE_S)
         before = ground.master.rss_mib()
@@ -241,7 +241,7 @@ def kubeconfig_of(port: int, identity: Identity) -> str:
 
 
 def _raise_open_files(wanted: int) -> None:
-    """For this process and those it starts. Raises `SystemExit` where the machine allows fewer."""
+    """For each process that this one starts. Raises `SystemExit` where the machine allows fewer."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most != resource.RLIM_INFINITY and most < wanted:
         raise SystemExit(f"bench: {wanted} open files are needed, and at most {most} are allowed here")

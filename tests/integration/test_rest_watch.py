@@ -188,14 +188,23 @@ async def test_a_watch_that_is_stopped_before_it_runs_ends_as_well() -> None:
 
         async def stopped_at_once(*about: Any) -> web.StreamResponse:
             answer = await by_lines(*about)
-            (task,) = world.watching._running
-            task.cancel()
+            (watch,) = world.watching.standing
+            watch.interrupt()
             return answer
 
         world.watching._by_lines = stopped_at_once  # type: ignore[method-assign]
         async with world.get() as answer:
             assert await answer.read() == b""
         assert (world.ended, world.streams) == ([200], 0)
+
+
+async def test_an_idle_watch_has_no_task() -> None:
+    async with a_world() as world, world.get() as answer:
+        (watch,) = world.watching.standing
+        for name in ("a", "b"):
+            await _until(lambda: watch.task is None)
+            await world.pod(name)
+            assert await kinds(answer, 1) == [("ADDED", name)]
 
 
 async def test_one_user_has_no_more_watches_than_streams() -> None:

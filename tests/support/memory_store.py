@@ -43,6 +43,7 @@ from barque.master.store.port import (
     Stored,
     StoreFigures,
     StoreUnavailableError,
+    Subscription,
 )
 from barque.master.store.snapshot import (
     Head,
@@ -119,6 +120,9 @@ class MemoryStore:
 
     def watch(self, resource: str, since: int, selected: Filter = Filter()) -> AsyncIterator[Batch]:
         return self._hub.watch(resource, since, selected)
+
+    def subscribe(self, resource: str, since: int, selected: Filter, on_news: Callable[[], None]) -> Subscription:
+        return self._hub.subscribe(resource, since, selected, on_news)
 
     def changes(self, since: int) -> AsyncIterator[list[Change]]:
         return self._hub.changes(since)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -227,5 +228,7 @@ def _attributes(call: RestCall) -> Attributes:
 
 
 def _origin(request: web.BaseRequest) -> Origin:
-    headers = request.headers
-    return Origin(request.raw_path, request.remote or "", headers.get("User-Agent", ""), headers.get("Audit-Id", ""))
+    """Its words are shared by all requests that say the same: of watches there are thousands."""
+    headers, same = request.headers, sys.intern
+    agent = headers.get("User-Agent", "")
+    return Origin(same(request.raw_path), same(request.remote or ""), same(agent), headers.get("Audit-Id", ""))

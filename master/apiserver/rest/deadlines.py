@@ -10,16 +10,22 @@ from __future__ import annotations
 import asyncio
 import math
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 _SHARE = 256
 _FINEST_S = 0.25
 
 
+class Interrupted(Protocol):
+    def interrupt(self) -> None:
+        """The time is over."""
+        ...
+
+
 class Deadlines:
     """Those of one event loop. `with deadlines.within(seconds):` ends its body, without an error, once they are over.
 
-    Every method but `within` is for `Within`.
+    Whatever is no task says itself what to do then: `begin`, and `leave` if it ends before.
     """
 
     def __init__(self) -> None:
@@ -29,14 +35,20 @@ class Deadlines:
         """For the task that enters it."""
         return Within(self, _moment(asyncio.get_running_loop().time(), seconds))
 
-    def enter(self, at: float, body: Within) -> None:
+    def begin(self, seconds: float, body: Interrupted) -> float:
+        """Interrupt it then, at the moment returned."""
+        at = _moment(asyncio.get_running_loop().time(), seconds)
+        self.enter(at, body)
+        return at
+
+    def enter(self, at: float, body: Interrupted) -> None:
         moment = self._moments.get(at)
         if moment is None:
             timer = asyncio.get_running_loop().call_at(at, self._end, at)
             moment = self._moments[at] = _Moment(timer)
         moment.bodies.add(body)
 
-    def leave(self, at: float, body: Within) -> None:
+    def leave(self, at: float, body: Interrupted) -> None:
         moment = self._moments.get(at)
         if moment is None:
             return
@@ -55,7 +67,7 @@ class _Moment:
 
     def __init__(self, timer: asyncio.TimerHandle) -> None:
         self.timer = timer
-        self.bodies: set[Within] = set()
+        self.bodies: set[Interrupted] = set()
 
 
 class Within:

@@ -6,7 +6,8 @@ without a gap; stored objects go out as the bytes they are; what a batch costs t
 watch; a client that does not read is cut off, by the hub for what waits there and here for what it does not take.
 
 Most watches wait most of the time. Once its headers are written, a watch over lines is no request any more: aiohttp's
-part of it goes, and what stays is a task on the hub and the connection itself.
+part of it goes, and what stays is a subscription and the connection itself: there is a task only while there is
+something to send.
 
 What is refused is refused with a status of its own before the answer begins; afterwards, and where the history asked
 for is gone, by an ERROR event, as Kubernetes does. Whatever else breaks a watch off, it just ends: clients then go on
@@ -19,7 +20,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Protocol, TypeAlias, cast
 
 from aiohttp import WSMsgType, web
@@ -41,7 +41,7 @@ from barque.master.apiserver.rest.tables import include_of
 from barque.master.apiserver.rest.watch_frames import WatchForm
 from barque.master.apiserver.rest.watch_options import WatchOptions, named_target, watch_options
 from barque.master.auth.identity import User
-from barque.master.store.port import Stored
+from barque.master.store.port import Stored, Subscription
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Watching:
         self.deadlines = Deadlines()
         self._recheck = recheck
         self._bounds = bounds
-        self._running: set[asyncio.Task[None]] = set()
+        self.standing: set[_Standing] = set()
 
     async def __call__(self, call: RestCall) -> web.StreamResponse:
         target, said = target_of(call), watch_options(query_of(call), self.registry.environment.entropy)
@@ -108,10 +108,11 @@ class Watching:
 
     async def stop(self) -> None:
         """End every watch over lines."""
-        running = list(self._running)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        standing = list(self.standing)
+        tasks = [watch.task for watch in standing if watch.task is not None]
+        for watch in standing:
+            watch.interrupt()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _by_lines(self, call: RestCall, watch: _Watch) -> web.StreamResponse:
         """Write the headers, and leave the rest to a task."""
@@ -129,17 +130,89 @@ class Watching:
         await response.write(b"")
         lines = _Lines(chunked=chunked)
         lines.attach(cast(BoundedConnection, request.protocol).detach(lines))
-        task = asyncio.create_task(watch.run(lines))
-        lines.task = task
-        self._running.add(task)
-        task.add_done_callback(partial(self._end, call.user, lines, call.outlive()))
+        lines.watch = standing = _Standing(self, watch, lines, call.outlive())
+        self.standing.add(standing)
+        standing.begin()
         return response
 
-    def _end(self, user: User, lines: _Lines, ending: Ending | None, task: asyncio.Task[None]) -> None:
-        """The watch is over, perhaps before its task ran at all: a client may be gone at once."""
-        self._running.discard(task)
-        lines.task = None
+    def ended(self, user: User, ending: Ending | None) -> None:
+        """A watch over lines is over."""
+        self._bounds.leave(user, "streams")
+        if ending is not None:
+            ending(200)
+
+
+class _Standing:
+    """A watch over lines: `begin`, and it goes on by itself until its end.
+
+    There is a task while there is something to send; the subscription calls for one.
+    """
+
+    __slots__ = ("_at", "_ending", "_lines", "_of", "_over", "_subscription", "_watch", "task")
+
+    def __init__(self, of: Watching, watch: _Watch, lines: _Lines, ending: Ending | None) -> None:
+        self._of = of
+        self._watch = watch
+        self._lines = lines
+        self._ending = ending
+        self._at = 0.0
+        self._over = False
+        self._subscription: Subscription | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        self._at = self._of.deadlines.begin(self._watch.timeout_s, self)
+        self._go_on()
+
+    def interrupt(self) -> None:
+        """The time is over, the client has left, or the master stops."""
+        self._over = True
+        if self.task is not None:
+            self.task.cancel()
+        else:
+            self._end(None)
+
+    def _go_on(self) -> None:
+        if self.task is None and not self._over:
+            self.task = asyncio.create_task(self._send())
+            self.task.add_done_callback(self._sent)
+
+    async def _send(self) -> None:
+        """Send what there is by now."""
+        watch, lines = self._watch, self._lines
+        try:
+            if self._subscription is None:
+                await watch.send_initial(lines)
+                self._subscription = watch.subscribe(self._go_on)
+            while (batch := self._subscription.take()) is not None:
+                if batch:
+                    await watch.pass_on(cast(Sequence[RawEvent], batch), lines)
+                else:
+                    await asyncio.sleep(0)  # a long backlog of which nothing is selected must not hold the loop
+        except ApiError as refused:
+            self._over = True
+            await tell(refused, lines)
+        # Nothing may come between the last look and this: what comes from now on calls for a task of its own.
+        self.task = None
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        """Also where the task never ran: a client may be gone at once."""
+        if self.task is task:
+            self.task = None
         failure = None if task.cancelled() else task.exception()
+        if self._over or task.cancelled() or failure is not None:
+            self._end(failure)
+
+    def _end(self, failure: BaseException | None) -> None:
+        if self not in self._of.standing:
+            return
+        self._of.standing.discard(self)
+        self._over = True
+        self._of.deadlines.leave(self._at, self)
+        if self._subscription is not None:
+            self._subscription.close()
+        lines = self._lines
+        lines.watch = None
         if failure is not None:
             if not isinstance(failure, ConnectionError):
                 log.error("a watch failed unexpectedly", exc_info=failure)
@@ -148,15 +221,16 @@ class Watching:
             # Also where the master stops: the client goes on at another one.
             lines.end()
         lines.close()
-        self._bounds.leave(user, "streams")
-        if ending is not None:
-            ending(200)
+        self._of.ended(self._watch.user, self._ending)
 
 
 class _Watch:
     """One watch: `begin` once, then `run`."""
 
-    __slots__ = ("_form", "_generation", "_initial", "_of", "_recheck", "_said", "_since", "_target", "user")
+    __slots__ = (
+        *("_form", "_generation", "_initial", "_of", "_recheck", "_said", "_since", "_target", "_tells_columns"),
+        "user",
+    )
 
     def __init__(
         self,
@@ -177,6 +251,11 @@ class _Watch:
         self._generation = generation
         self._initial: Sequence[Stored] = ()
         self._since = said.since
+        self._tells_columns = form.form == "Table" and not said.initial
+
+    @property
+    def timeout_s(self) -> float:
+        return self._said.timeout_s
 
     def framed(self, *, lines: bool) -> None:
         """One event a frame, or as many as fit."""
@@ -200,14 +279,33 @@ class _Watch:
     async def run(self, sink: Sink) -> None:
         """Send what there is and what comes, for as long as the watch lasts."""
         try:
-            with self._of.deadlines.within(self._said.timeout_s):
-                await self._send_initial(sink)
+            with self._of.deadlines.within(self.timeout_s):
+                await self.send_initial(sink)
                 await self._send_changes(sink)
         except ApiError as refused:
-            if refused.code in _TOLD:
-                await sink.send(watch_frames.error(refused))
+            await tell(refused, sink)
 
-    async def _send_initial(self, sink: Sink) -> None:
+    def subscribe(self, on_news: Callable[[], None]) -> Subscription:
+        """To what comes after the beginning. Raises 410 and 503."""
+        resource = self._target.resource
+        selected = filter_of(self._target, self._said.selection)
+        backend = self._of.registry.environment.backend(resource)
+        return backend.subscribe(resource.stored.group_resource, self._since, selected, on_news)
+
+    async def pass_on(self, events: Sequence[RawEvent], sink: Sink) -> None:
+        """Send this batch. Raises 401 or 403 where the caller may no longer see it."""
+        resource, form = self._target.resource, self._form
+        await self._check(events)
+        now = self._of.registry.environment.clock.wall()
+        if self._tells_columns and any(event.type != "BOOKMARK" for event in events):
+            made: Sequence[bytes] = await watch_frames.make_frames(events, resource, form, now, first=True)
+            self._tells_columns = False
+        else:
+            made = await watch_frames.frames(events, resource, form, now)
+        for frame in made:
+            await sink.send(frame)
+
+    async def send_initial(self, sink: Sink) -> None:
         items, self._initial = self._initial, ()
         resource, form, now = self._target.resource, self._form, self._of.registry.environment.clock.wall()
         for start in range(0, len(items), _INITIAL_BATCH):
@@ -218,23 +316,13 @@ class _Watch:
             await sink.send(watch_frames.bookmark(self._since, resource, form, ends_initial=True))
 
     async def _send_changes(self, sink: Sink) -> None:
-        resource, form, environment = self._target.resource, self._form, self._of.registry.environment
-        tells_columns = form.form == "Table" and not self._said.initial
+        resource, environment = self._target.resource, self._of.registry.environment
         selected = filter_of(self._target, self._said.selection)
         changes = environment.backend(resource).watch(resource.stored.group_resource, self._since, selected)
         try:
             async for batch in changes:
                 # The store's events are these by another name; the very list is passed on, for watchers share it.
-                events = cast(Sequence[RawEvent], batch)
-                await self._check(events)
-                now = environment.clock.wall()
-                if tells_columns and any(event.type != "BOOKMARK" for event in events):
-                    made: Sequence[bytes] = await watch_frames.make_frames(events, resource, form, now, first=True)
-                    tells_columns = False
-                else:
-                    made = await watch_frames.frames(events, resource, form, now)
-                for frame in made:
-                    await sink.send(frame)
+                await self.pass_on(cast(Sequence[RawEvent], batch), sink)
         finally:
             close = getattr(changes, "aclose", None)
             if close is not None:
@@ -254,14 +342,14 @@ class _Watch:
 class _Lines(Detached):
     """The lines of an answer, in chunks (RFC 9112, 7.1) or, to HTTP/1.0, until the connection ends."""
 
-    __slots__ = ("_chunked", "_may_write", "_transport", "server", "task")
+    __slots__ = ("_chunked", "_may_write", "_transport", "server", "watch")
 
     def __init__(self, *, chunked: bool) -> None:
         self._chunked = chunked
         self._transport: asyncio.Transport | None = None
         self._may_write: asyncio.Future[None] | None = None
         self.server = None
-        self.task: asyncio.Task[None] | None = None
+        self.watch: _Standing | None = None
 
     def attach(self, transport: asyncio.Transport) -> None:
         """From now on the lines go there."""
@@ -299,8 +387,8 @@ class _Lines(Detached):
         super().connection_lost(exc)
         self._transport = None
         self.resume_writing()
-        if self.task is not None:
-            self.task.cancel()
+        if self.watch is not None:
+            self.watch.interrupt()
 
     async def _write(self, data: bytes) -> None:
         if self._transport is None or self._transport.is_closing():
@@ -318,6 +406,12 @@ class _Messages:
 
     async def send(self, frame: bytes) -> None:
         await _taken(self._socket.send_frame(frame, WSMsgType.TEXT))
+
+
+async def tell(refused: ApiError, sink: Sink) -> None:
+    """Why the watch ends, where that is for its caller to know."""
+    if refused.code in _TOLD:
+        await sink.send(watch_frames.error(refused))
 
 
 async def _taken(write: Awaitable[None]) -> None:

@@ -72,6 +72,29 @@ async def test_history_and_what_comes_join_without_a_gap_in_many_batches() -> No
     await reading.stop()
 
 
+async def test_a_subscription_calls_whoever_is_to_take() -> None:
+    ship = Ship()
+    calls: list[str] = []
+    ship.apply(web.put())
+    blue = Filter(matches=lambda labels, fields: labels.get("colour") == "blue")
+    subscription = ship.hub.subscribe("pods", 0, blue, lambda: calls.append("news"))
+    assert (subscription.take(), subscription.take()) == ([], None), "what is not selected is nothing, and no end"
+    ship.apply(web.labelled(colour="blue").put())
+    assert calls == ["news"]
+    taken = subscription.take()
+    assert taken is not None
+    assert [(e.type, e.revision) for e in taken] == [("ADDED", 2)]
+    assert subscription.take() is None
+    ship.hub.restart(9)
+    assert calls == ["news", "news"]
+    with pytest.raises(HistoryGoneError):
+        subscription.take()
+    subscription.close()
+    assert ship.hub.watchers == 0
+    with pytest.raises(FutureRevisionError):
+        ship.hub.subscribe("pods", 10, Filter(), lambda: None)
+
+
 async def test_entering_and_leaving_a_selector_is_added_and_deleted() -> None:
     ship = Ship()
     blue = Filter(matches=lambda labels, fields: labels.get("colour") == "blue")
