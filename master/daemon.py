@@ -160,14 +160,11 @@ class Master:
         stalls = StallMonitor(clock, store.note_stall if isinstance(store, EngineRaft) else None)
         # Without the bus all but Events and the feed goes on, so readiness is the store's alone.
         joining_masters = self._joining_masters(pki, tokens, store)
-        channels = NodeChannels(dialer(lambda: identity.current), clock)
         queues = QueueMetrics()
-        sources: list[Source] = [partial(storage_families, store), partial(loop_families, stalls), queues.families]
-        if isinstance(store, EngineRaft):
-            sources.append(partial(group_families, store))
         front = Front(
-            registry, channels, clock, version("barque"), lambda: f"{own.host}:{own.https_port}", lambda: store.fault,
-            joining_paths(pki.ca_pem, joining.join, joining_masters.join), sources,
+            registry, NodeChannels(dialer(lambda: identity.current), clock), clock, version("barque"),
+            lambda: f"{own.host}:{own.https_port}", lambda: store.fault,
+            joining_paths(pki.ca_pem, joining.join, joining_masters.join), _figures(store, stalls, queues),
         )  # fmt: skip
         state = ClusterState(
             version=version("barque"),
@@ -191,41 +188,24 @@ class Master:
         leadership = Leadership(store, settings.name, lead, lambda: secrets.token_hex(8), clock)
         async with contextlib.AsyncExitStack() as doors_open:
             audit = self._audit(doors_open)
-            limits = limits_within(raised_file_limit())
-            log.info("the REST door takes %d connections at the most", limits.connections)
-            rest = front.open(audit, limits)
+            rest = front.open(audit, limits_within(raised_file_limit()))
             if store.leads:
                 # So that whoever comes through the doors of a new cluster finds them there.
                 await _ensure_namespaces(_acting_as(registry, "master"), clock)
+            cluster = ClusterService(
+                state, store, tokens, pki, clock, group=store, votes=not settings.etcd, audit=audit,
+                authorize=registry.environment.authorizer.authorize_path,
+            )  # fmt: skip
             server = await grpc_server.serve(
-                registry,
-                address=f"{settings.listen}:{settings.grpc_port}",
-                credentials=identity.server_credentials(),
-                sessions=sessions,
-                cluster=ClusterService(
-                    state,
-                    store,
-                    tokens,
-                    pki,
-                    clock,
-                    group=store,
-                    votes=not settings.etcd,
-                    audit=audit,
-                    authorize=registry.environment.authorizer.authorize_path,
-                ),
-                dial=dialer(lambda: identity.current),
-                feed=bus.relay,
-                audit=audit,
-            )
+                registry, address=f"{settings.listen}:{settings.grpc_port}", credentials=identity.server_credentials(),
+                sessions=sessions, cluster=cluster, dial=dialer(lambda: identity.current), feed=bus.relay, audit=audit,
+            )  # fmt: skip
             doors_open.push_async_callback(server.stop, _STOP_GRACE_S)
             await rest.start(f"{settings.listen}:{settings.https_port}", identity.server_context())
             doors_open.push_async_callback(rest.stop)
             log.info("cluster %s: serving on %s", store.cluster_id, masters.own.grpc_address)
             parts: dict[str, Coroutine[Any, Any, object]] = {
                 "store": store.run(),
-                "stalls": stalls.run(),
-                "memory": give_back_freed(clock, lambda: store.revision),
-                "cycles": freeze_survivors(clock),
                 "certificate": identity.run(),
                 "bus": bus.run(),
                 "usage": usage.run(),
@@ -233,11 +213,20 @@ class Master:
                 "rest door": rest.run(),
                 "leadership": leadership.run(),
             }
-            try:
-                await run_all(parts)
-            finally:
-                held = "event loop: held for p99.9 %.1f ms, longest %.1f ms; delays (ms:count) %s"
-                log.info(held, *stalls.figures(), stalls.classes())
+            await self._run(parts, stalls, store)
+
+    async def _run(self, parts: dict[str, Coroutine[Any, Any, object]], stalls: StallMonitor, store: Engine) -> None:
+        """These parts, and what keeps the process itself well."""
+        upkeep: dict[str, Coroutine[Any, Any, object]] = {
+            "stalls": stalls.run(),
+            "memory": give_back_freed(self.clock, lambda: store.revision),
+            "cycles": freeze_survivors(self.clock),
+        }
+        try:
+            await run_all({**parts, **upkeep})
+        finally:
+            held = "event loop: held for p99.9 %.1f ms, longest %.1f ms; delays (ms:count) %s"
+            log.info(held, *stalls.figures(), stalls.classes())
 
     def _joining_masters(self, pki: MasterPki, tokens: JoinTokens, store: Engine) -> MemberJoining:
         settings = self.settings
@@ -302,6 +291,14 @@ class Master:
                 "informers": informers.run(),
             }
         )
+
+
+def _figures(store: Engine, stalls: StallMonitor, queues: QueueMetrics) -> list[Source]:
+    """What `/metrics` shows beside the door's own."""
+    sources: list[Source] = [partial(storage_families, store), partial(loop_families, stalls), queues.families]
+    if isinstance(store, EngineRaft):
+        sources.append(partial(group_families, store))
+    return sources
 
 
 def _acting_as(registry: Registry, part: str) -> Client:

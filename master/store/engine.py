@@ -41,7 +41,7 @@ from barque.master.raft.ready import BusyError, NotLeaderError, Role, Standing, 
 from barque.master.raft.wal import SEGMENT_BYTES
 from barque.master.store.directory import Directory
 from barque.master.store.fsm import StateMachine
-from barque.master.store.group import GroupError
+from barque.master.store.group import GroupError, MemberRemovedError
 from barque.master.store.group_changes import GroupChanges
 from barque.master.store.hub import Hub, HubSettings
 from barque.master.store.inspection import Inspection
@@ -106,10 +106,6 @@ class Settings(NamedTuple):
     hub: HubSettings = HubSettings()
     member: MemberSettings = MemberSettings()
     release: str = ""
-
-
-class MemberRemovedError(StopError):
-    """This member is no longer one of the group."""
 
 
 class Ship(NamedTuple):

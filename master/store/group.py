@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from barque.client.supervise import StopError
 from barque.master.raft.messages import Configuration, MemberInfo
 from barque.master.raft.ports import GroupFigures
 from barque.master.store.port import Restored
@@ -14,6 +15,10 @@ from barque.master.store.port import Restored
 
 class GroupError(Exception):
     """The change is refused and nothing was done; the message says why and what to do."""
+
+
+class MemberRemovedError(StopError):
+    """This member is no longer one of the group."""
 
 
 class Group(Protocol):

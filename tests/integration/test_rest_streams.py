@@ -6,12 +6,11 @@ import asyncio
 import base64
 import json
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 import pytest
-import pytest_asyncio
 from kubernetes import client as official
 from kubernetes.stream import portforward, stream
 
@@ -22,38 +21,14 @@ from barque.master.apiserver.streams.channels import V1, V1_BASE64, V4, V4_BASE6
 from barque.master.apiserver.streams.service import PodStreams
 from barque.master.apiserver.streams.spdy_forwarding import PROTOCOL as FORWARD
 from barque.master.apiserver.streams.spdy_forwarding import TUNNEL_PROTOCOL
-from barque.proto import pods_pb2 as pb
 from tests.support.clock import FakeClock
 from tests.support.spdy_client import SpdyClient, UpgradedClient, break_off, upgrade
-from tests.support.stream_door import StreamDoor, a_stream_door
+from tests.support.stream_door import StreamDoor
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SPDY_EXEC = ("v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io")
 STATUS_7 = {"reason": "NonZeroExitCode", "details": {"causes": [{"reason": "ExitCode", "message": "7"}]}}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StreamDoor]:
-    async with a_stream_door(tmp_path_factory.mktemp("door")) as door:
-        yield door
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def door(opened: StreamDoor, monkeypatch: pytest.MonkeyPatch) -> StreamDoor:
-    """The shared door as if nothing had been asked of its worker."""
-    opened.worker.asked.clear()
-    opened.worker.ended.clear()
-    opened.worker.sent = 0
-    opened.streams = PodStreams(opened.places, opened.bounds, opened.clock)
-    monkeypatch.setattr(idle, "CHECK_S", 0.1)
-    return opened
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(20)) as session:
-        yield session
 
 
 async def until(holds: Callable[[], object]) -> None:
@@ -474,6 +449,7 @@ async def test_port_forward_by_spdy(door: StreamDoor) -> None:
     await use_forward(client)
     client.close()  # type: ignore[attr-defined]
     await until(lambda: no_streams_left(door))
+    assert not door.unexpected
 
 
 async def test_port_forward_in_a_tunnel(door: StreamDoor, http: aiohttp.ClientSession) -> None:
@@ -560,50 +536,6 @@ async def test_channels_close_once_every_connection_is_over(door: StreamDoor, ht
         assert (await messages(socket))[2:] == [b"\x00hello"]
     async with http.ws_connect(door.url("alone", "portforward", "ports=82"), protocols=[V4_BASE64]) as socket:
         assert await messages(socket) == [b"0UgA=", b"1UgA=", b"0aGVsbG8="]
-
-
-# Logs.
-
-
-async def test_a_log(door: StreamDoor, http: aiohttp.ClientSession) -> None:
-    async with http.get(door.url("alone", "log", "tailLines=3&timestamps=1")) as answer:
-        assert (answer.status, await answer.text()) == (200, "line 1\n")
-        assert answer.headers["Content-Type"] == "text/plain"
-        assert answer.headers["Transfer-Encoding"] == "chunked"
-    request = pb.LogsRequest(namespace="default", pod="alone", container="main", tail_lines=3, timestamps=True)
-    assert door.worker.asked == [request]
-    async with http.get(door.url("alone", "log")) as again:
-        assert await again.text() == "line 1\n"
-
-
-async def test_a_followed_log_ends_when_the_client_goes(door: StreamDoor, http: aiohttp.ClientSession) -> None:
-    async with http.get(door.url("alone", "log", "follow=true")) as answer:
-        assert [await answer.content.readline(), await answer.content.readline()] == [b"line 1\n", b"line 2\n"]
-        assert not door.worker.ended.is_set()
-    await asyncio.wait_for(door.worker.ended.wait(), 5)
-    await until(lambda: no_streams_left(door))
-
-
-async def test_a_log_that_breaks_off_is_not_taken_for_whole(door: StreamDoor, http: aiohttp.ClientSession) -> None:
-    async with http.get(door.url("web", "log", "follow=true&container=b")) as answer:
-        with pytest.raises(aiohttp.ClientPayloadError):
-            await answer.read()
-    assert [error.args for error in door.unexpected] == []
-
-
-async def test_a_log_that_is_refused(door: StreamDoor, http: aiohttp.ClientSession) -> None:
-    for query, code, message in (
-        ("previous=1", 400, 'previous terminated container "main" in pod "alone" not found'),
-        ("tailLines=-1", 422, 'PodLogOptions "alone" is invalid: tailLines: Invalid value: -1: must be greater than '
-                              "or equal to 0"),
-    ):  # fmt: skip
-        async with http.get(door.url("alone", "log", query)) as answer:
-            assert (answer.status, (await answer.json())["message"]) == (code, message)
-
-
-async def test_the_log_of_a_pod_without_a_node_is_empty(door: StreamDoor, http: aiohttp.ClientSession) -> None:
-    async with http.get(door.url("homeless", "log")) as answer:
-        assert (answer.status, await answer.read()) == (204, b"")
 
 
 # The official client.

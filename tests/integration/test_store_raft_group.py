@@ -13,9 +13,8 @@ import pytest
 
 from barque.master.raft.errors import NewerFormatError, StoreStartError
 from barque.master.raft.wal import LogWriteError
-from barque.master.store.engine import MemberRemovedError
 from barque.master.store.engine_raft import EngineRaft, Joining, Settings, open_raft_store
-from barque.master.store.group import GroupError
+from barque.master.store.group import GroupError, MemberRemovedError
 from barque.master.store.inspection import DeviantStateError
 from barque.master.store.port import Absent, Committed, HistoryGoneError, StoreUnavailableError, Unknown
 from barque.master.store.proposals import ProposalSettings

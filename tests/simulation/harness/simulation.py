@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from barque.master.raft.errors import CorruptFileError
 from barque.master.raft.messages import Configuration, Message
-from barque.master.store.engine import MemberRemovedError
+from barque.master.store.group import MemberRemovedError
 from tests.simulation.harness.chaos import Chaos
 from tests.simulation.harness.clients import Clients
 from tests.simulation.harness.fleet import Fleet, Master

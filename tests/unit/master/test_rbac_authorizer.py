@@ -219,7 +219,8 @@ async def test_who_may_escalate_may() -> None:
         bench, USER, {**WRITE_ROLES, "verbs": ["create", "escalate"], "resources": ["roles"]}, namespace="default"
     )
     everything = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
-    await as_user(bench, JANE).create(target("roles"), a_role(everything))
+    made = msgspec.json.decode(await as_user(bench, JANE).create(target("roles"), a_role(everything)))
+    assert made["rules"] == [everything]
 
 
 async def test_an_aggregation_rule_needs_everything() -> None:
