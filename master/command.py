@@ -40,7 +40,7 @@ def _site_options(function: F) -> F:
         ),
         click.option("--grpc-port", default=7443, show_default=True, help="Clients and workers."),
         click.option("--peer-port", default=7444, show_default=True, help="The other masters."),
-        click.option("--https-port", default=6443, show_default=True, help="Health, the CA's certificate, joining."),
+        click.option("--https-port", default=6443, show_default=True, help="Kubernetes' REST API, health, joining."),
         click.option("--bus-port", default=4222, show_default=True, help="NATS: its clients."),
         click.option("--route-port", default=6222, show_default=True, help="NATS: the other masters' servers."),
         click.option(

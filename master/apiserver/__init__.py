@@ -3,12 +3,14 @@
 Start reading at `registry`: authorise → decode → default → mutate → validate → admit → commit. Then, along the way of a
 request:
 
-* doors: `grpc_server` and its services `resources_service`, `pods_service`, `cluster_service`, `sessions`; what they
-  share is `grpc_calls` (who calls, how many at once, how a refusal is told), `messages` (requests that are none) and
-  `framing` (lists and watches as bytes). `https` is for those who have no certificate yet;
+* the gRPC door: `grpc_server` and its services `resources_service`, `pods_service`, `cluster_service`, `sessions`; what
+  they share is `grpc_calls` (who calls, how many at once, how a refusal is told), `grpc_audit`, `messages` (requests
+  that are none) and `framing` (lists and watches as bytes);
+* the REST door: the package `rest`, with `streams` (exec, attach, port-forward, logs) and `proxying`; both doors ask
+  `places` where a pod runs;
 * reading: `reads`, with `paging` (which revision, which part of it) and `tables`;
 * writing: `creation`, `modification` with `patching`, `scale` and `binding`, `applying`, `deletion` with `eviction`,
-  `collection`; `token_request` writes nothing, but signs;
+  `collection`; `token_request` writes nothing, but signs; `reviews` are answered and not kept;
   `metadata` and `strategies` are what they agree on, `options` what a caller may say besides the object;
 * to the store: `proposals` turns decisions into ops and makes them anew where the state has moved on, `backend` is
   where a resource's objects are kept. `environment` is what all verbs work with, `settings` what an operator may set;
