@@ -220,7 +220,7 @@ class Worker:
             parts.allocatable = node.allocatable
             log.info("worker of node %s at %s:%d", membership.node, address, port)
             tasks = self._tasks(connection, parts, manager, node, services)
-            cycles = freeze_survivors(self._clock, sweep=True)
+            cycles = freeze_survivors(self._clock)
             masters = MastersKeeper(
                 lambda: learn_masters(connection), lambda found: self._save(renewing.current, found), self._clock
             )
