@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import time
+from random import Random
 from typing import Protocol
 
 
@@ -46,3 +47,9 @@ def timestamp(moment: datetime.datetime) -> str:
 def micro_timestamp(moment: datetime.datetime) -> str:
     """`metav1.MicroTime`: RFC 3339 in UTC to the microsecond."""
     return moment.isoformat(timespec="microseconds")[:26] + "Z"
+
+
+def random_uuid(entropy: Random) -> str:
+    """A random UUID (RFC 9562, version 4); `uuid.UUID` takes three times as long to write one."""
+    digits = f"{entropy.getrandbits(128):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"

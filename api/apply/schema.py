@@ -4,8 +4,8 @@ A plan walks JSON documents. Four kinds exist: a *leaf* is owned as a whole (sca
 maps); a *map* by its fields or keys; an *associative list* by the keys of its elements, or by the elements themselves
 where it is a set. Which is which comes from the generated `LIST_RULES` and `MAP_TYPES`.
 
-`whole` and `compare` serve updates and are on the path of every write; `owned`, `merge`, `remove`, `with_fields` and
-`check` serve apply. Documents and sets are never changed. Source: structured-merge-diff, typed (v6).
+`whole`, `compare` and `fresh` serve updates and are on the path of every write; `owned`, `merge`, `remove`,
+`with_fields` and `check` serve apply. Documents and sets are never changed. Source: structured-merge-diff, typed (v6).
 """
 
 from __future__ import annotations
@@ -149,6 +149,26 @@ class MapPlan(Plan):
             if each or name not in self._containers:
                 fields[f"f:{name}"] = LEAF if plan is _LEAF_PLAN else plan.whole(each)
         return fields if len(fields) > 1 else LEAF
+
+    def fresh(self, value: dict[str, Any]) -> FieldSet:
+        """What `compare` calls changed where there was nothing before: that of a document that comes into being."""
+        changes = Changes()
+        changed, members, item = changes.changed, self._members, self._item or _LEAF_PLAN
+        for name in sorted(value):
+            plan, each, inline = members.get(name, item), value[name], name in self._inline
+            if not each and (inline or name in self._containers):
+                continue
+            if plan is _LEAF_PLAN:
+                changed[f"f:{name}"] = LEAF
+            elif not inline:
+                changed[f"f:{name}"] = plan.whole(each)
+            elif isinstance(plan, MapPlan) and isinstance(each, dict):
+                below = plan.fresh(each)
+                if below:
+                    changed[f"f:{name}"] = below
+            else:
+                enter(plan, f"f:{name}", None, each, changes)
+        return changed
 
     def compare(self, before: Any, after: Any, changes: Changes) -> bool:
         before = before if isinstance(before, dict) else {}

@@ -65,12 +65,11 @@ def changes_between(before: Object | None, after: Object, subresource: str) -> C
     spec = getattr(after, "spec", None)
     if before is None and isinstance(spec, Object) and subresource != STATUS:
         rest = msgspec.structs.replace(after, spec=type(spec)())
-        plan.compare({}, trackable(document_of(rest), subresource), changes)
         said = codec.encode(spec)
         read = _fields_of_spec if len(said) <= _LONGEST_SPEC_BYTES else _fields_of_spec.__wrapped__
-        changes.changed = fieldset.union(changes.changed, read(type(after), said))
+        changes.changed = fieldset.union(plan.fresh(trackable(document_of(rest), subresource)), read(type(after), said))
     elif before is None:
-        plan.compare({}, trackable(document_of(after), subresource), changes)
+        changes.changed = plan.fresh(trackable(document_of(after), subresource))
     else:
         old, new = _differing(before, after, subresource)
         if old != new:
@@ -80,9 +79,7 @@ def changes_between(before: Object | None, after: Object, subresource: str) -> C
 
 @lru_cache(_SPECS)
 def _fields_of_spec(kind: type[Object], spec: bytes) -> fieldset.FieldSet:
-    changes = Changes()
-    plan_of(kind).compare({}, {"spec": msgspec.json.decode(spec)}, changes)
-    return changes.changed
+    return plan_of(kind).fresh({"spec": msgspec.json.decode(spec)})
 
 
 def _differing(before: Any, after: Any, subresource: str) -> tuple[Document, Document]:

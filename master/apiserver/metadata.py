@@ -6,11 +6,11 @@ Follows Kubernetes' `rest.BeforeCreate` and `rest.BeforeUpdate`. Who owns which 
 
 from __future__ import annotations
 
-import uuid
 from random import Random
 
 from barque.api.errors import ApiError, bad_request, conflict, invalid, invalid_object
 from barque.api.types.meta_v1 import ObjectMeta
+from barque.client.clock import random_uuid
 from barque.client.verbs import Target
 
 # Letters and digits that spell no words, as in Kubernetes' generated names.
@@ -44,7 +44,7 @@ def stamp(meta: ObjectMeta, now: str, entropy: Random, *, generation: bool) -> N
     if meta.resourceVersion not in ("", "0"):
         raise bad_request("resourceVersion should not be set on objects to be created")
     meta.resourceVersion = ""
-    meta.uid = str(uuid.UUID(int=entropy.getrandbits(128), version=4))
+    meta.uid = random_uuid(entropy)
     meta.creationTimestamp = now
     meta.deletionTimestamp = ""
     meta.deletionGracePeriodSeconds = None

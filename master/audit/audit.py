@@ -15,7 +15,7 @@ from random import Random
 from secrets import randbits
 from typing import NamedTuple, Protocol
 
-from barque.client.clock import Clock, micro_timestamp
+from barque.client.clock import Clock, micro_timestamp, random_uuid
 from barque.master.audit import events
 from barque.master.audit.events import Line
 from barque.master.audit.log_file import STDOUT, LogFile, Rotation, StandardOutput
@@ -86,12 +86,7 @@ class Audit:
         if verdict.level == NONE:
             return None
         given = origin.audit_id[:_MAX_AUDIT_ID]
-        return AuditCall(self, verdict, given if _ID.fullmatch(given) else self._id(), request, origin)
-
-    def _id(self) -> str:
-        digits = f"{self._entropy.getrandbits(128):032x}"
-        # The version and the variant of a random UUID, RFC 9562.
-        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+        return AuditCall(self, verdict, given if _ID.fullmatch(given) else random_uuid(self._entropy), request, origin)
 
 
 class AuditCall:

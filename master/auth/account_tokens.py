@@ -11,7 +11,6 @@ master has at hand may say that a token is good; that it is not, for something i
 from __future__ import annotations
 
 import datetime
-import uuid
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from random import Random
@@ -20,7 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from barque.api import timestamps
-from barque.client.clock import Clock
+from barque.client.clock import Clock, random_uuid
 from barque.master.apiserver.backend import Backend
 from barque.master.auth.account_keys import AccountKey, TokenError
 from barque.master.auth.identity import User, authenticated
@@ -135,7 +134,7 @@ class AccountTokens:
             exp=now + life_s,
             iat=now,
             iss=self.issuer,
-            jti=str(uuid.UUID(int=self._entropy.getrandbits(128), version=4)),
+            jti=random_uuid(self._entropy),
             nbf=now,
             sub=f"{USER_PREFIX}{bound.namespace}:{bound.serviceaccount.name}",
             bound=bound,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.helpers import rfc822_formatted_time
 from multidict import CIMultiDict
 
 from barque.api.errors import ApiError
@@ -26,11 +29,57 @@ _WARNINGS_LENGTH = 4 * 1024
 # What is larger is written anew in a thread.
 _WRITTEN_AT_ONCE_BYTES = 8 * 1024
 _READ_BY_PEOPLE = ("curl", "Wget", "Mozilla/5.0")
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
 
 
-def json_answer(call: RestCall, json: bytes, code: int = 200) -> web.Response:
+class WholeAnswer(web.StreamResponse):
+    """A small answer in JSON with the headers that nearly all have, sent at once, on a connection that goes on.
+
+    aiohttp's own way by a map of headers, which it looks through, completes and writes out, takes several times as
+    long: nearly as much as a read of an object takes in all.
+    """
+
+    def __init__(self, call: RestCall, json: bytes, code: int) -> None:
+        super().__init__(status=code)
+        self._keep_alive = True
+        self._json = json
+        self._audit_id = call.audit.id if call.audit is not None else ""
+
+    @staticmethod
+    def suits(call: RestCall) -> bool:
+        """Whether the answer may be one of these."""
+        request = call.request
+        return (
+            not call.warnings
+            and request.version == HttpVersion11
+            and request.keep_alive
+            and request.method != hdrs.METH_HEAD
+        )
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send all of it. Raises `ConnectionResetError` where the client has left."""
+        if self._eof_sent:
+            return None
+        self._eof_sent = True
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client has left")
+        json = self._json
+        audited = f"\r\nAudit-Id: {self._audit_id}" if self._audit_id else ""
+        head = (
+            f"{_STATUS_LINES[self.status]}\r\nContent-Type: {JSON}\r\nCache-Control: {_CACHING}{audited}\r\n"
+            f"Date: {rfc822_formatted_time()}\r\nContent-Length: {len(json)}\r\n\r\n"
+        )
+        transport.write(head.encode("ascii") + json)
+        await request.writer.drain()
+        return None
+
+
+def json_answer(call: RestCall, json: bytes, code: int = 200) -> web.StreamResponse:
     """One small object, as it is."""
     call.answer = json
+    if WholeAnswer.suits(call):
+        return WholeAnswer(call, json, code)
     headers = headers_of(call)
     headers["Content-Type"] = JSON
     return web.Response(body=json, status=code, headers=headers)

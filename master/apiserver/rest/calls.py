@@ -21,6 +21,7 @@ from barque.master.apiserver.grpc_calls import Bounds
 from barque.master.apiserver.rest.answers import refusal
 from barque.master.apiserver.rest.call import Ending, Handler, RestCall
 from barque.master.apiserver.rest.callers import Callers
+from barque.master.apiserver.rest.deadlines import Deadlines
 from barque.master.apiserver.rest.objects import target_of
 from barque.master.apiserver.rest.request_info import RequestInfo, not_allowed, request_info
 from barque.master.audit.audit import Audit, Origin
@@ -74,6 +75,7 @@ class Calls:
         self._bounds = bounds
         self._audit = audit
         self._metrics = metrics
+        self._deadlines = Deadlines()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         call = RestCall(request, RequestInfo(request.raw_path, False, request.method.lower()), NOBODY)
@@ -128,12 +130,11 @@ class Calls:
             return await self._handle(call)
         self._bounds.enter(call.user, "calls")
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            with self._deadlines.within(REQUEST_TIMEOUT_S):
                 return await self._handle(call)
-        except TimeoutError:
-            raise ApiError(504, "Timeout", _TOO_LONG) from None
         finally:
             self._bounds.leave(call.user, "calls")
+        raise ApiError(504, "Timeout", _TOO_LONG)
 
     async def _handle(self, call: RestCall) -> web.StreamResponse:
         info = call.info

@@ -304,6 +304,16 @@ def test_updaters_own_only_what_is_there(documents: tuple[Document, Document, Do
     assert all(owned(live).get(updater, frozenset()) <= there for updater in ("alice", "carol"))
 
 
+@given(THREE)
+def test_what_comes_into_being_has_changed_against_nothing(documents: tuple[Document, Document, Document]) -> None:
+    for document in documents:
+        made = trackable(document_of(decoded(document)), "")
+        changes = Changes()
+        plan = plan_of(KINDS[document["kind"]])
+        plan.compare({}, made, changes)
+        assert plan.fresh(made) == changes.changed
+
+
 @given(TWO)
 def test_an_update_owns_exactly_what_it_changed(documents: tuple[Document, Document]) -> None:
     before = update(None, documents[0], "alice")
