@@ -13,7 +13,8 @@ from urllib.parse import unquote
 
 from barque.api.errors import ApiError
 from barque.master.apiserver.grpc_calls import Context
-from barque.master.audit.audit import Audit, AuditCall, Origin
+from barque.master.audit.audit import Audit, AuditCall
+from barque.master.audit.events import Origin
 from barque.master.auth.attributes import Attributes, Decision
 from barque.master.auth.identity import User
 from barque.proto import resources_pb2 as pb

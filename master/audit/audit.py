@@ -2,7 +2,7 @@
 
 A door calls `Audit.begin` once it knows who calls and what for, and, where that gives an `AuditCall`, tells it how the
 request went on: `started` where a long answer begins, `finish` in the end, or `panicked`. The cost of a request at the
-level Metadata is some microseconds of the loop; bodies are worked on in the writer's thread.
+level Metadata is a few microseconds of the loop; what was told is put into words in the writer's thread.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from random import Random
 from secrets import randbits
 from typing import NamedTuple, Protocol
 
-from barque.client.clock import Clock, micro_timestamp, random_uuid
+from barque.client.clock import Clock, random_uuid
 from barque.master.audit import events
-from barque.master.audit.events import Line
+from barque.master.audit.events import DECISION, REASON, Line, Origin
 from barque.master.audit.log_file import STDOUT, LogFile, Rotation, StandardOutput
 from barque.master.audit.policy import (
     COMPLETE,
@@ -36,7 +36,6 @@ from barque.master.audit.writer import AuditWriter
 from barque.master.auth.attributes import Attributes
 from barque.master.auth.identity import User
 
-DECISION, REASON = "authorization.k8s.io/decision", "authorization.k8s.io/reason"
 _MAX_AUDIT_ID = 64
 # It goes into a header and, as it is, between quotes.
 _ID = re.compile(r"[A-Za-z0-9._:-]+", re.ASCII)
@@ -59,15 +58,6 @@ class Lines(Protocol):
     """Where finished events go to: `writer.AuditWriter`."""
 
     def put(self, line: Line) -> None: ...
-
-
-class Origin(NamedTuple):
-    """Where a request came from. `audit_id` is the one that the caller chose, "" for one of ours."""
-
-    uri: str
-    address: str = ""
-    agent: str = ""
-    audit_id: str = ""
 
 
 class Audit:
@@ -105,7 +95,7 @@ class AuditCall:
         self._origin = origin
         self._words = _NO_WORDS
         self._over = False
-        self._received = micro_timestamp(audit.clock.wall())
+        self._received = audit.clock.wall()
         if RECEIVED not in verdict.omit_stages:
             self._put(RECEIVED)
 
@@ -128,7 +118,7 @@ class AuditCall:
     def started(self, code: int = 200) -> None:
         """The headers of an answer that will last (a watch, a stream) have been sent."""
         if STARTED not in self._verdict.omit_stages:
-            self._put(STARTED, events.response_status(code))
+            self._put(STARTED, code)
 
     def finish(
         self, code: int, message: str = "", reason: str = "", request_body: bytes = b"", response_body: bytes = b""
@@ -147,26 +137,29 @@ class AuditCall:
             return
         if DECISION not in self._words:
             self.decided(code != 403, message if code == 403 else "")
-        status = events.response_status(code, message, reason)
         shown = request_body if verdict.with_request else b""
-        self._put(COMPLETE, status, shown, response_body if verdict.with_response else b"")
+        self._put(COMPLETE, code, message, reason, shown, response_body if verdict.with_response else b"")
 
     def panicked(self, message: str) -> None:
         """The request ended in a fault of ours."""
         if not self._over and PANIC not in self._verdict.omit_stages:
             self._over = True
-            self._put(PANIC, events.response_status(500, message, "InternalError"))
+            self._put(PANIC, 500, message, "InternalError")
 
-    def _put(self, stage: str, status: str = "", request_body: bytes = b"", response_body: bytes = b"") -> None:
-        audit, request, origin = self._audit, self._request, self._origin
-        head = events.head(
-            self._verdict.level, self.id, stage, origin.uri, request, self.impersonated, origin.address, origin.agent,
-            events.object_reference(request), status,
-        )  # fmt: skip
-        now = self._received if stage == RECEIVED else micro_timestamp(audit.clock.wall())
+    def _put(
+        self,
+        stage: str,
+        code: int = 0,
+        message: str = "",
+        reason: str = "",
+        request_body: bytes = b"",
+        response_body: bytes = b"",
+    ) -> None:
+        audit, verdict = self._audit, self._verdict
+        at = self._received if stage == RECEIVED else audit.clock.wall()
         line = Line(
-            head, events.tail(self._received, now), _members(self._words), request_body, response_body,
-            self._verdict.omit_managed_fields,
+            verdict.level, self.id, stage, self._origin, self._request, self._received, at, self._words,
+            self.impersonated, code, message, reason, request_body, response_body, verdict.omit_managed_fields,
         )  # fmt: skip
         audit.lines.put(line)
 
@@ -174,18 +167,6 @@ class AuditCall:
 @lru_cache(_KEPT)
 def _decided(allowed: bool, reason: str) -> Mapping[str, str]:
     return {DECISION: "allow" if allowed else "forbid", REASON: reason}
-
-
-def _members(words: Mapping[str, str]) -> str:
-    """The annotations' JSON; nearly every event has those of a request that was allowed, and no others."""
-    if len(words) == 2 and words.get(DECISION) == "allow" and REASON in words:
-        return _allowed(words[REASON])
-    return events.members(words)
-
-
-@lru_cache(_KEPT)
-def _allowed(reason: str) -> str:
-    return events.members({DECISION: "allow", REASON: reason})
 
 
 def open_audit(settings: AuditSettings, clock: Clock) -> tuple[Audit, AuditWriter] | None:

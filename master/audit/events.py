@@ -1,37 +1,61 @@
 """Events of audit.k8s.io/v1 as lines of JSON.
 
-The head of an event, which is alike for all its stages, is made of parts that are kept encoded; bodies are put in as
-they came, without white space, by whoever writes the line: `Line.render` is for the writer's thread. Key order is
-Kubernetes'. Pure.
+A `Line` is what a door has told; the thread that writes it puts it into words, of parts that are kept encoded, with
+bodies as they came, without white space. Key order is Kubernetes'. Pure.
 """
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 
+from barque.client.clock import micro_timestamp
 from barque.master.auth.attributes import Attributes
 from barque.master.auth.identity import User
 
+DECISION, REASON = "authorization.k8s.io/decision", "authorization.k8s.io/reason"
 # A body beyond this is left out, and an annotation says so, as Kubernetes' truncating backend does.
 MAX_BODY_BYTES = 1536 * 1024
 _TRUNCATED = '"audit.k8s.io/truncated":"true"'
+# What waits with a line besides what its caller may make long.
+_FRAME_BYTES = 1024
 # Encoded users, agents and addresses that are kept.
 _KEPT = 4096
 _encode = msgspec.json.Encoder().encode
 
 
+class Origin(NamedTuple):
+    """Where a request came from. `audit_id` is the one that the caller chose, "" for one of ours."""
+
+    uri: str
+    address: str = ""
+    agent: str = ""
+    audit_id: str = ""
+
+
 class Line(NamedTuple):
-    """One event to be. `head` ends behind the response's status, `tail` begins with the timestamps; `annotations` are
-    their JSON members without braces. Bodies are b"" where none is shown.
+    """One event as it was told; `render`, for the writer's thread, puts it into words.
+
+    `words` are the annotations, and are not changed any more. `code` is HTTP's, 0 before there is an answer; `message`
+    and `reason` are a refusal's. Bodies are b"" where none is shown.
     """
 
-    head: str
-    tail: str
-    annotations: str = ""
+    level: str
+    audit_id: str
+    stage: str
+    origin: Origin
+    request: Attributes
+    received: datetime.datetime
+    at: datetime.datetime
+    words: Mapping[str, str]
+    impersonated: User | None = None
+    code: int = 0
+    message: str = ""
+    reason: str = ""
     request_body: bytes = b""
     response_body: bytes = b""
     omit_managed_fields: bool = False
@@ -40,39 +64,31 @@ class Line(NamedTuple):
     def size(self) -> int:
         """About how many bytes of memory wait with it."""
         return (
-            len(self.head) + len(self.tail) + len(self.annotations) + len(self.request_body) + len(self.response_body)
+            _FRAME_BYTES + len(self.origin.uri) + len(self.message) + len(self.request_body) + len(self.response_body)
         )
 
     def render(self) -> bytes:
         """The line, with its end."""
+        request, user, origin = self.request, self.impersonated, self.origin
+        also = f',"impersonatedUser":{_user(user)}' if user is not None else ""
+        status = _response_status(self.code, self.message, self.reason) if self.code else ""
+        head = (
+            '{"kind":"Event","apiVersion":"audit.k8s.io/v1",'
+            f'"level":"{self.level}","auditID":"{self.audit_id}","stage":"{self.stage}","requestURI":{_text(origin.uri)},'
+            f'"verb":{_word(request.verb)},"user":{_user(request.user)}{also}{_source(origin.address, origin.agent)}'
+            f"{_object_reference(request)}{status}"
+        )
+        tail = f',"requestReceivedTimestamp":"{micro_timestamp(self.received)}","stageTimestamp":"{micro_timestamp(self.at)}"'
+        said = _members(self.words)
         if not self.request_body and not self.response_body:
-            return f'{self.head}{self.tail},"annotations":{{{self.annotations}}}}}\n'.encode()
-        request, cut = _body("requestObject", self.request_body, self.omit_managed_fields)
-        response, cut_too = _body("responseObject", self.response_body, self.omit_managed_fields)
-        annotations = ",".join(filter(None, (self.annotations, _TRUNCATED if cut or cut_too else "")))
-        tail = f'{self.tail},"annotations":{{{annotations}}}}}\n'
-        return b"".join((self.head.encode(), request, response, tail.encode()))
+            return f'{head}{tail},"annotations":{{{said}}}}}\n'.encode()
+        asked, cut = _body("requestObject", self.request_body, self.omit_managed_fields)
+        told, cut_too = _body("responseObject", self.response_body, self.omit_managed_fields)
+        said = ",".join(filter(None, (said, _TRUNCATED if cut or cut_too else "")))
+        return b"".join((head.encode(), asked, told, f'{tail},"annotations":{{{said}}}}}\n'.encode()))
 
 
-def head(
-    level: str, audit_id: str, stage: str, uri: str, request: Attributes, impersonated: User | None, source: str,
-    agent: str, reference: str, status: str = "",
-) -> str:  # fmt: skip
-    """Everything up to the bodies; `reference` and `status` as `object_reference` and `response_status` give them."""
-    also = f',"impersonatedUser":{_user(impersonated)}' if impersonated is not None else ""
-    return (
-        '{"kind":"Event","apiVersion":"audit.k8s.io/v1",'
-        f'"level":"{level}","auditID":"{audit_id}","stage":"{stage}","requestURI":{_text(uri)},'
-        f'"verb":{_word(request.verb)},"user":{_user(request.user)}{also}{_source(source, agent)}{reference}{status}'
-    )
-
-
-def tail(received: str, stage: str) -> str:
-    """The timestamps, RFC 3339 to the microsecond."""
-    return f',"requestReceivedTimestamp":"{received}","stageTimestamp":"{stage}"'
-
-
-def object_reference(request: Attributes) -> str:
+def _object_reference(request: Attributes) -> str:
     """What the request is about; "" for a path that is no resource."""
     if request.path or not request.resource:
         return ""
@@ -90,7 +106,7 @@ def object_reference(request: Attributes) -> str:
     return f',"objectRef":{{{where}}}'
 
 
-def response_status(code: int, message: str = "", reason: str = "") -> str:
+def _response_status(code: int, message: str = "", reason: str = "") -> str:
     """How the request ended: the HTTP code, and what a refusal said."""
     if code < 400:
         return _success(code)
@@ -104,9 +120,16 @@ def _success(code: int) -> str:
     return f',"responseStatus":{{"metadata":{{}},"code":{code}}}'
 
 
-def members(words: Mapping[str, str]) -> str:
-    """Annotations as JSON members."""
+def _members(words: Mapping[str, str]) -> str:
+    """Annotations as JSON members; nearly every event has those of a request that was allowed, and no others."""
+    if len(words) == 2 and words.get(DECISION) == "allow" and REASON in words:
+        return _allowed(words[REASON])
     return ",".join([f"{_word(key)}:{_text(value)}" for key, value in words.items()])
+
+
+@lru_cache(_KEPT)
+def _allowed(reason: str) -> str:
+    return f'{_word(DECISION)}:"allow",{_word(REASON)}:{_text(reason)}'
 
 
 class _Named(msgspec.Struct):

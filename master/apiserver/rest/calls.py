@@ -24,7 +24,8 @@ from barque.master.apiserver.rest.callers import Callers
 from barque.master.apiserver.rest.deadlines import Deadlines
 from barque.master.apiserver.rest.objects import target_of
 from barque.master.apiserver.rest.request_info import RequestInfo, not_allowed, request_info
-from barque.master.audit.audit import Audit, Origin
+from barque.master.audit.audit import Audit
+from barque.master.audit.events import Origin
 from barque.master.auth.attributes import Attributes
 from barque.master.auth.authorizer import Authorizer
 from barque.master.auth.identity import ANONYMOUS as NOBODY

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from barque.master.audit.audit import Audit, AuditSettings, Origin, open_audit
-from barque.master.audit.events import MAX_BODY_BYTES, Line
+from barque.master.audit.audit import Audit, AuditSettings, open_audit
+from barque.master.audit.events import MAX_BODY_BYTES, Line, Origin
 from barque.master.audit.log_file import LogFile, Rotation
 from barque.master.audit.policy import METADATA_OF_ALL, Evaluation, PolicyError, read_policy
 from barque.master.audit.writer import AuditWriter
@@ -249,8 +249,8 @@ def test_nothing_is_recorded_where_policy_wants_nothing() -> None:
 NOW = datetime.datetime(2026, 1, 31, 12, tzinfo=datetime.UTC)
 
 
-def a_line(text: str) -> Line:
-    return Line(f'{{"a":"{text}"', "")
+def a_line(uri: str) -> Line:
+    return Line("Metadata", "id", "ResponseComplete", Origin(uri), about("get"), NOW, NOW, {})
 
 
 def test_full_files_are_rotated_and_old_ones_removed(tmp_path: Path) -> None:
@@ -336,10 +336,10 @@ def test_a_slow_log_holds_nobody_up_and_losses_are_counted(caplog: pytest.LogCap
     assert writer.counts()._replace(written=0) == (0, 2, 3, 0)
     log.open.set()
     writer.close()
-    assert [msgspec.json.decode(line)["a"] for line in log.lines] == ["0", "1", "2"]
+    assert [msgspec.json.decode(line)["requestURI"] for line in log.lines] == ["0", "1", "2"]
     assert writer.counts() == (3, 2, 0, 0)
     assert "audit log: 2 events were lost in all" in caplog.text
-    small = AuditWriter(Stuck(), max_bytes=60)
+    small = AuditWriter(Stuck(), max_bytes=1600)
     small.put(a_line("x" * 40))
     small.put(a_line("x" * 40))
     assert small.counts().lost == 1
@@ -366,7 +366,7 @@ def test_what_the_disk_refused_is_written_later(caplog: pytest.LogCaptureFixture
     writer.put(a_line("a"))
     writer.start()
     writer.close()
-    assert [msgspec.json.decode(line)["a"] for line in log.lines] == ["a"]
+    assert [msgspec.json.decode(line)["requestURI"] for line in log.lines] == ["a"]
     assert writer.counts() == (1, 0, 0, 1)
     assert "No space left on device" in caplog.text
     broken = AuditWriter(Failing(99))
