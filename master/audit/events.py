@@ -78,7 +78,8 @@ class Line(NamedTuple):
             f'"verb":{_word(request.verb)},"user":{_user(request.user)}{also}{_source(origin.address, origin.agent)}'
             f"{_object_reference(request)}{status}"
         )
-        tail = f',"requestReceivedTimestamp":"{micro_timestamp(self.received)}","stageTimestamp":"{micro_timestamp(self.at)}"'
+        received, at = micro_timestamp(self.received), micro_timestamp(self.at)
+        tail = f',"requestReceivedTimestamp":"{received}","stageTimestamp":"{at}"'
         said = _members(self.words)
         if not self.request_body and not self.response_body:
             return f'{head}{tail},"annotations":{{{said}}}}}\n'.encode()

@@ -14,6 +14,7 @@ from barque.master.auth.attributes import Decision
 from barque.master.auth.identity import User
 
 if TYPE_CHECKING:
+    from barque.client.verbs import Target
     from barque.master.audit.audit import AuditCall
     from barque.master.metrics.requests import Running
 
@@ -51,7 +52,7 @@ class Ending:
 @dataclass(slots=True)
 class RestCall:
     """`warnings` become the answer's Warning headers; `body` is the request's once it has been read, `answer` the
-    response's where it is one piece: for the audit log.
+    response's where it is one piece: for the audit log. `target` is what it is about, once that has been looked up.
     """
 
     request: web.BaseRequest
@@ -63,6 +64,7 @@ class RestCall:
     answer: bytes = b""
     ending: Ending | None = None
     outlived: bool = False
+    target: Target | None = None
 
     def outlive(self) -> Ending | None:
         """For a handler that answers on after it has returned: what it is to call then, instead of the frame."""
