@@ -31,6 +31,8 @@ _JSON_NAMES: dict[type, str] = {
     list: "array",
     dict: "object",
 }
+# So many unknown and duplicate fields of one body are told, as in Kubernetes.
+_MOST_FAULTS = 100
 # No kind nests half as deep; everything that walks a body may recurse safely.
 _MAX_DEPTH = 100
 _raw_decoder = msgspec.json.Decoder()
@@ -91,6 +93,7 @@ def parse_configuration(body: bytes, field_validation: str = "Strict") -> tuple[
 
 
 def _judge_configuration(faults: list[str], field_validation: str) -> list[str]:
+    faults = faults[:_MOST_FAULTS]
     if faults and field_validation in ("Strict", ""):
         raise bad_request(f"error strict decoding YAML: {', '.join(faults)}")
     return [] if field_validation == "Ignore" else faults
@@ -146,6 +149,7 @@ def convert_with_warnings(
 
 
 def _judge(faults: list[str], resource: Resource, field_validation: str) -> list[str]:
+    faults = faults[:_MOST_FAULTS]
     if faults and field_validation in ("Strict", ""):
         raise _refusal(resource, f"strict decoding error: {', '.join(faults)}")
     return faults

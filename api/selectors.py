@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from barque.api import names
@@ -19,6 +19,8 @@ from barque.api.types.meta_v1 import LabelSelector
 _TOKEN = re.compile(r"\s*(?:(==|!=|[=!(),<>])|([^\s=!(),<>]+))")
 _SET_OPERATORS = {"In": "in", "NotIn": "notin"}
 _KEY_OPERATORS = {"Exists": "", "DoesNotExist": "!"}
+# Values that are as quickly compared one by one.
+_FEW = 8
 
 
 class Requirement(NamedTuple):
@@ -63,6 +65,17 @@ class Requirement(NamedTuple):
                 return f"{_KEY_OPERATORS[self.operator]}{self.key}"
 
 
+class _AmongMany(NamedTuple):
+    """An In, or else NotIn, of so many values that they are better looked up than looked through."""
+
+    key: str
+    inside: bool
+    values: frozenset[str | None]
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        return (labels.get(self.key) in self.values) is self.inside
+
+
 @dataclass(frozen=True)
 class Labels:
     """A label selector: all requirements hold. Without requirements it matches everything."""
@@ -70,7 +83,14 @@ class Labels:
     requirements: tuple[Requirement, ...] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        return all(requirement.matches(labels) for requirement in self.requirements)
+        return all(requirement.matches(labels) for requirement in self._quick)
+
+    @cached_property
+    def _quick(self) -> tuple[Requirement | _AmongMany, ...]:
+        return tuple(
+            _AmongMany(each.key, each.operator == "In", frozenset(each.values)) if len(each.values) > _FEW else each
+            for each in self.requirements
+        )
 
     @property
     def empty(self) -> bool:

@@ -134,8 +134,8 @@ def json_patch(document: Document, operations: Any) -> Document:
     if not isinstance(operations, list) or not all(isinstance(operation, dict) for operation in operations):
         raise bad_request("a JSON patch must be a list of operations, each a JSON object")
     if len(operations) > _MAX_OPERATIONS:
-        limit = f"The allowed maximum operations in a JSON patch is {_MAX_OPERATIONS}, got {len(operations)}"
-        raise ApiError(413, "RequestEntityTooLarge", limit)
+        why = f"The allowed maximum operations in a JSON patch is {_MAX_OPERATIONS}, got {len(operations)}"
+        raise ApiError(413, "RequestEntityTooLarge", f"Request entity too large: {why}")
     try:
         patching = _Patching(document)
         for operation in operations:

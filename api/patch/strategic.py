@@ -14,7 +14,12 @@ front of what it stood in front of; what is new stands before what it has no pla
 from __future__ import annotations
 
 import copy
+from bisect import insort
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
+
+import msgspec
 
 from barque.api.errors import ApiError, bad_request
 from barque.api.shapes import LIST_KEY_DEFAULTS, FieldShape, shape_of
@@ -83,8 +88,9 @@ def _retained(document: Document, patch: Document) -> Document:
     """The document, of which `$retainKeys` leaves only those fields."""
     if _RETAIN_KEYS not in patch:
         return dict(document)
-    retained = patch[_RETAIN_KEYS]
-    if not isinstance(retained, list) or any(
+    listed = patch[_RETAIN_KEYS]
+    retained = set(map(_hashed, listed)) if isinstance(listed, list) else None
+    if retained is None or any(
         not name.startswith("$") and value is not None and name not in retained for name, value in patch.items()
     ):
         raise bad_request("invalid patch format of retainKeys")
@@ -114,15 +120,18 @@ def _merge_list(field: FieldShape | None, name: str, live: list[Any], value: lis
 
 def _merge_values(live: list[Any], value: list[Any], removed: list[Any]) -> tuple[list[_Element], list[int]]:
     """A list of primitives as the set it is. With it, where the values of the patch are."""
-    merged = [_Element(each, place) for place, each in enumerate(live) if each not in removed]
-    named = []
+    gone = set(map(_hashed, removed))
+    merged = [_Element(each, place) for place, each in enumerate(live) if _hashed(each) not in gone]
+    places: dict[Hashable, int] = {}
+    for at, element in enumerate(merged):
+        places.setdefault(_hashed(element.value), at)
+    named: dict[int, None] = {}
     for each in value:
-        at = next((i for i, element in enumerate(merged) if element.value == each), len(merged))
+        at = places.setdefault(_hashed(each), len(merged))
         if at == len(merged):
             merged.append(_Element(each, None))
-        if at not in named:
-            named.append(at)
-    return merged, named
+        named[at] = None
+    return merged, list(named)
 
 
 def _merge_elements(
@@ -134,25 +143,21 @@ def _merge_elements(
     changes = [each for each in value if each.get(_DIRECTIVE, "merge") == "merge"]
     if any(each.get(_DIRECTIVE) == "replace" for each in value):
         live = []
-    deletions = [each for each in value if each.get(_DIRECTIVE) == "delete"]
-    merged = [
-        _Element(each, place)
-        for place, each in enumerate(live)
-        if not any(_agrees(rule, deletion, each) for deletion in deletions)
-    ]
-    named: list[int] = []
-    exact = {i for change in changes if (i := _exact(rule, merged, change)) is not None}
+    deletions = _Named(rule, [each for each in value if each.get(_DIRECTIVE) == "delete"])
+    merged = _Elements(rule, [_Element(each, i) for i, each in enumerate(live) if deletions.first(each) is None])
+    named: dict[int, None] = {}
+    claimed = {at for change in changes if (at := merged.exact(change)) is not None}
     for change in changes:
-        at = _exact(rule, merged, change)
+        at = merged.exact(change)
         if at is None:
-            at = _of_key(rule, merged, change, exact | set(named))
+            at = merged.of_key(change, claimed)
         if at is None:
-            at = len(merged)
-            merged.append(_Element({}, None))
-        merged[at] = merged[at]._replace(value=strategic_merge(struct, merged[at].value, change))
-        if at not in named:
-            named.append(at)
-    return merged, named
+            at = merged.append(strategic_merge(struct, {}, change))
+        else:
+            merged.put(at, strategic_merge(struct, merged.elements[at].value, change))
+        claimed.add(at)
+        named[at] = None
+    return merged.elements, list(named)
 
 
 def _check_element(rule: ListRule, element: Any) -> None:
@@ -167,8 +172,9 @@ def _check_element(rule: ListRule, element: Any) -> None:
 
 def _named_in(rule: ListRule, merged: list[_Element], order: list[Any], value: list[Any]) -> list[int]:
     """Where the elements are that `$setElementOrder` names, in its order. Raises 400 where the patch disagrees."""
-    ranks = [_rank(rule, element.value, order) for element in merged]
-    wanted = [_rank(rule, each, order) for each in value if not _is_directive(each)]
+    rank = _ranks(rule, order)
+    ranks = [rank(element.value) for element in merged]
+    wanted = [rank(each) for each in value if not _is_directive(each)]
     if order and (None in wanted or wanted != sorted(rank for rank in wanted if rank is not None)):
         lists = f"The order in patch list:\n{_show(value)}\n doesn't match $setElementOrder list:\n{_show(order)}\n"
         raise bad_request(lists)
@@ -179,20 +185,24 @@ def _is_directive(element: Any) -> bool:
     return isinstance(element, dict) and _DIRECTIVE in element
 
 
-def _rank(rule: ListRule, element: Any, order: list[Any]) -> int | None:
-    """Where `order` names the element: by its value, or by its merge key or all its keys."""
-    if not rule.merge_key:
-        return order.index(element) if element in order else None
-    return next((i for i, entry in enumerate(order) if isinstance(entry, dict) and _agrees(rule, entry, element)), None)
+def _ranks(rule: ListRule, order: list[Any]) -> Callable[[Any], int | None]:
+    """Where `order` names an element: by its value, or by its merge key or all its keys."""
+    if rule.merge_key:
+        return _Named(rule, order).first
+    ranks: dict[Hashable, int] = {}
+    for rank, entry in enumerate(order):
+        ranks.setdefault(_hashed(entry), rank)
+    return lambda element: ranks.get(_hashed(element))
 
 
 def _arranged(merged: list[_Element], named: list[int]) -> list[Any]:
     """The named elements in that order; each other one before the first of them that it stood before."""
-    others = [element for i, element in enumerate(merged) if i not in named]
+    first = set(named)
+    others = deque(element for i, element in enumerate(merged) if i not in first)
     arranged = []
     for element in (merged[i] for i in named):
         while others and element.place is not None and others[0].place is not None and others[0].place < element.place:
-            arranged.append(others.pop(0).value)
+            arranged.append(others.popleft().value)
         arranged.append(element.value)
     return [*arranged, *(other.value for other in others)]
 
@@ -200,27 +210,79 @@ def _arranged(merged: list[_Element], named: list[int]) -> list[Any]:
 # --- the keys of elements
 
 
-def _exact(rule: ListRule, elements: list[_Element], wanted: Document) -> int | None:
-    identity = _identity(rule, wanted)
-    return next((i for i, element in enumerate(elements) if _identity(rule, element.value) == identity), None)
+class _Elements:
+    """A list of maps while it is merged, found by key: a patch may name as many elements as there are."""
+
+    def __init__(self, rule: ListRule, elements: list[_Element]) -> None:
+        self.elements = elements
+        self._rule = rule
+        # Places in ascending order, by all keys and by the merge key alone.
+        self._exact: dict[Hashable, list[int]] = {}
+        self._of_key: dict[Hashable, deque[int]] = {}
+        for at, element in enumerate(elements):
+            self._exact.setdefault(self._identity(element.value), []).append(at)
+            self._of_key.setdefault(_hashed(element.value[rule.merge_key]), deque()).append(at)
+
+    def exact(self, wanted: Document) -> int | None:
+        """The first element that agrees in all list-map keys."""
+        places = self._exact.get(self._identity(wanted))
+        return places[0] if places else None
+
+    def of_key(self, wanted: Document, claimed: set[int]) -> int | None:
+        """The first element of that merge key which no other change of the patch means; `claimed` only grows."""
+        places = self._of_key.get(_hashed(wanted[self._rule.merge_key]), deque())
+        while places and places[0] in claimed:
+            places.popleft()
+        return places[0] if places else None
+
+    def append(self, value: Document) -> int:
+        """The place of an element that is new."""
+        at = len(self.elements)
+        self.elements.append(_Element(value, None))
+        self._exact.setdefault(self._identity(value), []).append(at)
+        return at
+
+    def put(self, at: int, value: Document) -> None:
+        """The element at that place is this one now."""
+        before, after = self._identity(self.elements[at].value), self._identity(value)
+        self.elements[at] = self.elements[at]._replace(value=value)
+        if before != after:
+            self._exact[before].remove(at)
+            insort(self._exact.setdefault(after, []), at)
+
+    def _identity(self, element: Document) -> Hashable:
+        return tuple(_key(element, key) for key in _keys(self._rule))
 
 
-def _of_key(rule: ListRule, elements: list[_Element], wanted: Document, claimed: set[int]) -> int | None:
-    """The first element of that merge key which no other change of the patch means."""
-    key = wanted[rule.merge_key]
-    return next(
-        (i for i, element in enumerate(elements) if i not in claimed and element.value[rule.merge_key] == key), None
-    )
+class _Named:
+    """Entries that name elements by some of their keys."""
+
+    def __init__(self, rule: ListRule, entries: list[Any]) -> None:
+        # By the keys that are named: the first entry that names these values.
+        self._places: dict[tuple[str, ...], dict[Hashable, int]] = {}
+        for place, entry in enumerate(entries):
+            keys = tuple(key for key in _keys(rule) if isinstance(entry, dict) and key in entry)
+            if keys:
+                values = tuple(_hashed(entry[key]) for key in keys)
+                self._places.setdefault(keys, {}).setdefault(values, place)
+
+    def first(self, element: Document) -> int | None:
+        """The place of the first entry that means this element: they agree in every key that it names."""
+        found = (places.get(tuple(_key(element, key) for key in keys)) for keys, places in self._places.items())
+        return min((place for place in found if place is not None), default=None)
 
 
-def _identity(rule: ListRule, element: Document) -> tuple[Any, ...]:
-    return tuple(element.get(key, LIST_KEY_DEFAULTS.get(key)) for key in dict.fromkeys((rule.merge_key, *rule.keys)))
+def _keys(rule: ListRule) -> Iterable[str]:
+    return dict.fromkeys((rule.merge_key, *rule.keys))
 
 
-def _agrees(rule: ListRule, named: Document, element: Document) -> bool:
-    """Whether `named` means this element: they agree in every key that it names."""
-    keys = [key for key in dict.fromkeys((rule.merge_key, *rule.keys)) if key in named]
-    return bool(keys) and all(element.get(key, LIST_KEY_DEFAULTS.get(key)) == named[key] for key in keys)
+def _key(element: Document, key: str) -> Hashable:
+    return _hashed(element.get(key, LIST_KEY_DEFAULTS.get(key)))
+
+
+def _hashed(value: Any) -> Hashable:
+    """Equal for values that are equal, whatever JSON they are."""
+    return ("json", msgspec.json.encode(value, order="sorted")) if isinstance(value, dict | list) else value
 
 
 # --- shapes

@@ -52,6 +52,7 @@ def check_affinity(affinity: Affinity, path: str) -> list[FieldError]:
 
 def check_spread(constraints: list[TopologySpreadConstraint], path: str) -> list[FieldError]:
     faults: list[FieldError] = []
+    last = {(each.topologyKey, each.whenUnsatisfiable): index for index, each in enumerate(constraints)}
     for index, constraint in enumerate(constraints):
         below = f"{path}[{index}]"
         faults += positive(f"{below}.maxSkew", constraint.maxSkew)
@@ -61,7 +62,7 @@ def check_spread(constraints: list[TopologySpreadConstraint], path: str) -> list
             action = f"{below}.whenUnsatisfiable"
             faults.append(not_supported(action, constraint.whenUnsatisfiable, list(_SPREAD_ACTIONS)))
         pair = (constraint.topologyKey, constraint.whenUnsatisfiable)
-        if any((other.topologyKey, other.whenUnsatisfiable) == pair for other in constraints[index + 1 :]):
+        if last[pair] > index:
             shown = f"{{{pair[0]}, {pair[1]}}}"
             faults.append(duplicate(f"{below}.{{topologyKey, whenUnsatisfiable}}", shown))
         faults += _check_spread_domains(constraint, below)

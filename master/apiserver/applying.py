@@ -33,7 +33,7 @@ class Applying(Upsert):
         self._names_revision = isinstance(named, dict) and bool(named.get("resourceVersion"))
         now = timestamp(environment.clock.wall())
         self._change: Configure | ConfigureScale = (ConfigureScale if scaled else Configure)(call, configuration, now)
-        super().__init__(environment, call, "patch", self._change)
+        super().__init__(environment, call, "patch", self._change, len(body))
 
     def _check_creatable(self) -> None:
         if self._names_revision:

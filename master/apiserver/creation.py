@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from barque.api.apply import track_update
+from barque.api.codec import Slotted
 from barque.api.decode import decode_object
 from barque.api.defaults import apply_defaults
 from barque.api.errors import ApiError, already_exists, conflict, invalid_object
@@ -14,11 +15,15 @@ from barque.api.types.meta_v1 import ManagedFieldsEntry
 from barque.api.validation import validate
 from barque.client.clock import timestamp
 from barque.master.admission import namespaces
+from barque.master.admission.claims import Claims
 from barque.master.apiserver import metadata, strategies
 from barque.master.apiserver.backend import Backend
+from barque.master.apiserver.cohorts import in_step
 from barque.master.apiserver.environment import Call, Environment
 from barque.master.apiserver.proposals import Plan, put
-from barque.master.store.port import Absent, Compare, Key, Refused
+from barque.master.store.port import Absent, Compare, Key, Op, Refused
+
+T = TypeVar("T")
 
 # How often a generated name may already be taken before the user is told, as in Kubernetes.
 MAX_GENERATED_NAMES = 8
@@ -28,7 +33,7 @@ class Creation:
     """The `Writer` of one create.
 
     `read` gives the user's object anew each time: admission fills in numbers that another attempt must not inherit.
-    `owners` says whose its fields are; without it they are the caller's.
+    `owners` says whose its fields are; without it they are the caller's. `size_bytes` is what it is read from.
     """
 
     def __init__(
@@ -37,17 +42,18 @@ class Creation:
         call: Call,
         read: Callable[[], Any],
         owners: Callable[[Any], list[ManagedFieldsEntry]] | None = None,
+        size_bytes: int = 0,
     ) -> None:
         self._environment = environment
         self._call = call
         self._resource = call.target.resource
         self._read = read
         self._owners = owners
+        self._size_bytes = size_bytes
         self._names_tried = 0
         self._doubtful = False
         self._now = timestamp(environment.clock.wall())
         self._object = self._begin()
-        strategies.count_event(self._object, call, environment)
         self._planned = False
 
     @property
@@ -82,21 +88,31 @@ class Creation:
     async def plan(self) -> Plan:
         environment = self._environment
         if self._planned:
-            self._object = self._begin()
+            self._object = await self._lengthy(self._begin)
+        else:
+            strategies.count_event(self._object, self._call, environment)
         self._planned = True
         obj, dry_run = self._object, self._call.options.dry_run
         if isinstance(obj, Pod):
             await self._complete(obj)
-        self._check()
+        await self._lengthy(self._check)
+        environment.authorizer.check_write(self._call.user, "create", self._call.target, None, obj)
         if dry_run or self._doubtful or not self.backend.guards:
             await self._check_place()
+        await in_step()
         claims = strategies.admit(obj, None, self._key, environment)
-        obj.metadata.managedFields = self._owners(obj) if self._owners else self._own_all(obj)
-        limit = environment.settings.max_object_bytes
-        op, slotted = put(self._resource, self._key, obj, self._compares(), claims, limit)
+        op, slotted = await self._lengthy(lambda: self._put(obj, claims))
         if dry_run:
             return Plan(lambda _: slotted.json)
         return Plan(slotted.at, op, claims=claims)
+
+    def _put(self, obj: Any, claims: Claims) -> tuple[Op, Slotted]:
+        obj.metadata.managedFields = self._owners(obj) if self._owners else self._own_all(obj)
+        limit = self._environment.settings.max_object_bytes
+        return put(self._resource, self._key, obj, self._compares(), claims, limit)
+
+    async def _lengthy(self, work: Callable[[], T]) -> T:
+        return await self._environment.lengthy.do(self._call.user.name, self._size_bytes, work)
 
     def handle_refusal(self, plan: Plan, refusal: Refused) -> None:
         if refusal.compare < 0:
@@ -128,12 +144,11 @@ class Creation:
 
     def _check(self) -> None:
         """Everything that can be said of the object alone."""
-        obj, user = self._object, self._call.user
+        obj = self._object
         errors = validate(obj)
         if errors:
             raise invalid_object(self._resource.kind, self._resource.group, obj.metadata.name, errors)
         strategies.check_requested(obj)
-        self._environment.authorizer.check_write(user, "create", self._call.target, None, obj)
 
     async def _check_place(self) -> None:
         """The namespace, where the op's compares do not say it or have just refused it; the name on a dry run."""

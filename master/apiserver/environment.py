@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Literal, TypeVar
 
@@ -17,6 +17,7 @@ from barque.client.verbs import Target, WriteOptions
 from barque.master.admission.claims import Held
 from barque.master.admission.events import EventLimits
 from barque.master.apiserver.backend import Backend
+from barque.master.apiserver.lengthy import LengthyWork
 from barque.master.apiserver.options import manager_name
 from barque.master.apiserver.settings import ApiSettings
 from barque.master.auth.account_tokens import AccountTokens
@@ -29,7 +30,9 @@ T = TypeVar("T", bound=Object)
 
 @dataclass(frozen=True)
 class Environment:
-    """Shared by all requests; holds no state of its own but how many Events were written lately."""
+    """Shared by all requests; holds no state of its own but how many Events were written lately, and who waits for the
+    thread of lengthy work.
+    """
 
     store: Store
     objects: Backend
@@ -41,6 +44,7 @@ class Environment:
     clock: Clock
     entropy: Random
     event_limits: EventLimits
+    lengthy: LengthyWork = field(default_factory=LengthyWork)
 
     def backend(self, resource: Resource) -> Backend:
         """Where the objects of this resource are kept. Raises 503 for a view that this registry does not have."""

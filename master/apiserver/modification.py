@@ -8,8 +8,9 @@ nothing has changed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -35,6 +36,8 @@ from barque.master.apiserver.deletion import is_finished, removal
 from barque.master.apiserver.environment import Call, Environment, ExistingObject, decode_stored, duplicate
 from barque.master.apiserver.proposals import Plan, encode, put
 from barque.master.store.port import Refused, RevisionIs, Stored
+
+T = TypeVar("T")
 
 
 class Change(Protocol):
@@ -97,12 +100,13 @@ def _reset(body: bytes) -> bytes:
 
 
 class Modification(ExistingObject):
-    """The `Writer` of one change."""
+    """The `Writer` of one change, which is read from so many bytes."""
 
-    def __init__(self, environment: Environment, call: Call, verb: str, change: Change) -> None:
+    def __init__(self, environment: Environment, call: Call, verb: str, change: Change, size_bytes: int = 0) -> None:
         super().__init__(environment, call)
         self._verb = verb
         self._change = change
+        self._size_bytes = size_bytes
         self._new: Any = None
         self._counted = False
 
@@ -114,22 +118,31 @@ class Modification(ExistingObject):
 
     async def plan_on(self, stored: Stored) -> Plan:
         """As `plan`, on a state that was just read."""
-        old = decode_stored(self._resource, stored)
+        environment, call = self._environment, self._call
+        self._size_bytes = max(self._size_bytes, len(stored.json))
+        new, old = await self._lengthy(lambda: self._make(stored))
         if not self._counted:
             self._counted = True
-            strategies.count_event(old, self._call, self._environment)
+            strategies.count_event(old, call, environment)
+        environment.authorizer.check_write(call.user, self._verb, call.target, old, new)
+        await self._lengthy(lambda: self._check(new, old))
+        await strategies.check_decider(new, old, call, environment)
+        self._new = new
+        if await self._lengthy(lambda: self._is_unchanged(new, old)):
+            return self._keep(old, stored)
+        return await self._write(new, old, stored)
+
+    async def _lengthy(self, work: Callable[[], T]) -> T:
+        return await self._environment.lengthy.do(self._call.user.name, self._size_bytes, work)
+
+    def _make(self, stored: Stored) -> tuple[Any, Any]:
+        """The new object and the old one."""
+        old = decode_stored(self._resource, stored)
         new, expected = self._change.make(old, stored)
         if expected is not None and expected != stored.revision:
             raise metadata.changed_meanwhile(self._call.target)
         metadata.keep_system_fields(new.metadata, old.metadata, self._call.target)
-        new = self._complete(new, old)
-        self._environment.authorizer.check_write(self._call.user, self._verb, self._call.target, old, new)
-        self._check(new, old)
-        await strategies.check_decider(new, old, self._call, self._environment)
-        self._new = new
-        if self._is_unchanged(new, old):
-            return self._keep(old, stored)
-        return await self._write(new, old, stored)
+        return self._complete(new, old), old
 
     def _complete(self, new: Any, old: Any) -> Any:
         """The new object with what this verb may not change taken from the old one."""
@@ -206,7 +219,8 @@ class Modification(ExistingObject):
             gone = await removal(self._key, new, compares, self._environment)
             return Plan(encode(new).at, None if dry_run else gone, stored.revision)
         claims = strategies.admit(new, old, self._key, self._environment)
-        op, slotted = put(self._resource, self._key, new, compares, claims, self._environment.settings.max_object_bytes)
+        limit = self._environment.settings.max_object_bytes
+        op, slotted = await self._lengthy(lambda: put(self._resource, self._key, new, compares, claims, limit))
         answered = partial(self._answer, slotted)
         return Plan(answered, revision=stored.revision) if dry_run else Plan(answered, op, claims=claims)
 

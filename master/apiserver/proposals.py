@@ -6,7 +6,8 @@ commit. A refused op asks its writer: it raises what the user is told, or return
 is never carried out on state it was not made for, and no lock is held.
 
 A first plan is made on what this master has at hand: where that is behind, the compares refuse it. What no compare
-guards, a refusal or an answer that needs no write, is only given on the current state.
+guards, a refusal or an answer that needs no write, is only given on the current state, unless its plan says that it
+`stands` on any.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from barque.api.errors import ApiError, outcome_unknown, too_large_entity
 from barque.api.resources import Resource
 from barque.master.admission.claims import NO_CLAIMS, Claims
 from barque.master.apiserver.backend import Backend
+from barque.master.apiserver.cohorts import in_step
 from barque.master.store.port import Committed, Compare, Key, Op, Refused, Result, Unknown
 
 # An unconditional write gives up when others have been quicker this often in a row.
@@ -32,12 +34,15 @@ _SAID_OF_THE_REQUEST = (400, 413, 415, 429)
 
 
 class Plan(NamedTuple):
-    """What to write, and the answer once it stands at a revision. Without an op it stands at `revision` already."""
+    """What to write, and the answer once it stands at a revision. Without an op it stands at `revision` already; and
+    where it `stands` whatever has been written elsewhere, the current state is not asked for.
+    """
 
     answer: Callable[[int], bytes]
     op: Op | None = None
     revision: int = 0
     claims: Claims = NO_CLAIMS
+    stands: bool = False
 
 
 class Writer(Protocol):
@@ -99,9 +104,11 @@ async def propose_one(writer: Writer) -> bytes:
     """Carry out one writer, as `propose` would. Raises its `ApiError`."""
     pending = _Pending(0, writer)
     while True:
+        await in_step()
         plan = await _plan(writer)
         if plan.op is None:
             return plan.answer(plan.revision)
+        await in_step()
         (result,) = await writer.backend.commit([plan.op])
         answer = _settle(pending, plan, result)
         if isinstance(answer, bytes):
@@ -115,14 +122,14 @@ async def propose_one(writer: Writer) -> bytes:
 
 
 async def _plan(writer: Writer) -> Plan:
-    """The writer's plan; a refusal, or an answer without a write, only on the current state."""
+    """The writer's plan; a refusal, or an answer without a write that does not stand, only on the current state."""
     try:
         plan = await writer.plan()
     except ApiError as refused:
         if refused.code in _SAID_OF_THE_REQUEST:
             raise
     else:
-        if plan.op is not None:
+        if plan.op is not None or plan.stands:
             return plan
     await writer.backend.current()
     return await writer.plan()

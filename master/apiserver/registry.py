@@ -37,6 +37,7 @@ from barque.master.apiserver import collection, reads, strategies, tables
 from barque.master.apiserver.applying import Applying
 from barque.master.apiserver.backend import Backend, StoreBackend
 from barque.master.apiserver.binding import Bind
+from barque.master.apiserver.cohorts import in_step
 from barque.master.apiserver.creation import Creation, reader
 from barque.master.apiserver.deletion import Deletion
 from barque.master.apiserver.environment import Call, Environment
@@ -58,6 +59,8 @@ from barque.master.auth.identity import User
 from barque.master.store.epoch import Epoch
 from barque.master.store.port import Store
 
+# To read YAML costs so many times as much as JSON, and more where aliases make much of little.
+_YAML_COSTS = 8
 # Who is told what the authoriser said of an allowed request.
 Decided = Callable[[Decision], None]
 
@@ -109,6 +112,7 @@ class UserVerbs:
         self._decided = decided
 
     async def get(self, target: Target, resource_version: str = "") -> bytes:
+        await in_step()
         await self._authorize("get", target)
         return await reads.get(self._environment.backend(target.resource), target, resource_version)
 
@@ -166,17 +170,21 @@ class UserVerbs:
         await self._authorize("watch", target, selection)
 
     async def create(self, target: Target, body: bytes, options: WriteOptions = WriteOptions()) -> bytes:
+        await in_step()
         return await propose_one(await self._creation(target, body, options))
 
     async def update(self, target: Target, body: bytes, options: WriteOptions = WriteOptions()) -> bytes:
+        await in_step()
         return await self._changed(await self._update(target, body, options))
 
     async def patch(
         self, target: Target, content_type: str, patch: bytes, options: WriteOptions = WriteOptions()
     ) -> bytes:
+        await in_step()
         return await self._changed(await self._patch(target, content_type, patch, options))
 
     async def delete(self, target: Target, options: bytes = b"") -> bytes:
+        await in_step()
         return await propose_one(await self._deletion(target, options))
 
     async def delete_collection(
@@ -237,7 +245,11 @@ class UserVerbs:
         await self._authorize("create", target)
         check_write("CreateOptions", options)
         self._check_size(body)
-        environment, call = self._environment, self._call(target, options)
+        call = self._call(target, options)
+        return await self._lengthy(len(body), lambda: self._creator(call, body))
+
+    def _creator(self, call: Call, body: bytes) -> Writer:
+        environment, target = self._environment, call.target
         match target.subresource:
             case "binding":
                 return Modification(environment, call, "create", Bind(call, body, environment.clock))
@@ -247,17 +259,21 @@ class UserVerbs:
                 return TokenIssue(environment, call, body)
         if target.resource.storage == "review":
             return REVIEWS[target.resource.kind](environment, call, body)
-        return Creation(environment, call, reader(call, body))
+        return Creation(environment, call, reader(call, body), size_bytes=len(body))
 
     async def _update(self, target: Target, body: bytes, options: WriteOptions) -> Writer:
         await self._authorize("update", target)
         check_write("UpdateOptions", options)
         self._check_size(body)
         call = self._call(target, options)
+        return await self._lengthy(len(body), lambda: self._updater(call, body))
+
+    def _updater(self, call: Call, body: bytes) -> Writer:
+        target = call.target
         if not target.subresource and strategies.is_created_by_update(target.resource):
             return Replacing(self._environment, call, body)
         change: Change = ReplaceScale(call, body) if target.subresource == "scale" else Replace(call, body)
-        return Modification(self._environment, call, "update", change)
+        return Modification(self._environment, call, "update", change, len(body))
 
     async def _patch(self, target: Target, content_type: str, patch: bytes, options: WriteOptions) -> Writer:
         await self._authorize("patch", target)
@@ -266,12 +282,19 @@ class UserVerbs:
         call = self._call(target, options)
         if kind == APPLY_PATCH:
             check_apply(options)
-            return Applying(self._environment, call, patch)
+            costs = len(patch) * (1 if patch.lstrip()[:1] == b"{" else _YAML_COSTS)
+            return await self._lengthy(costs, lambda: Applying(self._environment, call, patch))
         check_write("PatchOptions", options)
-        scale = target.subresource == "scale"
-        patched = read_patch(kind, patch, Scale if scale else target.resource.type)
+        return await self._lengthy(len(patch), lambda: self._patcher(call, kind, patch))
+
+    def _patcher(self, call: Call, kind: str, patch: bytes) -> Writer:
+        scale = call.target.subresource == "scale"
+        patched = read_patch(kind, patch, Scale if scale else call.target.resource.type)
         change: Change = MergeScale(call, patched) if scale else Merge(call, patched)
-        return Modification(self._environment, call, "patch", change)
+        return Modification(self._environment, call, "patch", change, len(patch))
+
+    async def _lengthy(self, size_bytes: int, make: Callable[[], Writer]) -> Writer:
+        return await self._environment.lengthy.do(self._user.name, size_bytes, make)
 
     async def _deletion(self, target: Target, options: bytes) -> Writer:
         await self._authorize("delete", target)

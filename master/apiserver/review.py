@@ -1,4 +1,7 @@
-"""`Review`: the `Writer` of a kind that is a question: its create is answered with a status, and nothing is kept."""
+"""`Review`: the `Writer` of a kind that is a question: its create is answered with a status, and nothing is kept.
+
+The answer is what this master would act on itself: a no has been looked up on the current state by whoever says it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ class Review:
         self._asked = asked
 
     async def answer(self, review: Any) -> None:
-        """Complete the review, which is the caller's own and may be changed. Raises `ApiError`."""
+        """Complete the review, whatever its status says. A no is said on the current state. Raises `ApiError`."""
         raise NotImplementedError
 
     @property
@@ -40,11 +43,11 @@ class Review:
         return ()
 
     async def plan(self) -> Plan:
-        review = codec.decode(type(self._asked), codec.encode(self._asked))
+        review = self._asked
         review.metadata.creationTimestamp = timestamp(self._environment.clock.wall())
         await self.answer(review)
         answer = codec.encode(review)
-        return Plan(lambda _: answer)
+        return Plan(lambda _: answer, stands=True)
 
     def handle_refusal(self, plan: Plan, refusal: Refused) -> None:
         raise AssertionError("a review writes nothing that could be refused")

@@ -1,7 +1,7 @@
 """Server-side tables: rows for people to read, from the objects of one revision, as Kubernetes' `Table` has them.
 
 A row carries what the caller asks for of its object: its metadata (`PartialObjectMetadata`), the whole, or nothing.
-Every row costs a decode, so they are made in slices.
+Every row costs a decode, so they are made in portions, and those of objects that are large by themselves in a thread.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from barque.api import codec, columns, conversion
 from barque.api.errors import bad_request
 from barque.api.resources import Resource
 from barque.client.verbs import IncludeObject, RawEvent, RawTable
+from barque.master.apiserver.portions import PORTION_BYTES, portions
 from barque.master.apiserver.reads import Found, memo_of
 from barque.master.store.port import Stored
 
-# Rows made before other tasks get the loop: at some 50 µs each, well below 20 ms.
-_SLICE = 128
+# Rows made before other tasks get the loop: at some 50 µs each, well below 20 ms. Of large objects there are fewer.
+_PORTION = 128
 _INCLUDES = ("Metadata", "Object", "None")
 ANNOUNCE_METADATA = b'{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":'
 
@@ -40,11 +41,25 @@ async def rows_of(
 ) -> list[bytes]:
     """One metav1.TableRow for each object."""
     rows: list[bytes] = []
-    for start in range(0, len(items), _SLICE):
-        if start:
+    for portion in portions(items, _size_of, _PORTION):
+        if rows:
             await asyncio.sleep(0)
-        rows += [row_of(stored.json, resource, include, now) for stored in items[start : start + _SLICE]]
+        if len(portion) == 1:
+            rows.append(await row_beside(portion[0].json, resource, include, now))
+        else:
+            rows += [row_of(stored.json, resource, include, now) for stored in portion]
     return rows
+
+
+async def row_beside(json: bytes, resource: Resource, include: IncludeObject, now: datetime.datetime) -> bytes:
+    """As `row_of`; that of a large object is made in a thread."""
+    if len(json) <= PORTION_BYTES:
+        return row_of(json, resource, include, now)
+    return await asyncio.to_thread(row_of, json, resource, include, now)
+
+
+def _size_of(item: Stored | RawEvent) -> int:
+    return len(item.json)
 
 
 async def with_rows(
@@ -56,11 +71,12 @@ async def with_rows(
     if made is not None:
         return made
     rows: list[RawEvent] = []
-    for number, event in enumerate(events, 1):
-        if number % _SLICE == 0:
+    for portion in portions(events, _size_of, _PORTION):
+        if rows:
             await asyncio.sleep(0)
-        json = row_of(event.json, resource, include, now) if event.json else b""
-        rows.append(RawEvent(event.type, json, event.revision))
+        for event in portion:
+            json = await row_beside(event.json, resource, include, now) if event.json else b""
+            rows.append(RawEvent(event.type, json, event.revision))
     shared[form] = rows
     return rows
 

@@ -57,7 +57,8 @@ class TokenIssue(ExistingObject):
         request.status.expirationTimestamp = timestamp(issued.expires)
         request.metadata.creationTimestamp = timestamp(self._environment.clock.wall())
         answer = codec.encode(request)
-        return Plan(lambda _: answer)
+        # Of an account or object that has gone meanwhile, a token is refused wherever it is shown.
+        return Plan(lambda _: answer, stands=True)
 
     def handle_refusal(self, plan: Plan, refusal: Refused) -> None:
         raise AssertionError("a token request writes nothing that could be refused")

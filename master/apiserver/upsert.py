@@ -19,11 +19,14 @@ from barque.master.store.port import Refused
 
 
 class Upsert(ExistingObject, ABC):
-    """The `Writer` of one such write. `verb` is what the caller may do to an object that is there."""
+    """The `Writer` of one such write. `verb` is what the caller may do to an object that is there; the change is read
+    from so many bytes.
+    """
 
-    def __init__(self, environment: Environment, call: Call, verb: str, change: Change) -> None:
+    def __init__(self, environment: Environment, call: Call, verb: str, change: Change, size_bytes: int) -> None:
         super().__init__(environment, call)
-        self._existing = Modification(environment, call, verb, change)
+        self._size_bytes = size_bytes
+        self._existing = Modification(environment, call, verb, change, size_bytes)
         self._writer: Creation | Modification = self._existing
 
     @property
@@ -41,8 +44,11 @@ class Upsert(ExistingObject, ABC):
         self._check_creatable()
         await self._environment.authorizer.authorize(self._call.user, "create", self._call.target)
         if not isinstance(self._writer, Creation):  # one that was refused knows what it must look at this time
-            self._writer = Creation(self._environment, self._call, self._begin, self._owners)
+            self._writer = await self._environment.lengthy.do(self._call.user.name, self._size_bytes, self._creation)
         return await self._writer.plan()
+
+    def _creation(self) -> Creation:
+        return Creation(self._environment, self._call, self._begin, self._owners, self._size_bytes)
 
     @abstractmethod
     def _check_creatable(self) -> None:
@@ -78,7 +84,7 @@ class Replacing(Upsert):
 
     def __init__(self, environment: Environment, call: Call, body: bytes) -> None:
         self._change = Replace(call, body)
-        super().__init__(environment, call, "update", self._change)
+        super().__init__(environment, call, "update", self._change, len(body))
 
     def _check_creatable(self) -> None:
         if self._change.expected is not None:

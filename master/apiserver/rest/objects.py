@@ -18,7 +18,7 @@ from barque.master.apiserver.rest.answers import object_answer, pieces_answer
 from barque.master.apiserver.rest.bodies import read_body, read_object
 from barque.master.apiserver.rest.call import RestCall
 from barque.master.apiserver.rest.negotiation import Accepted, accepted
-from barque.master.apiserver.rest.request_info import not_allowed
+from barque.master.apiserver.rest.request_info import RequestInfo, not_allowed
 
 _NO_QUERY: Mapping[str, str] = {}
 # Of these a delete answers with the object even where it is gone at once; of others with a Status (Kubernetes'
@@ -121,7 +121,7 @@ class Objects:
         self, call: RestCall, json: bytes, target: Target, form: Accepted, code: int = 200
     ) -> web.StreamResponse:
         if form.form and target.subresource not in ("scale", "token", "binding", "eviction"):
-            json = tables.formed(json, target.resource, form, self._registry.environment.clock.wall())
+            json = await tables.formed(json, target.resource, form, self._registry.environment.clock.wall())
         return await object_answer(call, json, form, code)
 
     async def _many(self, call: RestCall, listed: RawList, target: Target, form: Accepted) -> web.StreamResponse:
@@ -132,7 +132,12 @@ class Objects:
 
 def target_of(call: RestCall) -> Target:
     """What the request is about. Raises 404 and 405 for what no path leads to."""
-    info = call.info
+    if call.target is None:
+        call.target = _target(call.info)
+    return call.target
+
+
+def _target(info: RequestInfo) -> Target:
     if not resources.is_known(info.group, info.resource):
         raise not_found_path()
     resource = resources.by_plural(info.group, info.resource, info.version)

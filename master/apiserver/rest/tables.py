@@ -19,6 +19,7 @@ from barque.api.errors import ApiError
 from barque.api.resources import Resource
 from barque.client.verbs import IncludeObject, Page, RawList, Target
 from barque.master.apiserver import tables
+from barque.master.apiserver.portions import portions
 from barque.master.apiserver.registry import UserVerbs
 from barque.master.apiserver.rest import options
 from barque.master.apiserver.rest.answers import pieces_answer
@@ -26,8 +27,10 @@ from barque.master.apiserver.rest.call import RestCall
 from barque.master.apiserver.rest.lists import list_metadata
 from barque.master.apiserver.rest.negotiation import Accepted
 
-# Metadata cut before other tasks get the loop: at some 3 µs each, well below 20 ms.
-_SLICE = 1024
+# Metadata cut before other tasks get the loop: at some 3 µs each, well below 20 ms, and not out of more bytes than are
+# skimmed in as long.
+_PORTION = 1024
+_SKIMMED_BYTES = 4 * 1024 * 1024
 # Rows joined in one go.
 _JOINED = 64
 
@@ -81,14 +84,14 @@ def table_pieces(version: str, metadata: bytes, columns: bytes, rows: Sequence[b
     return pieces
 
 
-def formed(json: bytes, resource: Resource, form: Accepted, now: datetime.datetime) -> bytes:
+async def formed(json: bytes, resource: Resource, form: Accepted, now: datetime.datetime) -> bytes:
     """One object, as it is shown, in the form that is wanted. Raises 406."""
     match form.form:
         case "Table":
             kept = json
             if resource.kept_as:
                 kept = codec.encode(conversion.converted(codec.decode(resource.type, json), resource.stored))
-            row = in_version(tables.row_of(kept, resource, "Metadata", now), form.version)
+            row = in_version(await tables.row_beside(kept, resource, "Metadata", now), form.version)
             metadata = list_metadata(_versioned.decode(json).metadata.resourceVersion, "", None)
             return b"".join(table_pieces(form.version, metadata, tables.definitions(resource), [row]))
         case "PartialObjectMetadata":
@@ -104,11 +107,11 @@ async def metadata_list(listed: RawList, form: Accepted) -> list[bytes]:
         raise _not_acceptable("you requested PartialObjectMetadata, but the requested object is a list")
     metadata = list_metadata(listed.resource_version, listed.continue_, listed.remaining)
     pieces = [b'{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":%b,"items":[' % metadata]
-    for start in range(0, len(listed.items), _SLICE):
-        if start:
+    for portion in portions(listed.items, len, _PORTION, _SKIMMED_BYTES):
+        if len(pieces) > 1:
             await asyncio.sleep(0)
-        piece = b",".join([partial_metadata(json) for json in listed.items[start : start + _SLICE]])
-        pieces.append(piece if start == 0 else b"," + piece)
+            pieces.append(b",")
+        pieces.append(b",".join([partial_metadata(json) for json in portion]))
     pieces.append(b"]}\n")
     return pieces
 

@@ -225,13 +225,26 @@ def test_a_patch_has_at_most_ten_thousand_operations() -> None:
     with pytest.raises(ApiError) as refusal:
         json_patch({"a": 1}, [operation] * 10_001)
     assert (refusal.value.code, refusal.value.reason) == (413, "RequestEntityTooLarge")
-    assert refusal.value.message == "The allowed maximum operations in a JSON patch is 10000, got 10001"
+    why = "The allowed maximum operations in a JSON patch is 10000, got 10001"
+    assert refusal.value.message == f"Request entity too large: {why}"
 
 
 def test_copies_cannot_grow_a_document_without_bound() -> None:
     doubling = [{"op": "copy", "from": "/a", "path": "/a/-"}] * 40
     with pytest.raises(ApiError, match="Unable to complete the copy, the accumulated size increase of copy is"):
         json_patch({"a": ["x" * 100]}, doubling)
+
+
+def test_the_bound_of_copies_is_that_of_a_body() -> None:
+    copying = {"op": "copy", "from": "/a", "path": "/b"}
+    document = {"a": "x" * (1024 * 1024 - 2)}
+    assert json_patch(document, [copying] * 3) == {**document, "b": document["a"]}
+    with pytest.raises(ApiError) as refusal:
+        json_patch(document, [copying] * 4)
+    assert (refusal.value.code, refusal.value.reason) == (422, "Invalid")
+    assert refusal.value.message.endswith(
+        ": Unable to complete the copy, the accumulated size increase of copy is 4194304, exceeding the limit 3145728"
+    )
 
 
 def test_moves_cannot_nest_a_document_without_bound() -> None:

@@ -21,8 +21,8 @@ PARTIAL = {
 RESOURCE = target("configmaps").resource
 
 
-def test_one_object_as_a_table() -> None:
-    table = msgspec.json.decode(formed(CONFIG, RESOURCE, Accepted("Table"), NOW))
+async def test_one_object_as_a_table() -> None:
+    table = msgspec.json.decode(await formed(CONFIG, RESOURCE, Accepted("Table"), NOW))
     assert (table["kind"], table["apiVersion"]) == ("Table", "meta.k8s.io/v1")
     assert table["metadata"] == {"resourceVersion": "7"}
     assert [column["name"] for column in table["columnDefinitions"]] == ["Name", "Data", "Age"]
@@ -31,12 +31,12 @@ def test_one_object_as_a_table() -> None:
     assert row["object"]["kind"] == "PartialObjectMetadata"
 
 
-def test_one_object_as_its_metadata() -> None:
-    assert msgspec.json.decode(formed(CONFIG, RESOURCE, Accepted("PartialObjectMetadata"), NOW)) == PARTIAL
+async def test_one_object_as_its_metadata() -> None:
+    assert msgspec.json.decode(await formed(CONFIG, RESOURCE, Accepted("PartialObjectMetadata"), NOW)) == PARTIAL
 
 
-def test_older_tables_carry_older_metadata() -> None:
-    row = formed(CONFIG, RESOURCE, Accepted("PartialObjectMetadata"), NOW)
+async def test_older_tables_carry_older_metadata() -> None:
+    row = await formed(CONFIG, RESOURCE, Accepted("PartialObjectMetadata"), NOW)
     assert msgspec.json.decode(in_version(row, "v1beta1"))["apiVersion"] == "meta.k8s.io/v1beta1"
     assert in_version(row, "v1") == row
 
@@ -52,7 +52,7 @@ async def test_a_list_as_metadata() -> None:
 
 async def test_the_form_must_suit_what_is_asked_for() -> None:
     with pytest.raises(ApiError, match="is not a list") as one:
-        formed(CONFIG, RESOURCE, Accepted("PartialObjectMetadataList"), NOW)
+        await formed(CONFIG, RESOURCE, Accepted("PartialObjectMetadataList"), NOW)
     with pytest.raises(ApiError, match="is a list") as many:
         await metadata_list(RawList([], "1"), Accepted("PartialObjectMetadata"))
     assert (one.value.code, many.value.code) == (406, 406)
