@@ -93,10 +93,12 @@ class RenewingIdentity:
         return context
 
     async def replace(self, identity: Identity) -> None:
-        """Use `identity`, already saved, for every new connection from now on."""
-        self._current = identity
+        """Use `identity`, already saved, for every new connection from now on; those that there are go on. Raises
+        `OSError` where a context cannot be given it: then it is not the current one, and the renewal is due still.
+        """
         for context in self._contexts:
             identity.install(context)
+        self._current = identity
         for handler in self._on_change:
             await handler(identity)
 

@@ -32,7 +32,7 @@ STATUS_7 = {"reason": "NonZeroExitCode", "details": {"causes": [{"reason": "Exit
 
 
 async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not holds():
             await asyncio.sleep(0.01)
 
@@ -40,7 +40,7 @@ async def until(holds: Callable[[], object]) -> None:
 async def still(count: Callable[[], int]) -> int:
     """What a counter stands at once it no longer grows."""
     before = -1
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while not before or before != count():
             before = count()
             await asyncio.sleep(0.2)
@@ -123,7 +123,7 @@ async def test_before_v5_no_message_ends_the_input(door: StreamDoor, http: aioht
         await socket.send_bytes(b"\xff\x00")
         await socket.send_bytes(b"\x00abc")
         assert [await socket.receive_bytes(), await socket.receive_bytes()] == [b"\x01", b"\x01abc"]
-    await asyncio.wait_for(door.worker.ended.wait(), 5)
+    await asyncio.wait_for(door.worker.ended.wait(), 30)
 
 
 @pytest.mark.parametrize("protocol", [V1, ""])
@@ -168,7 +168,7 @@ async def test_a_client_that_goes_away_lets_go(door: StreamDoor, http: aiohttp.C
     assert await socket.receive_bytes() == b"\x01"
     await until(lambda: door.worker.asked)
     break_off(socket._response.connection.transport)  # type: ignore[union-attr]
-    await asyncio.wait_for(door.worker.ended.wait(), 5)
+    await asyncio.wait_for(door.worker.ended.wait(), 30)
     await until(lambda: no_streams_left(door))
 
 
@@ -200,7 +200,7 @@ async def test_a_command_that_reads_nothing_slows_the_client(door: StreamDoor, h
         await asyncio.gather(flooding, return_exceptions=True)
         break_off(socket._response.connection.transport)  # type: ignore[union-attr]
     # Nothing is read from it, and still it is noticed.
-    await asyncio.wait_for(door.worker.ended.wait(), 5)
+    await asyncio.wait_for(door.worker.ended.wait(), 30)
     await until(lambda: no_streams_left(door))
 
 
@@ -212,7 +212,7 @@ async def test_a_stream_without_a_sign_of_life_ends(door: StreamDoor, http: aioh
         assert await socket.receive_bytes() == b"\x01"
         await clock.advance(5)
         assert await messages(socket) == []
-    await asyncio.wait_for(door.worker.ended.wait(), 5)
+    await asyncio.wait_for(door.worker.ended.wait(), 30)
 
 
 # Refusals before the upgrade.
@@ -366,7 +366,7 @@ async def test_a_slow_spdy_client_slows_the_command(door: StreamDoor) -> None:
     client, _ = await spdy_exec(door, "command=flood&stdout=1", "error", "stdout")
     assert await still(lambda: door.worker.sent) * 65536 < 24 * 1024 * 1024
     client.close()
-    await asyncio.wait_for(door.worker.ended.wait(), 5)
+    await asyncio.wait_for(door.worker.ended.wait(), 30)
 
 
 async def test_a_command_that_reads_nothing_slows_a_spdy_client(door: StreamDoor) -> None:
@@ -488,7 +488,7 @@ async def test_a_forwarded_connection_that_is_broken_off_is_let_go(door: StreamD
     await client.send(spdy.RstStream(data, spdy.CANCEL))
     await client.read(lambda: error in client.ended)
     assert client.received[error] == b""
-    await asyncio.wait_for(door.worker.ended.wait(), 5)
+    await asyncio.wait_for(door.worker.ended.wait(), 30)
     # The others go on.
     _, other = await pair(client, 80, "2")
     await client.send(spdy.Data(other, b"y"))
@@ -501,7 +501,7 @@ async def test_a_slow_client_of_a_forwarded_port_slows_the_pod(door: StreamDoor)
     await pair(client, 83)
     assert await still(lambda: door.worker.sent) * 65536 < 24 * 1024 * 1024
     client.close()  # type: ignore[attr-defined]
-    await asyncio.wait_for(door.worker.ended.wait(), 5)
+    await asyncio.wait_for(door.worker.ended.wait(), 30)
     await until(lambda: no_streams_left(door))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from aiohttp import web
 
 from barque.api.errors import ApiError, unauthorized
 from barque.master.apiserver.grpc_calls import Bounds
-from barque.master.apiserver.rest import compression, watch_frames, watching
+from barque.master.apiserver.rest import compression, watch_frames, watching, websockets
 from barque.master.apiserver.rest.answers import refusal
 from barque.master.apiserver.rest.call import Ending, RestCall
 from barque.master.apiserver.rest.limits import BoundedServer
@@ -22,6 +23,7 @@ from barque.master.apiserver.rest.watch_frames import WatchForm
 from barque.master.apiserver.rest.watching import Watching
 from barque.master.auth.identity import User
 from tests.support.memory_store import ADMIN, Bench, a_bench, target
+from tests.support.raw_websocket import BINARY, CLOSE, PING, TEXT, connect, frame
 
 PODS = "/api/v1/namespaces/default/pods"
 SPEC = {"containers": [{"name": "main", "image": "web:1"}]}
@@ -125,7 +127,7 @@ async def a_world() -> AsyncIterator[World]:
     hub = asyncio.ensure_future(world.bench.store._hub.run())
     world.url = f"http://127.0.0.1:{site.sockets[0].getsockname()[1]}"
     try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as world.session:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as world.session:
             yield world
     finally:
         hub.cancel()
@@ -135,7 +137,7 @@ async def a_world() -> AsyncIterator[World]:
 
 
 async def event(answer: Any) -> dict[str, Any]:
-    read: dict[str, Any] = msgspec.json.decode(await asyncio.wait_for(answer.content.readline(), 5))
+    read: dict[str, Any] = msgspec.json.decode(await asyncio.wait_for(answer.content.readline(), 30))
     return read
 
 
@@ -270,7 +272,7 @@ async def test_bookmarks_come_to_those_who_want_them() -> None:
 
 async def test_a_watch_ends_when_its_time_is_over() -> None:
     async with a_world() as world, world.get(timeoutSeconds="1") as answer:
-        assert await asyncio.wait_for(answer.content.read(), 5) == b""
+        assert await asyncio.wait_for(answer.content.read(), 30) == b""
 
 
 async def test_a_history_that_is_gone_is_told_by_an_event() -> None:
@@ -331,7 +333,7 @@ async def test_a_websocket_has_one_event_a_message() -> None:
             assert [message.type for message in read] == [aiohttp.WSMsgType.TEXT] * 2
             assert [message.json()["object"]["metadata"]["name"] for message in read] == ["a", "b"]
             await world.pod("c")
-            assert (await socket.receive_json(timeout=5))["type"] == "ADDED"
+            assert (await socket.receive_json(timeout=30))["type"] == "ADDED"
         await _until(lambda: world.bench.store._hub.watchers == 0)
 
 
@@ -400,6 +402,69 @@ async def test_packed_pieces_are_the_pieces() -> None:
 
 
 async def _until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not true():
             await asyncio.sleep(0.01)
+
+
+async def test_a_handshake_that_is_none_is_the_clients_fault() -> None:
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    async with a_world() as world:
+        for wrong in ({"Sec-WebSocket-Key": "x"}, {"Sec-WebSocket-Key": "", "Sec-WebSocket-Version": "9"}):
+            async with world.session.get(f"{world.url}{PODS}?watch=true", headers={**upgrade, **wrong}) as answer:
+                assert (answer.status, (await answer.json())["reason"]) == (400, "BadRequest")
+        assert world.bounds._running == {}
+
+
+async def test_a_browsers_token_is_answered_by_another_protocol_and_goes_into_no_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    protocols = ["base64url.bearer.authorization.k8s.io.c2VjcmV0", "base64.binary.k8s.io", "x"]
+    async with a_world() as world:
+        await world.pod("a")
+        async with world.session.ws_connect(f"{world.url}{PODS}?watch=true", protocols=protocols) as socket:
+            assert socket.protocol == "base64.binary.k8s.io"
+            assert (await socket.receive_json(timeout=5))["type"] == "ADDED"
+    ours = [record for record in caplog.records if "aiohttp.client" not in record.name]
+    assert "c2VjcmV0" not in "".join(record.getMessage() for record in ours)
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (frame(BINARY, b"x", masked=False), 1002), (frame(TEXT, b"\xff"), 1007), (frame(TEXT, length=4096), 1009),
+        (frame(PING, b"x" * 126), 1002), (frame(TEXT, b"of no interest") + frame(CLOSE, b"\x03\xe8"), 1000),
+    ],
+)  # fmt: skip
+async def test_what_a_watcher_may_not_say_ends_its_watch_alone(said: bytes, code: int) -> None:
+    async with a_world() as world, world.get(resourceVersion=world.revision) as other:
+        socket = await connect(int(world.url.rpartition(":")[2]), f"{PODS}?watch=true")
+        await socket.send(said)
+        assert await socket.until_closed() == code
+        socket.close()
+        await world.pod("a")
+        assert (await event(other))["type"] == "ADDED"
+        await _until(lambda: world.bench.store._hub.watchers == 1)
+
+
+async def test_a_websocket_that_is_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "WRITE_S", 0.3)
+    # It hears no goodbye either, so none is waited for.
+    monkeypatch.setattr(websockets, "CLOSE_S", 100.0)
+    async with a_world() as world:
+        socket = await connect(int(world.url.rpartition(":")[2]), f"{PODS}?watch=true")
+        socket.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await world.pod("a")
+        large = "x" * 200_000
+        admin, name, kind = world.bench.admin, target("pods", "a"), "application/merge-patch+json"
+        async with asyncio.timeout(20):
+            for number in itertools.count():
+                if not world.bounds._running:
+                    break
+                patch = {"metadata": {"annotations": {"large": f"{number}{large}"}}}
+                await admin.patch(name, kind, msgspec.json.encode(patch))
+                await asyncio.sleep(0.01)
+        socket.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        # The connection is dropped with what it held: there is no goodbye behind it.
+        assert await socket.until_closed() == 0
+        socket.close()

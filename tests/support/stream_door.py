@@ -24,6 +24,7 @@ from barque.master.apiserver.grpc_calls import Bounds
 from barque.master.apiserver.node_channels import NodeChannels, dialer
 from barque.master.apiserver.places import Places
 from barque.master.apiserver.rest.call import RestCall
+from barque.master.apiserver.rest.limits import BoundedServer
 from barque.master.apiserver.rest.request_info import RequestInfo
 from barque.master.apiserver.streams.service import PodStreams
 from barque.master.auth.identity import User
@@ -36,7 +37,7 @@ FLOOD = b"x" * 65536
 
 class ObedientWorker(FakeWorker):
     """Commands: `cat`, `exit N`, `both`, `flood`, `deaf` (reads nothing), `sizes`, `refuse`. Ports: 80 answers in
-    capitals, 81 refuses, 82 says hello and ends, 83 floods.
+    capitals, 81 refuses, 82 says hello and ends, 83 floods, 84 reads nothing.
     """
 
     async def Logs(self, request: Any, context: Any) -> AsyncIterator[pb.LogsChunk]:
@@ -107,6 +108,8 @@ class ObedientWorker(FakeWorker):
             for _ in itertools.count() if start.port == 83 else ():
                 yield pb.PortForwardOutput(data=FLOOD)
                 self.sent += 1
+            if start.port == 84:
+                await asyncio.Event().wait()
             while start.port == 80 and (message := await anext(request_iterator, None)) is not None:
                 if message.WhichOneof("input") == "end":
                     break
@@ -131,6 +134,7 @@ class StreamDoor:
         self.clock = clock
         self.bounds = Bounds()
         self.streams = PodStreams(self.places, self.bounds, clock)
+        self.server: BoundedServer | None = None
         self.port = 0
         self.unexpected: list[Exception] = []
 
@@ -182,7 +186,7 @@ async def a_stream_door(directory: Path, clock: Clock | None = None) -> AsyncIte
         await harbour.pod("homeless")
         channels = NodeChannels(dialer(lambda: harbour.pki.master), SystemClock())
         door = StreamDoor(harbour, worker, channels, clock or SystemClock())
-        server = web.Server(door.answer, handler_cancellation=True, access_log=None)
+        server = door.server = BoundedServer(door.answer)
         site = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
         door.port = site.sockets[0].getsockname()[1]
         try:

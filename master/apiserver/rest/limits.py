@@ -194,6 +194,22 @@ class BoundedConnection(web.RequestHandler):
         super().connection_lost(None)
         return transport
 
+    async def _drain_helper(self) -> None:
+        """Wait until more may be written. aiohttp has all who wait await one future itself: were one of them cancelled,
+        so were the streams of everybody else on this connection.
+        """
+        if self.transport is None:
+            raise ConnectionResetError("the client has left")
+        if not self._paused:
+            return
+        if self._drain_waiter is None:
+            self._drain_waiter = self._loop.create_future()
+            # Where nobody waits any more, nobody asks what became of it.
+            self._drain_waiter.add_done_callback(asyncio.Future.exception)
+        waiter = self._drain_waiter
+        await asyncio.wait([waiter])
+        waiter.result()
+
     def loop_time(self) -> float:
         return self._loop.time()
 

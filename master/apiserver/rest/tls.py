@@ -7,7 +7,9 @@ at a time), and a connection keeps what OpenSSL keeps: 27 KiB with a client's ce
 In: a factory of protocols and an `SSLContext`. Out: a factory for `create_server` without `ssl`. What a protocol sees
 is an `asyncio.Transport`, with `ssl_object` and `sslcontext` among its extra info; it is made once the handshake is
 done. Guarantees: reads are taken 32 KiB at a time and writes given 16 KiB at a time, so that neither holds the loop nor
-leaves large buffers behind; a handshake ends in its time or not at all, and so does closing.
+leaves large buffers behind; a handshake ends in its time or not at all, and so does closing. A step of a handshake
+costs a millisecond or two, so they take turns, in the order they came in and a few in one turn of the loop: however
+many connections are new, those that stand are served in between.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, cast
@@ -26,6 +29,10 @@ _READ_BYTES = 32 * 1024
 _WRITE_BYTES = 16 * 1024
 # OpenSSL's incoming buffer does not shrink either: a client's certificate is given to it by and by.
 _HANDSHAKE_BYTES = 512
+# Steps of handshakes in one turn of the loop: at most two milliseconds each, so well below 20.
+_STEPS = 4
+# Of what comes while its connection waits for its turn, so much is kept; a client's first words are some 500 bytes.
+_KEPT_BYTES = 4 * 1024
 # Data that is still on its way when a connection is closed has this long to be taken.
 _CLOSE_S = 30.0
 
@@ -44,27 +51,47 @@ def secured(
     context.num_tickets = 0
     encrypted, plain = memoryview(bytearray(_READ_BYTES)), bytearray(_READ_BYTES)
     loop = asyncio.get_running_loop()
-    handshakes = Handshakes(admit, handshake_s)
+    handshakes = Handshakes(loop, admit, handshake_s)
     return lambda: TlsConnection(loop, factory, context, handshakes, encrypted, plain)
 
 
 class Handshakes:
-    """Those of a door that are under way, and what bounds them."""
+    """Those of a door that are under way, what bounds them, and whose turn it is to go on with theirs."""
 
-    __slots__ = ("admit", "under_way", "within_s")
+    __slots__ = ("_loop", "_queue", "_scheduled", "admit", "under_way", "within_s")
 
-    def __init__(self, admit: Callable[[int], bool], within_s: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, admit: Callable[[int], bool], within_s: float) -> None:
+        self._loop = loop
+        self._queue: deque[TlsConnection] = deque()
+        self._scheduled = False
         self.admit = admit
         self.within_s = within_s
         self.under_way = 0
+
+    def enqueue(self, connection: TlsConnection) -> None:
+        """Something has come for the handshake of this connection, which does not wait for its turn already."""
+        self._queue.append(connection)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._take_turns)
+
+    def _take_turns(self) -> None:
+        steps = 0
+        try:
+            while self._queue and steps < _STEPS:
+                steps += self._queue.popleft().step()
+        finally:
+            self._scheduled = bool(self._queue)
+            if self._scheduled:
+                self._loop.call_soon(self._take_turns)
 
 
 class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
     """The protocol of a plain connection, and the transport of what speaks through it."""
 
     __slots__ = (
-        "_closing", "_connection", "_encrypted", "_factory", "_handshakes", "_incoming", "_loop", "_outgoing",
-        "_paused", "_plain", "_protocol", "_ssl", "_timer",
+        "_closing", "_connection", "_context", "_deadline", "_encrypted", "_factory", "_handshakes", "_incoming",
+        "_kept", "_loop", "_outgoing", "_paused", "_plain", "_protocol", "_ssl", "_timer", "_waiting_since",
     )  # fmt: skip
 
     def __init__(
@@ -81,8 +108,15 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
         self._handshakes = handshakes
         self._encrypted = encrypted
         self._plain = plain
+        self._context = context
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        # Made at the first step of the handshake, for it costs as much as all else of accepting a connection.
+        self._ssl: Any = None
+        # What waits for the connection's turn in its handshake, since when, and until when the handshake has time:
+        # the waiting is not its own, and is added.
+        self._kept = b""
+        self._waiting_since = 0.0
+        self._deadline = 0.0
         self._connection: Any = None
         self._protocol: Any = None
         self._timer: asyncio.TimerHandle | None = None
@@ -95,22 +129,51 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
         self._connection = transport
         self._handshakes.under_way += 1
         if self._handshakes.admit(self._handshakes.under_way):
-            self._timer = self._loop.call_later(self._handshakes.within_s, self.abort)
+            self._deadline = self._loop.time() + self._handshakes.within_s
+            self._timer = self._loop.call_at(self._deadline, self.abort)
         else:
             self.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._encrypted
+        return self._encrypted if self._factory is None else self._encrypted[:_KEPT_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
+        came = self._encrypted[:nbytes]
+        if self._factory is None:
+            self._incoming.write(came)
+            self._receive()
+        elif not self._closing:
+            self._keep(bytes(came))
+
+    def _keep(self, came: bytes) -> None:
+        """Wait for a turn with what has come of a handshake."""
+        if not self._kept:
+            self._stop_timer()
+            self._waiting_since = self._loop.time()
+            self._handshakes.enqueue(self)
+        self._kept += came
+        if len(self._kept) >= _KEPT_BYTES:
+            self.pause_reading()
+
+    def step(self) -> bool:
+        """Go on with the handshake, as its turn has come. Returns whether that took time."""
+        came, self._kept = self._kept, b""
+        if self._closing:
+            return False
+        self.resume_reading()
+        now = self._loop.time()
+        self._deadline += now - self._waiting_since
+        self._timer = self._loop.call_at(max(self._deadline, now), self.abort)
+        if self._ssl is None:
+            self._ssl = self._context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         taken = 0
-        while self._factory is not None:
-            taken += self._incoming.write(self._encrypted[taken : min(nbytes, taken + _HANDSHAKE_BYTES)])
-            if not self._shake_hands() and (taken == nbytes or self._closing):
-                return
-        if taken < nbytes:
-            self._incoming.write(self._encrypted[taken:nbytes])
-        self._receive()
+        while self._factory is not None and taken < len(came) and not self._closing:
+            taken += self._incoming.write(came[taken : taken + _HANDSHAKE_BYTES])
+            self._shake_hands()
+        if self._factory is None and not self._closing:
+            self._incoming.write(came[taken:])
+            self._receive()
+        return True
 
     def eof_received(self) -> bool:
         return False
@@ -201,7 +264,7 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
             case "ssl_object":
                 return self._ssl
             case "sslcontext":
-                return self._ssl.context
+                return self._context
         return self._connection.get_extra_info(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
@@ -213,24 +276,22 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
 
     # --- between the two
 
-    def _shake_hands(self) -> bool:
-        """Go on with the handshake. Returns whether it is done."""
+    def _shake_hands(self) -> None:
         assert self._factory is not None
         try:
             self._ssl.do_handshake()
         except ssl.SSLWantReadError:
             self._flush()
-            return False
+            return
         except (ssl.SSLError, ValueError) as error:  # a ValueError is a name that cannot be one
             self._fail(error)
-            return False
+            return
         self._flush()
         self._stop_timer()
         factory, self._factory = self._factory, None
         self._handshakes.under_way -= 1
         self._protocol = factory()
         self._protocol.connection_made(self)
-        return not self._closing
 
     def _receive(self) -> None:
         """Hand over what has come, for as long as the protocol takes it."""

@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import Protocol, TypeAlias, cast
 
 from aiohttp import WSMsgType, web
@@ -40,6 +39,8 @@ from barque.master.apiserver.rest.objects import query_of, target_of
 from barque.master.apiserver.rest.tables import include_of
 from barque.master.apiserver.rest.watch_frames import WatchForm
 from barque.master.apiserver.rest.watch_options import WatchOptions, named_target, watch_options
+from barque.master.apiserver.rest.websockets import Socket, open_socket
+from barque.master.auth.authentication import socket_token
 from barque.master.auth.identity import User
 from barque.master.store.port import Stored, Subscription
 
@@ -53,7 +54,6 @@ WRITE_S = 30.0
 _INITIAL_BATCH = 256
 # What a WebSocket's client may say: nothing, but for closing.
 _HEARD_BYTES = 4096
-_CLOSE_S = 2.0
 # Of these a caller is told; of others that the watch is over.
 _TOLD = (401, 403, 410)
 
@@ -401,7 +401,7 @@ class _Lines(Detached):
 class _Messages:
     """The messages of a WebSocket."""
 
-    def __init__(self, socket: web.WebSocketResponse) -> None:
+    def __init__(self, socket: Socket) -> None:
         self._socket = socket
 
     async def send(self, frame: bytes) -> None:
@@ -425,8 +425,11 @@ async def _taken(write: Awaitable[None]) -> None:
 
 async def _by_websocket(call: RestCall, watch: _Watch) -> web.StreamResponse:
     watch.framed(lines=True)
-    socket = web.WebSocketResponse(timeout=_CLOSE_S, compress=False, max_msg_size=_HEARD_BYTES)
-    await socket.prepare(call.request)
+    _, protocols = socket_token(call.request.headers.get("Sec-WebSocket-Protocol", ""))
+    # A browser takes no answer that leaves all of them out; what a message looks like none of them changes.
+    socket = await open_socket(
+        call.request, protocols.partition(",")[0].strip(), max_bytes=_HEARD_BYTES, decode_text=True
+    )
     if call.audit is not None:
         call.audit.started(socket.status)
     sending = asyncio.ensure_future(watch.run(_Messages(socket)))
@@ -434,8 +437,10 @@ async def _by_websocket(call: RestCall, watch: _Watch) -> web.StreamResponse:
     try:
         await asyncio.wait((sending, listening), return_when=asyncio.FIRST_COMPLETED)
         if sending.done():
-            with suppress(ConnectionError):
+            try:
                 sending.result()
+            except ConnectionError:
+                socket.abort()
     finally:
         for task in (sending, listening):
             task.cancel()
@@ -444,10 +449,10 @@ async def _by_websocket(call: RestCall, watch: _Watch) -> web.StreamResponse:
     return socket
 
 
-async def _closed(socket: web.WebSocketResponse) -> None:
+async def _closed(socket: Socket) -> None:
     """Until the client closes the socket; what else it says is nothing to us."""
     async for _ in socket:
-        pass
+        await socket.take_turns()
 
 
 def _is_upgrade(request: web.BaseRequest) -> bool:

@@ -9,6 +9,7 @@ Start reading at `service`; then by protocol:
   messages, and `websocket_forwarding`;
 * `spdy_frames` – SPDY/3.1 on the wire, without I/O; `spdy_connection` – its streams and their flow control; `wires` –
   what carries its bytes;
+* `inflow` – what waits for the pod to take it, bounded for each stream and for a connection;
 * `idle` – when a stream is given up.
 
 In: a `RestCall` that is authorised. Out: messages of the worker's node API, and back. Guarantees: a refusal that can be

@@ -12,17 +12,16 @@ import binascii
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
-from barque.api.errors import ApiError, bad_request
+from barque.api.errors import ApiError
+from barque.master.apiserver.rest.websockets import Socket, open_socket
 from barque.master.apiserver.streams.options import wanted_protocol
 
 V5, V4, V4_BASE64 = "v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io"
 V1, V1_BASE64 = "channel.k8s.io", "base64.channel.k8s.io"
 # The largest message of a client; held once per connection.
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-# How long a client may take to answer the end of the connection.
-CLOSE_TIMEOUT_S = 5.0
 _CLOSE_SIGNAL = 255
 
 
@@ -52,35 +51,26 @@ def choose_protocol(request: web.BaseRequest, served: Sequence[str]) -> str:
     return found
 
 
-async def accept(request: web.BaseRequest, protocol: str) -> web.WebSocketResponse:
+async def accept(request: web.BaseRequest, protocol: str) -> Socket:
     """A WebSocket that is open. Raises 400 for a handshake that is none."""
-    websocket = web.WebSocketResponse(
-        protocols=[protocol] if protocol else [], compress=False, max_msg_size=MAX_MESSAGE_BYTES,
-        decode_text=False, timeout=CLOSE_TIMEOUT_S,
-    )  # fmt: skip
-    try:
-        await websocket.prepare(request)
-    except web.HTTPBadRequest as refused:
-        raise bad_request(refused.text or "not a WebSocket handshake") from None
-    return websocket
+    return await open_socket(request, protocol, max_bytes=MAX_MESSAGE_BYTES)
 
 
 class ChannelSocket:
     """An open WebSocket of one of the protocols. `on_activity` hears of each message in either direction."""
 
-    def __init__(
-        self, websocket: web.WebSocketResponse, protocol: str, on_activity: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, websocket: Socket, protocol: str, on_activity: Callable[[], None] = lambda: None) -> None:
         self.websocket = websocket
         self.protocol = protocol
         self._base64 = "base64" in protocol
         self._on_activity = on_activity
 
     async def receive(self) -> Message | None:
-        """The next message, None once the client is gone or has broken the protocol."""
+        """The next message, None once the client is gone or has broken the protocol; then the WebSocket is closed."""
         while True:
             message = await self.websocket.receive()
             self._on_activity()
+            await self.websocket.take_turns()
             if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
                 return None
             data: bytes = message.data
@@ -93,8 +83,10 @@ class ChannelSocket:
             if not self._base64:
                 return Message(data[0], data[1:])
             try:
-                return Message(data[0] - ord("0"), base64.b64decode(data[1:], validate=True))
+                # As Kubernetes counts, what is no digit is a high number, and so nobody's.
+                return Message((data[0] - ord("0")) % 256, base64.b64decode(data[1:], validate=True))
             except binascii.Error:
+                await self.websocket.close(code=WSCloseCode.INVALID_TEXT)
                 return None
 
     async def send(self, channel: int, data: bytes) -> None:

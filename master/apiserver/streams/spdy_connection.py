@@ -1,28 +1,35 @@
 """A SPDY/3.1 connection whose other end opens the streams, with their flow control in both directions.
 
-What comes in waits in its stream until it is read, up to `BUFFER_BYTES`; then nothing more is read from the wire: the
-clients that Kubernetes has (moby/spdystream) know no windows, and a full connection is what they wait at. What goes
-out waits for the wire, and for the windows of a client that has shown that it knows them.
+What comes in waits in its stream until it is read, up to a bound of each and one of all (`inflow`); then nothing more
+is read from the wire: the clients that Kubernetes has (moby/spdystream) know no windows, and a full connection is what
+they wait at. What goes out waits for the wire, and for the windows of a client that has shown that it knows them.
+
+What breaks the protocol of one stream ends that stream by RST_STREAM, what breaks the connection's ends it by GOAWAY;
+as for moby/spdystream, frames for a stream that is over are no fault. A flood of frames does not hold the loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Protocol
 
 from barque.master.apiserver.streams import spdy_frames as spdy
+from barque.master.apiserver.streams.inflow import Backlog, Inflow
 
-# A stream's own share of what came and was not read: keystrokes and requests fit; a flood waits on the wire.
-BUFFER_BYTES = 256 * 1024
 # Small enough that streams take turns on the wire.
 PIECE_BYTES = 16 * 1024
+# What is read from the wire at once, and so many frames of it: then others have their turn, for a frame may be of
+# eight bytes.
+TURN_BYTES = 64 * 1024
+TURN_FRAMES = 256
 # The draft's window of a stream and of a connection that has not said otherwise.
 WINDOW_BYTES = 64 * 1024
 _LARGEST_WINDOW = 2**31 - 1
 MAX_STREAMS = 512
+# How long a client that broke the protocol may take to hear so.
+GOODBYE_S = 5.0
 
 
 class Wire(Protocol):
@@ -42,7 +49,11 @@ class StreamReset(ConnectionError):
 
 
 class StreamRefused(Exception):
-    """Raised by who is asked whether a stream is wanted."""
+    """Raised by who is asked whether a stream is wanted; `status` is that of its RST_STREAM."""
+
+    def __init__(self, why: str, status: int = spdy.CANCEL) -> None:
+        super().__init__(why)
+        self.status = status
 
 
 class SpdyStream:
@@ -53,24 +64,15 @@ class SpdyStream:
         self.headers = headers
         self.window = connection.initial_window
         self._connection = connection
-        self._pieces: deque[bytes] = deque()
-        self._waiting_bytes = 0
+        self._inflow = Inflow(connection.backlog)
         self._unreported_bytes = 0
-        self._discarding = False
-        self._ended, self._closed, self._reset = False, False, False
-        self._changed = asyncio.Condition()
+        self._closed, self._reset = False, False
 
     async def read(self) -> bytes:
         """The next piece; empty at the end. Raises StreamReset where the stream was broken off."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._pieces or self._ended or self._reset)
-            if not self._pieces:
-                if self._reset:
-                    raise StreamReset(f"stream {self.number} was reset")
-                return b""
-            piece = self._pieces.popleft()
-            self._waiting_bytes -= len(piece)
-            self._changed.notify_all()
+        piece = await self._inflow.read()
+        if self._reset:
+            raise StreamReset(f"stream {self.number} was reset")
         await self._report(len(piece))
         return piece
 
@@ -96,23 +98,18 @@ class SpdyStream:
     async def reset(self, status: int = spdy.CANCEL) -> None:
         """Break it off in both directions."""
         if not self._reset and not self.over:
-            await self.break_off()
+            self.break_off()
             with suppress(OSError):
                 await self._connection.send(spdy.RstStream(self.number, status))
 
     async def discard(self) -> None:
         """From now on what comes is dropped."""
-        async with self._changed:
-            self._discarding = True
-            dropped, self._waiting_bytes = self._waiting_bytes, 0
-            self._pieces.clear()
-            self._changed.notify_all()
-        await self._report(dropped)
+        await self._report(self._inflow.drop())
 
     @property
     def over(self) -> bool:
         """Whether both directions have ended, or it was broken off."""
-        return self._reset or (self._ended and self._closed)
+        return self._reset or (self._inflow.ended and self._closed)
 
     @property
     def broken(self) -> bool:
@@ -122,27 +119,22 @@ class SpdyStream:
 
     async def put(self, data: bytes, fin: bool) -> None:
         """What came; waits while too much of it has not been read."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._waiting_bytes < BUFFER_BYTES or self._reset)
-            kept = not self._discarding and not self._reset and not self._ended
-            if kept and data:
-                self._pieces.append(data)
-                self._waiting_bytes += len(data)
-            self._ended = self._ended or fin
-            self._changed.notify_all()
+        kept = await self._inflow.put(data)
+        if fin:
+            self._inflow.end()
         if not kept:
             await self._report(len(data))
 
-    async def break_off(self) -> None:
-        async with self._changed:
-            self._reset = True
-            self._changed.notify_all()
+    def break_off(self) -> None:
+        """What was not read is dropped."""
+        self._reset = True
+        self._inflow.drop()
         self._connection.forget_ended(self)
 
     async def _report(self, count: int) -> None:
         """Give the sender its window back, half a window at a time."""
         self._unreported_bytes += count
-        if self._unreported_bytes >= WINDOW_BYTES // 2 and not self._ended and not self._reset:
+        if self._unreported_bytes >= WINDOW_BYTES // 2 and not self._inflow.ended and not self._reset:
             delta, self._unreported_bytes = self._unreported_bytes, 0
             with suppress(OSError):
                 await self._connection.send(spdy.WindowUpdate(self.number, delta))
@@ -154,12 +146,14 @@ class SpdyConnection:
 
     def __init__(self, wire: Wire, accept: Callable[[SpdyStream], None], max_streams: int = MAX_STREAMS) -> None:
         self.initial_window = WINDOW_BYTES
+        self.backlog = Backlog()
         self._wire = wire
         self._accept = accept
         self._max_streams = max_streams
         self._encoder = spdy.Encoder()
         self._streams: dict[int, SpdyStream] = {}
         self._last = 0
+        self._leaving = False
         self._window = WINDOW_BYTES
         self._unreported_bytes = 0
         # Whether the other end has spoken of windows: one that never does would never open them again.
@@ -168,26 +162,24 @@ class SpdyConnection:
 
     async def run(self) -> None:
         """Read until the other end is gone or has broken the protocol; then every stream is broken off."""
-        decoder = spdy.Decoder()
         try:
-            while data := await self._wire.receive():
-                for frame in decoder.feed(data):
-                    await self._take(frame)
+            await self._read()
         except spdy.SpdyError:
-            with suppress(OSError):
-                await self.send(spdy.GoAway(self._last, spdy.GOAWAY_PROTOCOL_ERROR))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GOODBYE_S):
+                    await self.go_away(spdy.GOAWAY_PROTOCOL_ERROR)
         except OSError:
             pass
         finally:
             for stream in list(self._streams.values()):
-                await stream.break_off()
-            async with self._opened:
-                self._opened.notify_all()
+                stream.break_off()
+            await self._notify()
 
-    async def go_away(self) -> None:
-        """Tell the other end that no more streams are taken."""
+    async def go_away(self, status: int = spdy.GOAWAY_OK) -> None:
+        """Tell the other end that no more streams are taken; those it opens all the same are passed over."""
+        self._leaving = True
         with suppress(OSError):
-            await self.send(spdy.GoAway(self._last))
+            await self.send(spdy.GoAway(self._last, status))
 
     async def send(self, frame: spdy.Frame) -> None:
         """Nothing may come between the encoding and the wire: the compression of headers has an order."""
@@ -218,6 +210,17 @@ class SpdyConnection:
         if stream.over:
             self._streams.pop(stream.number, None)
 
+    async def _read(self) -> None:
+        decoder, frames = spdy.Decoder(), 0
+        while data := await self._wire.receive():
+            for start in range(0, len(data), TURN_BYTES):
+                for frame in decoder.feed(data[start : start + TURN_BYTES]):
+                    await self._take(frame)
+                    frames += 1
+                    if frames % TURN_FRAMES == 0:
+                        await asyncio.sleep(0)
+                await asyncio.sleep(0)
+
     async def _take(self, frame: spdy.Frame) -> None:
         match frame:
             case spdy.Data(number, data, fin):
@@ -227,9 +230,8 @@ class SpdyConnection:
             case spdy.Headers(number, _, True):
                 await self._put(number, b"", True)
             case spdy.RstStream(number, _) if number in self._streams:
-                await self._streams[number].break_off()
-                async with self._opened:
-                    self._opened.notify_all()
+                self._streams[number].break_off()
+                await self._notify()
             case spdy.Ping(number) if number % 2:
                 await self.send(frame)
             case spdy.WindowUpdate(number, delta):
@@ -237,8 +239,15 @@ class SpdyConnection:
             case spdy.Settings(values) if spdy.INITIAL_WINDOW_SIZE in values:
                 await self._resize_windows(values[spdy.INITIAL_WINDOW_SIZE])
 
+    async def _notify(self) -> None:
+        """Whoever waits for a window looks again."""
+        async with self._opened:
+            self._opened.notify_all()
+
     async def _open(self, frame: spdy.SynStream) -> None:
         number = frame.stream
+        if self._leaving:
+            return
         if not number % 2 or number <= self._last:
             raise spdy.SpdyError(f"stream {number} cannot be opened after stream {self._last}")
         self._last = number
@@ -248,8 +257,8 @@ class SpdyConnection:
         stream = SpdyStream(self, number, frame.headers)
         try:
             self._accept(stream)
-        except StreamRefused:
-            await self.send(spdy.RstStream(number, spdy.CANCEL))
+        except StreamRefused as refused:
+            await self.send(spdy.RstStream(number, refused.status))
             return
         self._streams[number] = stream
         await self.send(spdy.SynReply(number, {}))
@@ -259,25 +268,28 @@ class SpdyConnection:
     async def _put(self, number: int, data: bytes, fin: bool) -> None:
         stream = self._streams.get(number)
         if stream is None:
-            # Sent before the other end heard that the stream is over.
-            if number > self._last:
-                raise spdy.SpdyError(f"data for stream {number}, which was never opened")
+            # Unless it was never open, it was sent before the other end heard that the stream is over.
+            if number > self._last or not number % 2:
+                await self.send(spdy.RstStream(number, spdy.INVALID_STREAM))
             await self.report(len(data))
             return
         await stream.put(data, fin)
         self.forget_ended(stream)
 
     async def _widen(self, number: int, delta: int) -> None:
+        stream = self._streams.get(number)
         async with self._opened:
             self._windowed = True
-            stream = self._streams.get(number)
             if number == 0:
                 self._window += delta
+                if self._window > _LARGEST_WINDOW:
+                    raise spdy.SpdyError("the connection's window is wider than 2^31-1 bytes")
             elif stream is not None:
                 stream.window += delta
-            if max(self._window, stream.window if stream else 0) > _LARGEST_WINDOW:
-                raise spdy.SpdyError("a window is wider than 2^31-1 bytes")
             self._opened.notify_all()
+        if stream is not None and stream.window > _LARGEST_WINDOW:
+            await stream.reset(spdy.FLOW_CONTROL_ERROR)
+            await self._notify()
 
     async def _resize_windows(self, size: int) -> None:
         if size > _LARGEST_WINDOW:

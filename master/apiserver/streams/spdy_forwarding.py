@@ -9,14 +9,23 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+from barque.master.apiserver.streams import spdy_frames as spdy
 from barque.master.apiserver.streams.forwarding import Join, attempt
-from barque.master.apiserver.streams.spdy_connection import SpdyConnection, SpdyStream, StreamRefused, Wire
+from barque.master.apiserver.streams.spdy_connection import (
+    MAX_STREAMS,
+    SpdyConnection,
+    SpdyStream,
+    StreamRefused,
+    Wire,
+)
 
 PROTOCOL = "portforward.k8s.io"
 # What clients since Kubernetes 1.31 ask for: the same inside a WebSocket.
 TUNNEL_PROTOCOL = "SPDY/3.1+" + PROTOCOL
 # How long a client may take to open the other stream of a pair.
 PAIR_TIMEOUT_S = 30.0
+# Streams that are reset at once count no longer, but their pair is there until it is given up.
+MAX_PAIRS = MAX_STREAMS // 2
 _MAX_MESSAGE_BYTES = 4096
 
 
@@ -65,6 +74,8 @@ class SpdyForwarding:
         number = stream.headers.get("requestid") or str(before)
         pair = self._pairs.get(number)
         if pair is None:
+            if len(self._tasks) >= MAX_PAIRS:
+                raise StreamRefused("too many connections at once", spdy.REFUSED_STREAM)
             pair = self._pairs[number] = _Pair(port)
             pair.add(kind, stream)
             task = asyncio.create_task(self._serve(number, pair), name=f"forwarded connection {number}")
@@ -92,15 +103,16 @@ class SpdyForwarding:
 async def _finish(pair: _Pair, message: str) -> None:
     """Say what went wrong, and end both streams: a client that waits for the error stream's end goes on."""
     with suppress(OSError):
+        # First of all: what nobody reads any more must not keep the client's frames from being read.
+        for stream in (pair.data, pair.error):
+            if stream is not None:
+                await stream.discard()
         if pair.data is not None:
             await pair.data.end()
         if pair.error is not None:
             if message:
                 await pair.error.write(message.encode()[:_MAX_MESSAGE_BYTES])
             await pair.error.end()
-        for stream in (pair.data, pair.error):
-            if stream is not None:
-                await stream.discard()
 
 
 def _port(text: str) -> int:

@@ -12,10 +12,12 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
-# The longest control frame: the headers of a Kubernetes stream are some 200 bytes.
+# The headers of a Kubernetes stream are some 200 bytes, and last as long as it does: what a few bytes unpack to is held
+# by each of hundreds.
+MAX_HEADERS_BYTES = 4 * 1024
+MAX_HEADERS = 64
+# The longest control frame: headers, were they not compressed at all.
 MAX_CONTROL_BYTES = 16 * 1024
-MAX_HEADERS_BYTES = 64 * 1024
-MAX_HEADERS = 256
 MAX_DATA_BYTES = 2**24 - 1
 
 FIN, UNIDIRECTIONAL = 0x01, 0x02
@@ -240,7 +242,8 @@ class Decoder:
     def _read_block(self, block: bytes) -> dict[str, str]:
         """Header names and values; names in lower case. Raises SpdyError for more than is bearable."""
         plain = self._decompressor.decompress(block, MAX_HEADERS_BYTES)
-        if self._decompressor.unconsumed_tail or self._decompressor.eof:
+        # Where it is just full, more of it may still be in the decompressor.
+        if len(plain) >= MAX_HEADERS_BYTES or self._decompressor.eof:
             raise SpdyError(f"headers are longer than {MAX_HEADERS_BYTES} bytes, or their compression ends")
         count, at = _word(plain), _WORD.size
         if count > MAX_HEADERS:
@@ -252,7 +255,10 @@ class Decoder:
                 raise SpdyError("a header is longer than its block")
             texts.append(plain[at + _WORD.size : at + _WORD.size + length].decode())
             at += _WORD.size + length
-        return {name.lower(): value for name, value in zip(texts[::2], texts[1::2], strict=True)}
+        headers = {name.lower(): value for name, value in zip(texts[::2], texts[1::2], strict=True)}
+        if len(headers) < count or "" in headers:
+            raise SpdyError("a header has no name, or the name of another")
+        return headers
 
 
 def _word(body: bytes) -> int:

@@ -88,6 +88,9 @@ class SpdyTalk:
 
     async def finish(self, status: Status) -> None:
         said = status_bytes(status, as_json=self._as_json)
+        # What nobody reads any more must not keep the client's frames from being read.
+        for name in ("stdin", "resize"):
+            await self._drop(name)
         with suppress(OSError):
             await self._streams["error"].write(said)
         for name in ("stdout", "stderr", "error"):

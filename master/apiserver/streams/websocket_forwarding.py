@@ -13,49 +13,38 @@ from contextlib import suppress
 
 from barque.master.apiserver.streams.channels import V4, V4_BASE64, ChannelSocket
 from barque.master.apiserver.streams.forwarding import Join, attempt
+from barque.master.apiserver.streams.inflow import Backlog, Inflow
 
 PROTOCOLS = (V4, V4_BASE64, "")
-# Messages of a client that wait for their connection, each 4 MiB at the most; then the WebSocket is read no further.
-_WAITING = 1
 
 
 class _Channel:
     """The client's side of one connection (`forwarding.Local`)."""
 
-    def __init__(self, socket: ChannelSocket, number: int) -> None:
+    def __init__(self, socket: ChannelSocket, number: int, backlog: Backlog) -> None:
         self.number = number
         self._socket = socket
-        self._waiting: asyncio.Queue[bytes] = asyncio.Queue(maxsize=_WAITING)
-        self._over = asyncio.Event()
+        self._inflow = Inflow(backlog)
 
     async def read(self) -> bytes:
         # A message without data says nothing: there is no end of one direction in this protocol.
-        while not (data := await self._waiting.get()):
-            pass
-        return data
+        return await self._inflow.read()
 
     async def write(self, data: bytes) -> None:
         await self._socket.send(self.number, data)
 
     async def put(self, data: bytes) -> None:
-        """What the client sends; dropped once the connection is over."""
-        if self._over.is_set():
-            return
-        putting = asyncio.ensure_future(self._waiting.put(data))
-        over = asyncio.ensure_future(self._over.wait())
-        try:
-            await asyncio.wait([putting, over], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            putting.cancel()
-            over.cancel()
+        """What the client sends; waits while too much of it was not taken, and is dropped once that is over."""
+        await self._inflow.put(data)
 
     def close(self) -> None:
-        self._over.set()
+        self._inflow.drop()
 
 
 async def serve(socket: ChannelSocket, ports: Sequence[int], join: Join) -> None:
     """Join each port with the pod until all connections are over or the client is gone."""
-    channels = [_Channel(socket, 2 * at) for at in range(len(ports))]
+    backlog = Backlog()
+    channels = [_Channel(socket, 2 * at, backlog) for at in range(len(ports))]
     with suppress(OSError):
         for channel, port in zip(channels, ports, strict=True):
             for number in (channel.number, channel.number + 1):

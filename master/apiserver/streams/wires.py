@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any, cast
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from barque.api.errors import ApiError, bad_request
+from barque.master.apiserver.rest.websockets import CLOSE_S, Socket
 
 BUFFER_BYTES = 64 * 1024
 SPDY = "SPDY/3.1"
 # States of a connection whose client has closed or reset it (Linux' `tcp_states.h`: CLOSE and CLOSE_WAIT).
 _LEFT = (7, 8)
-# A client whose machine is gone is noticed after 30 s + 6 · 10 s, however little there is to send.
+# A client whose machine is gone is noticed after 30 s + 6 · 10 s where there is nothing to send; else by what it does
+# not acknowledge. Of a probe whether its window is still full, each answer takes one back.
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
+_UNANSWERED, _SILENT_MS = 3, 30_000
+# Linux' `struct tcp_info`: its state, retransmits and probes, and how long ago the last acknowledgement came.
+_TCP_INFO = struct.Struct("=BxBB52xI")
 
 
 def is_websocket(request: web.BaseRequest) -> bool:
@@ -42,21 +48,28 @@ def upgrade_required() -> ApiError:
 
 
 def notice_dead_client(request: web.BaseRequest) -> Callable[[], bool]:
-    """Have the kernel ask for a client that says nothing; the result tells whether the client has left."""
+    """Have the kernel ask for a client that says nothing; the result tells whether the client has left.
+
+    One that is there and does not read is waited for, as somebody who has paused what he looks at.
+    """
     held = request.transport.get_extra_info("socket") if request.transport is not None else None
     if held is None or held.family not in (socket.AF_INET, socket.AF_INET6):
         return lambda: False
     held.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE.items():
         held.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    # The door's own bound counts a full window as silence, however promptly the client says that it is still full.
+    held.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
     return lambda: _is_left(held)
 
 
 def _is_left(held: socket.socket) -> bool:
     try:
-        return held.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _LEFT
+        known = _TCP_INFO.unpack(held.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size))
     except OSError:
         return True
+    state, resent, probes, heard_ms = known
+    return state in _LEFT or (resent + probes >= _UNANSWERED and heard_ms >= _SILENT_MS)
 
 
 class UpgradedResponse(web.StreamResponse):
@@ -88,6 +101,17 @@ class UpgradedResponse(web.StreamResponse):
         self._on_activity()
         await self.write(data)
 
+    async def write_eof(self, data: bytes = b"") -> None:
+        """What the client has not taken in a while is dropped, and the connection with it."""
+        writer = self._payload_writer
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await super().write_eof(data)
+                if writer is not None:
+                    await writer.drain()
+        except TimeoutError:
+            self._inbox.abort()
+
 
 class _Inbox:
     """Gets a connection's bytes from aiohttp, as its parsers do."""
@@ -113,6 +137,9 @@ class _Inbox:
         self._ended = True
         self._come.set()
 
+    def abort(self) -> None:
+        self._transport.abort()
+
     async def receive(self) -> bytes:
         while not self._waiting and not self._ended:
             self._come.clear()
@@ -128,7 +155,7 @@ class _Inbox:
 class TunnelWire:
     """A `Wire` in the binary messages of a WebSocket."""
 
-    def __init__(self, websocket: web.WebSocketResponse, on_activity: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, websocket: Socket, on_activity: Callable[[], None] = lambda: None) -> None:
         self._websocket = websocket
         self._on_activity = on_activity
 
@@ -136,7 +163,10 @@ class TunnelWire:
         while True:
             message = await self._websocket.receive()
             self._on_activity()
+            await self._websocket.take_turns()
             if message.type is not WSMsgType.BINARY:
+                # Nothing where it is over already.
+                await self._websocket.close(code=WSCloseCode.UNSUPPORTED_DATA)
                 return b""
             if message.data:
                 return bytes(message.data)

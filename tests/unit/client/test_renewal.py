@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import random
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -117,3 +118,28 @@ async def test_servers_hear_of_an_identity_once_and_only_when_it_has_changed() -
         assert changes() is not None
         assert changes() is None
         assert others() is not None
+
+
+async def test_a_context_that_cannot_be_given_the_new_identity_gets_it_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its server would show the old one until that has expired: with a new one, no renewal is due."""
+    clock = FakeClock()
+    installed: list[Identity] = []
+    full = [True]
+
+    def install(identity: Identity, context: ssl.SSLContext) -> None:
+        if full[0]:
+            raise OSError(28, "No space left on device")
+        installed.append(identity)
+
+    async with running(Issuer(clock), []) as renewing:
+        first = renewing.current
+        context = renewing.server_context()
+        monkeypatch.setattr(Identity, "install", install)
+        await clock.advance(1)
+        with pytest.raises(OSError, match="No space"):
+            await renewing.renew_now()
+        assert (renewing.current, installed) == (first, [])
+        full[0] = False
+        await renewing.renew_now()
+        assert (installed, renewing.current.expires > first.expires) == ([renewing.current], True)
+        assert context is not None

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from barque.master.apiserver.streams import spdy_connection
+from barque.master.apiserver.streams import inflow
 from barque.master.apiserver.streams import spdy_frames as spdy
 from barque.master.apiserver.streams.spdy_connection import SpdyConnection, SpdyStream, StreamRefused, StreamReset
 from tests.support.clock import settle
@@ -95,9 +95,11 @@ def _syn(block: bytes) -> bytes:
         (b"\x80\3\0\6\0\0\0\0", "a control frame cannot be read: unpack_from"),
         (b"\x80\3\0\3\0\0\0\4\0\0\0\1", "a control frame cannot be read: unpack requires"),
         (_syn(b"nothing of zlib"), "a control frame cannot be read: Error -3"),
-        (_syn(_block(b"\0" * 10_000_000)), "headers are longer than 65536 bytes"),
-        (_syn(_block(b"\0\0\1\1")), "257 headers are more than 256"),
+        (_syn(_block(b"\0" * 10_000_000)), "headers are longer than 4096 bytes"),
+        (_syn(_block(b"\0\0\0\x41")), "65 headers are more than 64"),
         (_syn(_block(b"\0\0\0\1\0\0\xff\xffa")), "a header is longer than its block"),
+        (_syn(_block(b"\0\0\0\1\0\0\0\0\0\0\0\1a")), "a header has no name, or the name of another"),
+        (_syn(_block(b"\0\0\0\2" + 2 * b"\0\0\0\1a\0\0\0\0")), "a header has no name, or the name of another"),
         (_syn(_block(b"\0\0\0\1\0\0\0\1\xff\0\0\0\0")), "a control frame cannot be read: 'utf-8'"),
     ],
 )
@@ -163,9 +165,10 @@ async def joined(max_streams: int = 8) -> AsyncIterator[Joined]:
     running = asyncio.create_task(both.connection.run())
     try:
         yield both
-    finally:
         both.pipe.to_server.put_nowait(b"")
         await running
+    finally:
+        running.cancel()
 
 
 async def test_a_stream_both_ways() -> None:
@@ -229,7 +232,14 @@ async def test_streams_that_are_not_wanted_or_too_many_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "frame", [spdy.SynStream(2, {}), spdy.SynStream(1, {}), spdy.Data(9, b"x"), spdy.WindowUpdate(0, 2**31 - 1)]
+    "frame",
+    [
+        spdy.SynStream(0, {}),
+        spdy.SynStream(2, {}),
+        spdy.SynStream(1, {}),
+        spdy.WindowUpdate(0, 2**31 - 1),
+        spdy.Settings({spdy.INITIAL_WINDOW_SIZE: 2**31}),
+    ],
 )
 async def test_a_broken_protocol_ends_the_connection(frame: spdy.Frame) -> None:
     async with joined() as both:
@@ -241,19 +251,19 @@ async def test_a_broken_protocol_ends_the_connection(frame: spdy.Frame) -> None:
 async def test_what_is_not_read_holds_the_wire_back() -> None:
     async with joined() as both:
         stream = await both.opened()
-        pieces = 2 * spdy_connection.BUFFER_BYTES // 65536
+        size, pieces = 32768, 2 * inflow.STREAM_BYTES // 32768
         for _ in range(pieces):
-            await both.client.send(spdy.Data(1, b"x" * 65536))
+            await both.client.send(spdy.Data(1, b"x" * size))
         await settle()
         assert both.pipe.to_server.qsize() == pieces // 2 - 1
         for _ in range(pieces):
-            assert len(await stream.read()) == 65536
+            assert len(await stream.read()) == size
         # What was read is given back to a client that keeps windows, of the stream and of the connection.
         given: dict[int, int] = {}
         for frame in await both.heard():
             if isinstance(frame, spdy.WindowUpdate):
                 given[frame.stream] = given.get(frame.stream, 0) + frame.delta
-        assert given == {0: pieces * 65536, 1: pieces * 65536}
+        assert given == {0: pieces * size, 1: pieces * size}
 
 
 async def test_what_is_dropped_holds_nothing_back() -> None:
