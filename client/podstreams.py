@@ -16,6 +16,7 @@ import grpc.aio
 from barque.api.errors import ApiError, unavailable
 from barque.client import wire
 from barque.client.clock import Clock
+from barque.client.endings import Ending
 from barque.proto import pods_pb2 as pb
 
 # A restarted worker is back within a second or two; asking more often than this would not help.
@@ -129,11 +130,12 @@ async def _forwarded(
 
 async def translated(call: Any) -> AsyncGenerator[Any, None]:
     """The answers of a stream. Raises `ApiError` for its refusal or its break."""
+    ending = Ending(call)
     try:
         async for answer in call:
             yield answer
     except grpc.aio.AioRpcError as error:
-        raise wire.api_error(error) from error
+        raise wire.api_error(await ending.of(error)) from error
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():

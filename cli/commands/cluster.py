@@ -159,6 +159,7 @@ async def _restored(session: Session, connection: Connection, file: Path, size: 
     from barque.api.errors import ApiError
     from barque.cli.snapshots import UNKNOWN_RESTORE, chunks_of, size_text
     from barque.client import wire
+    from barque.client.endings import answered
     from barque.proto import cluster_pb2
 
     async def chunks() -> Any:
@@ -169,7 +170,7 @@ async def _restored(session: Session, connection: Connection, file: Path, size: 
             session.screen.waiting(f"restoring: {size_text(sent)} of {size_text(size)} sent")
 
     try:
-        return await connection.cluster.RestoreSnapshot(chunks())
+        return await answered(connection.cluster.RestoreSnapshot(chunks()))
     except grpc.aio.AioRpcError as error:
         told = wire.api_error(error, unsent=False)
         if told.code == 504:

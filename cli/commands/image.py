@@ -68,7 +68,9 @@ async def _load(session: Session, connection: Connection, file: Path, size: int,
                 session.screen.waiting(f"loading {file.name}: {size_text(sent)} sent")
 
     async def one(node: str) -> str:
-        reply = await connection.images.Load(messages(node))
+        from barque.client.endings import answered
+
+        reply = await answered(connection.images.Load(messages(node)))
         return f"loaded {', '.join(reply.images)}"
 
     return await _each(session, connection, nodes, one)

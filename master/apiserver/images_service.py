@@ -18,6 +18,7 @@ from barque.api.resources import by_plural
 from barque.api.types.core_v1 import Node
 from barque.client import wire
 from barque.client.client import Client
+from barque.client.endings import answered
 from barque.client.pki import MASTERS_GROUP
 from barque.client.verbs import Target
 from barque.master.apiserver.grpc_audit import GrpcAudit, Recorded
@@ -66,7 +67,11 @@ class ImagesService(images_pb2_grpc.ImagesServicer):
                     yield message
 
             return await self._ask(
-                user, record, "create", first.start.node, lambda stub: stub.Load(messages(), timeout=LOAD_TIMEOUT_S)
+                user,
+                record,
+                "create",
+                first.start.node,
+                lambda stub: answered(stub.Load(messages(), timeout=LOAD_TIMEOUT_S)),
             )
         raise AssertionError("a refused call does not come here")
 

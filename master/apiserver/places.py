@@ -18,6 +18,7 @@ from barque.api.errors import ApiError, bad_request, unavailable
 from barque.api.types.core_v1 import Node, Pod
 from barque.client import wire
 from barque.client.client import Client
+from barque.client.endings import Ending
 from barque.client.pki import MASTERS_GROUP
 from barque.master.apiserver.node_channels import NodeChannels
 from barque.master.apiserver.registry import Registry
@@ -90,11 +91,12 @@ def node_address(node: Node) -> str:
 
 async def answers(call: Any, place: Place) -> AsyncGenerator[Any, None]:
     """What the worker sends. Raises its own refusal, or 503 where it cannot be reached; ends the call."""
+    ending = Ending(call)
     try:
         async for answer in call:
             yield answer
     except grpc.aio.AioRpcError as error:
-        raise _failure(error, place) from error
+        raise _failure(await ending.of(error), place) from error
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():

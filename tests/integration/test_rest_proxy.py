@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import random
 import ssl
@@ -62,6 +63,8 @@ class Backend:
         match request.path:
             case "/moved":
                 return web.Response(status=302, headers={"Location": "/there/?a=b", "Set-Cookie": "a=b; Path=/"})
+            case "/page":
+                return await self._page(request, packed="gzip" in request.headers.get("Accept-Encoding", ""))
             case "/echo":
                 return web.Response(body=await request.read(), headers={"X-Kept": "1", "Keep-Alive": "timeout=5"})
             case "/count":
@@ -92,6 +95,18 @@ class Backend:
         headers = [[name, value] for name, value in request.headers.items()]
         return web.json_response({"method": request.method, "path": request.raw_path, "headers": headers})
 
+    async def _page(self, request: web.BaseRequest, *, packed: bool) -> web.StreamResponse:
+        page = b'<!DOCTYPE html><link href="/style.css"><a href="there">there</a>'
+        sent = gzip.compress(page) if packed else page
+        response = web.StreamResponse(headers={"Content-Type": "text/html; charset=utf-8"})
+        if packed:
+            response.headers["Content-Encoding"] = "gzip"
+        response.content_length = len(sent)
+        await response.prepare(request)
+        await response.write(sent[:30])
+        await response.write(sent[30:])
+        return response
+
 
 @contextlib.asynccontextmanager
 async def a_server(answer: Any, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
@@ -118,7 +133,7 @@ class Site:
         return self.session.request(method, f"{self.base}{path}", allow_redirects=False, **options)
 
     async def told(self, path: str, **options: Any) -> tuple[int, str]:
-        async with asyncio.timeout(10), self.ask(path, **options) as response:
+        async with asyncio.timeout(30), self.ask(path, **options) as response:
             text = await response.text()
             return response.status, json.loads(text)["message"] if '"kind":"Status"' in text else text
 
@@ -242,6 +257,20 @@ async def test_redirects_come_back_through_the_proxy(tmp_path: Path) -> None:
         assert response.headers["Set-Cookie"] == "a=b; Path=/"
 
 
+@pytest.mark.parametrize("packed", [False, True])
+async def test_links_of_a_page_come_back_through_the_proxy(tmp_path: Path, packed: bool) -> None:
+    headers = {"Accept-Encoding": "gzip" if packed else "identity"}
+    async with a_site(tmp_path) as site:
+        at = f"{PODS}/p:{site.backend.port}/proxy"
+        page = f'<!DOCTYPE html><link href="{at}/style.css"><a href="there">there</a>'
+        async with site.ask(f"{at}/page", headers=headers) as response:
+            assert (response.headers.get("Content-Encoding") == "gzip") is packed
+            body = await response.read()
+            assert (gzip.decompress(body) if packed else body).decode() == page
+        async with site.ask(f"{at}/page", method="HEAD", headers=headers) as response:
+            assert (response.status, await response.read()) == (200, b"")
+
+
 async def test_a_service_is_asked_by_port_name_or_number(tmp_path: Path) -> None:
     async with a_site(tmp_path) as site:
         await expose(site.bench, site.backend.port)
@@ -290,16 +319,16 @@ async def test_a_caller_that_leaves_ends_the_backend(tmp_path: Path) -> None:
         for path in ("forever", "hang"):
             site.backend.gone.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.3), site.ask(f"{PODS}/p:{site.backend.port}/proxy/{path}") as response:
+                async with asyncio.timeout(1.5), site.ask(f"{PODS}/p:{site.backend.port}/proxy/{path}") as response:
                     await response.content.readexactly(100_000)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await site.backend.gone.wait()
             assert site.backend.gone.is_set()
 
 
 async def test_websockets_pass_without_the_token_among_their_protocols(tmp_path: Path) -> None:
     protocols = ("base64url.bearer.authorization.k8s.io.c2VjcmV0", "chat")
-    async with a_site(tmp_path) as site, asyncio.timeout(10):
+    async with a_site(tmp_path) as site, asyncio.timeout(30):
         url = f"{site.base}{PODS}/p:{site.backend.port}/proxy/socket"
         async with site.session.ws_connect(url, protocols=protocols) as socket:
             for word in ("one", "two" * 50_000):
@@ -322,7 +351,7 @@ async def test_any_other_upgrade_becomes_a_tunnel(tmp_path: Path) -> None:
     ended: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with a_site(tmp_path) as site, server, asyncio.timeout(10):
+    async with a_site(tmp_path) as site, server, asyncio.timeout(30):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(site.base.rpartition(":")[2]))
         head = f"GET {PODS}/p:{port}/proxy/up HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: raw/1\r\n\r\n"
         writer.write(head.encode())

@@ -15,6 +15,7 @@ import grpc.aio
 
 from barque.api.errors import ApiError, unavailable
 from barque.client import wire
+from barque.client.endings import Ending
 from barque.proto import pods_pb2 as pb
 
 # The worker gives the dialled end 10 s.
@@ -50,12 +51,13 @@ class NodeStream:
     @classmethod
     async def open(cls, call: Any, start: pb.PortForwardInput.Start) -> NodeStream:
         """The connection once the far end has taken it. Raises the worker's refusal, or 503."""
+        ending = Ending(call)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await call.write(pb.PortForwardInput(start=start))
                 first = await call.read()
         except grpc.aio.AioRpcError as error:
-            raise _refusal(error) from error
+            raise _refusal(await ending.of(error)) from error
         except asyncio.InvalidStateError:
             raise await _ended(call) from None
         except TimeoutError:

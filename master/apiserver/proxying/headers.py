@@ -1,7 +1,8 @@
 """What of a request's and an answer's headers passes through a proxy, as Kubernetes' has it. Pure.
 
 Hop-by-hop headers (RFC 9110, 7.6.1) stay on their hop, and whatever tells who the caller is stays here. A Location on
-the backend's own host is led back through the proxy's path.
+the backend's own host is led back through the proxy's path. `X-Forwarded-Host` and `-Proto` pass as the caller sent
+them, for Kubernetes' proxy sets neither: its requests name no host in their line.
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ def answer_headers(sent: Iterable[Header], prefix: str, backend: str, host: str)
 
 
 def rewritten(location: str, prefix: str, backend: str, host: str) -> str:
-    """A redirect's target: one on the backend's host goes through the proxy, any other is left alone."""
+    """Where a redirect or a link leads from here: one on the backend's host goes through the proxy, any other is left
+    alone.
+    """
     try:
         url = urlsplit(location)
     except ValueError:
@@ -90,7 +93,8 @@ def rewritten(location: str, prefix: str, backend: str, host: str) -> str:
         path = prefix + posixpath.normpath(path).replace("//", "/")
         if url.path.endswith("/") and not path.endswith("/"):
             path += "/"
-    return urlunsplit(("", "", path, url.query, url.fragment))
+    scheme, netloc = (url.scheme, host) if url.netloc == host else ("", "")
+    return urlunsplit((scheme, netloc, path, url.query, url.fragment))
 
 
 def forwarded_uri(prefix: str, rest: str) -> str:

@@ -27,7 +27,7 @@ from barque.client import wire
 from barque.client.client import Client
 from barque.master.apiserver.node_channels import NodeChannels
 from barque.master.apiserver.places import node_address
-from barque.master.apiserver.proxying import headers, tunnel
+from barque.master.apiserver.proxying import headers, links, tunnel
 from barque.master.apiserver.proxying.connections import Connection, NodeStream, TlsStream
 from barque.master.apiserver.proxying.destinations import (
     Asked,
@@ -203,16 +203,40 @@ async def _nothing() -> AsyncIterator[bytes]:
 
 async def _answer(call: RestCall, exchange: Exchange, answer: h11.Response, backend: str) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status_code, reason=answer.reason.decode("latin-1") or None)
-    response.headers.extend(_returned(call, answer, backend))
+    returned = _returned(call, answer, backend)
+    is_page = links.are_in(answer.status_code, returned.items())
+    if is_page:
+        returned.popall("Content-Length", None)
+    response.headers.extend(returned)
     await response.prepare(call.request)
-    async with aclosing(exchange.body()) as pieces:
+    async with aclosing(exchange.body()) as body:
         try:
-            async for piece in pieces:
+            async for piece in _with_links(call, body, returned, backend) if is_page else body:
                 await response.write(piece)
         except OSError:
             return _cut_off(call.request, response)
     await response.write_eof()
     return response
+
+
+async def _with_links(
+    call: RestCall, body: AsyncIterator[bytes], returned: CIMultiDict[str], backend: str
+) -> AsyncIterator[bytes]:
+    """A page's body with its links led back through the proxy. Raises OSError as the body does."""
+    prefix, host = _path(call), call.request.host
+    page = links.Page(
+        lambda link: headers.rewritten(link, prefix, backend, host), packed="Content-Encoding" in returned
+    )
+    came = False
+    async for piece in body:
+        came = True
+        for part in page.feed(piece):
+            if part:
+                yield part
+            # A small piece may be the gzip of a large page.
+            await asyncio.sleep(0)
+    if came and (last := page.end()):
+        yield last
 
 
 def _cut_off(request: web.BaseRequest, response: web.StreamResponse) -> web.StreamResponse:
