@@ -5,7 +5,7 @@ A part of the composition root (`daemon`), apart for its length alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -57,7 +57,7 @@ class Front:
     clock: Clock
     version: str
     address: Callable[[], str]
-    fault: Callable[[], str]
+    fault: Callable[[], Awaitable[str]]
     more_paths: Mapping[str, Handler]
     sources: Collection[Source]
 

@@ -65,7 +65,7 @@ def test_a_full_disk_on_one_master(masters: Masters, leads: bool) -> None:
     try:
         fill(filler)
         with Writer(masters) as writer:
-            expect_soon(lambda: faults(masters, "m3"), 15, "m3 names its fault")
+            expect_soon(lambda: faults(masters, "m3"), 30, "m3 names its fault")
             assert faults(masters, "m3") == ["disk: cannot write to the log: [Errno 28] No space left on device"]
             writer.more(50)
             said = masters.barque("cluster", "status", to="m3", status=1).out
@@ -74,14 +74,14 @@ def test_a_full_disk_on_one_master(masters: Masters, leads: bool) -> None:
             leader = masters.leader()
             assert leader is not third
             # So does whoever leads, of that one.
-            expect_soon(lambda: "failing" in masters.barque("cluster", "members").out, 10, "the leader hears of it")
+            expect_soon(lambda: "failing" in masters.barque("cluster", "members").out, 30, "the leader hears of it")
             # Where m3 led the bus, that has no leader for seconds, and the command fails: not asked here.
             told = masters.barque("cluster", "status", to=leader.name, status=None).out
             assert "master m3: cannot write to the log: [Errno 28] No space left on device" in told
         assert writer.failures == []
     finally:
         filler.unlink()
-    expect_soon(lambda: not faults(masters, "m3"), 15, "m3 is well again")
+    expect_soon(lambda: not faults(masters, "m3"), 30, "m3 is well again")
     masters.wait_whole()
     writer.check("m3")
 
@@ -103,7 +103,7 @@ def test_a_slow_disk_on_one_master(masters: Masters) -> None:
             assert masters.status("m1").group.term == masters.status("m3").group.term == term
             assert masters.leader().name == "m1"
         assert writer.failures == []
-        assert quick_s < 0.1, "writes wait for the slow follower"
+        assert quick_s < 0.15, "writes wait for the slow follower"
         said = masters.barque("cluster", "status", to="m3", status=None).out
         assert "the disk is too slow: every write waits for it" in said
         masters.lead("m3")
@@ -160,13 +160,13 @@ def test_the_leader_writes_what_the_oldest_release_reads(masters: Masters) -> No
             said = masters.barque(*restore, status=1).line
             return "m3 runs a release that cannot restore: upgrade it first" in said
 
-        expect_soon(refused, 10, "the restore is refused", pause_s=0.5)
+        expect_soon(refused, 30, "the restore is refused", pause_s=0.5)
         assert third.runs
         # What the others write while it is away is not for it.
         third.stop()
         third.odd = []
         third.start()
-        expect_soon(lambda: not masters.barque(*restore, status=None).status, 10, "the restore is taken")
+        expect_soon(lambda: not masters.barque(*restore, status=None).status, 30, "the restore is taken")
         third.stop()
         masters.barque(*restore)
         third.odd = ["format=2"]
@@ -224,7 +224,7 @@ def test_clocks_off_by_hours_and_certificates_renewed(masters: Masters) -> None:
         masters.wait_whole()
         term = masters.status("m1").group.term
         with Writer(masters) as writer:
-            expect_soon(lambda: third.log.count("renewed the certificate of barque:master:m3") >= 2, 25, "renewals")
+            expect_soon(lambda: third.log.count("renewed the certificate of barque:master:m3") >= 2, 60, "renewals")
             writer.more(30)
         assert writer.failures == []
         assert masters.status("m1").group.term == term
@@ -251,7 +251,7 @@ def test_clocks_off_by_hours_and_certificates_renewed(masters: Masters) -> None:
 
 def test_what_a_killed_leader_did_another_goes_on_with(masters: Masters) -> None:
     leader, other = masters.lead("m2"), masters["m1"]
-    expect_soon(lambda: "this master leads: controllers and scheduler begin" in leader.log, 10, "m2 works")
+    expect_soon(lambda: "this master leads: controllers and scheduler begin" in leader.log, 30, "m2 works")
     with Workers(cast(Master, other), 3):
         leader.kill()
 
@@ -272,7 +272,7 @@ def test_what_a_killed_leader_did_another_goes_on_with(masters: Masters) -> None
     # A leader that lives on stops its own.
     masters.lead("m2")
     stops = "this master leads no longer (it was voted out or lost the quorum): controllers and scheduler stop"
-    expect_soon(lambda: stops in successor.log, 5, "the old leader's work stops")
+    expect_soon(lambda: stops in successor.log, 30, "the old leader's work stops")
     assert other.runs
 
 

@@ -16,7 +16,11 @@ from barque.master.apiserver.rest.joining import joining_paths
 
 def joining_door(ca_pem: bytes, join: Any, join_master: Any = None, fault: Callable[[], str] = str) -> RestDoor:
     """A door for those who are not known yet: health, the CA, joining. Nobody is known at it."""
-    return a_door({**joining_paths(ca_pem, join, join_master), **Health(ready=[Check("store", fault)]).paths()})
+
+    async def stored() -> str:
+        return fault()
+
+    return a_door({**joining_paths(ca_pem, join, join_master), **Health(ready=[Check("store", stored)]).paths()})
 
 
 def a_door(paths: Mapping[str, Handler]) -> RestDoor:

@@ -3,16 +3,18 @@
 A pod holds what it was granted last, which its status tells: `allocatedResources` the requests, `resources` the limits
 in effect. What it wants beyond that is granted at once where the node has room (else it is `Deferred`), and never where
 the node could not have it even alone (`Infeasible`). Giving something back is always granted.
+
+`Story` tells each turn of that as the Event that a kubelet (1.34) records.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from barque.api import podstatus, quantity
+from barque.api import conditions, podstatus, quantity
 from barque.api.types import core_v1
 from barque.api.types.base import Quantity
 from barque.worker.pods import resources
@@ -30,10 +32,19 @@ class Pending(NamedTuple):
 
 
 class Grant(NamedTuple):
-    """The pod as it may run now, and why not as it is wanted."""
+    """The pod as it may run now, and why not as it is wanted. `resized` is whether that is not what it held."""
 
     pod: core_v1.Pod
     pending: Pending | None = None
+    resized: bool = False
+
+
+class Told(NamedTuple):
+    """An Event about the pod."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
 
 
 def grant(
@@ -63,7 +74,7 @@ def grant(
                 f"Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
             )
             return Grant(before, Pending("Deferred", why))
-    return Grant(pod)
+    return Grant(pod, resized=True)
 
 
 def allocated(pod: core_v1.Pod, status: core_v1.PodStatus) -> core_v1.Pod:
@@ -100,6 +111,63 @@ def needs_restart(container: core_v1.Container, changed: Iterable[str]) -> bool:
     """Whether one of the changed resources takes effect only at a container's start."""
     policies = {policy.resourceName: policy.restartPolicy for policy in container.resizePolicy}
     return any(policies.get(name) == "RestartContainer" for name in changed)
+
+
+class Story:
+    """One pod's resizes as Events, each told once, however often the pod is looked at."""
+
+    def __init__(self) -> None:
+        self._granted: bytes | None = None
+        self._under_way = False
+
+    def granted(self, found: Grant) -> list[Told]:
+        """What is to be told of a grant: the beginning, where it is another one than the last."""
+        if found.pending is not None:
+            return []
+        before, self._granted = self._granted, msgspec.json.encode(_summary(found.pod))
+        if not found.resized or before == self._granted:
+            return []
+        self._under_way = True
+        return [Told("Normal", "ResizeStarted", _message("started", found.pod))]
+
+    def reported(
+        self, wanted: core_v1.Pod, pod: core_v1.Pod, before: core_v1.PodStatus, now: core_v1.PodStatus
+    ) -> list[Told]:
+        """What is to be told of a status that follows on another; `wanted` may be more than the `pod` was granted."""
+        told: list[Told] = []
+        pending, progress = (conditions.find(now.conditions, kind) for kind in (PENDING, IN_PROGRESS))
+        if pending is not None and _is_news(pending, before):
+            message = _message(pending.reason, wanted, pending.message)
+            told.append(Told("Warning", f"Resize{pending.reason}", message))
+        if progress is None:
+            if self._under_way or conditions.find(before.conditions, IN_PROGRESS) is not None:
+                told.append(Told("Normal", "ResizeCompleted", _message("completed", pod)))
+        elif progress.reason and _is_news(progress, before):
+            told.append(Told("Warning", "ResizeError", _message("error", pod, progress.message)))
+        self._under_way = progress is not None
+        return told
+
+
+def _is_news(found: core_v1.PodCondition, before: core_v1.PodStatus) -> bool:
+    known = conditions.find(before.conditions, found.type)
+    return known is None or (known.reason, known.message) != (found.reason, found.message)
+
+
+def _message(what: str, pod: core_v1.Pod, error: str = "") -> str:
+    """In a kubelet's words: what the containers ask for as JSON, and which generation of the pod that is."""
+    said = {**_summary(pod), "generation": pod.metadata.generation, **({"error": error} if error else {})}
+    return f"Pod resize {what}: {msgspec.json.encode(said).decode()}"
+
+
+def _summary(pod: core_v1.Pod) -> dict[str, Any]:
+    lists = {"initContainers": pod.spec.initContainers, "containers": pod.spec.containers}
+    return {key: [_container_summary(each) for each in found] for key, found in lists.items() if found}
+
+
+def _container_summary(container: core_v1.Container) -> dict[str, Any]:
+    asked = container.resources or core_v1.ResourceRequirements()
+    amounts = {"limits": dict(sorted(asked.limits.items())), "requests": dict(sorted(asked.requests.items()))}
+    return {"name": container.name, "resources": {key: found for key, found in amounts.items() if found}}
 
 
 def _holding(container: core_v1.Container, held: Mapping[str, core_v1.ResourceRequirements]) -> core_v1.Container:

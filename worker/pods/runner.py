@@ -59,6 +59,7 @@ class PodRunner:
         self._alarm: asyncio.Task[None] | None = None
         self._reported: core_v1.PodStatus | None = None
         self._backed_off: dict[str, str] = {}
+        self._resizes = resizing.Story()
         self._adopted: set[str] = set()
         self._pulling: dict[str, asyncio.Task[None]] = {}
         self._hooks: dict[str, asyncio.Task[None]] = {}
@@ -204,6 +205,7 @@ class PodRunner:
         held = self._reported or pod.status
         others = (other for other in self._parts.neighbours() if other.metadata.uid != self.uid)
         granted = resizing.grant(pod, held, others, self._parts.allocatable)
+        self._tell_resize(self._resizes.granted(granted))
         self.desired = self.desired._replace(pod=granted.pod, pending=granted.pending)
         self._steps.pod = granted.pod
         return now + RESIZE_RETRY_S if granted.pending else never
@@ -331,6 +333,7 @@ class PodRunner:
         self._reported = found
         self._parts.statuses.put(pod, found)
         self._tell_back_off(pod, found)
+        self._tell_resize(self._resizes.reported(self._wanted or pod, pod, based.status, found))
         change_s = status.next_change_s(desired, self.observed, now.monotonic_s)
         return never if change_s is None else change_s
 
@@ -344,6 +347,10 @@ class PodRunner:
         return msgspec.structs.replace(
             self._reported, conditions=[*foreign, *own], phase=phase, nominatedNodeName=pod.status.nominatedNodeName
         )
+
+    def _tell_resize(self, told: list[resizing.Told]) -> None:
+        for event in told:
+            self._steps.say(event.type, event.reason, event.message)
 
     def _tell_back_off(self, pod: core_v1.Pod, found: core_v1.PodStatus) -> None:
         """An event whenever a container begins to wait out a back-off."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from barque.api.errors import ApiError
+from barque.master.apiserver.rest import health
 from barque.master.apiserver.rest.call import RestCall
-from barque.master.apiserver.rest.health import Check, Health
+from barque.master.apiserver.rest.health import READ_PACE_S, Check, Health, StoreCheck
 from barque.master.apiserver.rest.request_info import request_info
 from barque.master.auth.identity import User
+from barque.master.store.port import StoreUnavailableError
+from tests.support.clock import FakeClock
 
 
 class Parts:
@@ -17,8 +22,10 @@ class Parts:
 
     def __init__(self) -> None:
         self.fault = ""
-        store = Check("store", lambda: self.fault)
-        self.health = Health(live=[Check("event-loop", str)], ready=[store, Check("informer-sync", str)])
+        self.health = Health(
+            live=[Check("event-loop", self._well)],
+            ready=[Check("store", self._stored), Check("informer-sync", self._well)],
+        )
 
     async def get(self, path: str) -> tuple[int, str]:
         request = make_mocked_request("GET", path)
@@ -28,6 +35,30 @@ class Parts:
         assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         return answer.status, answer.text or ""
+
+    async def _stored(self) -> str:
+        return self.fault
+
+    async def _well(self) -> str:
+        return ""
+
+
+class Engine:
+    """A store that answers a read once `answers` is set, with `away` as its refusal; `asked` counts the questions."""
+
+    def __init__(self) -> None:
+        self.fault = ""
+        self.away = ""
+        self.asked = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def barrier(self) -> int:
+        self.asked += 1
+        await self.answers.wait()
+        if self.away:
+            raise StoreUnavailableError(self.away)
+        return 7
 
 
 @pytest.mark.parametrize(
@@ -80,3 +111,39 @@ async def test_a_check_that_there_is_not_is_not_found(path: str) -> None:
 def test_the_door_knows_every_path() -> None:
     paths = Parts().health.paths()
     assert set(paths) == {"/healthz", "/livez", "/readyz", "/healthz/", "/livez/", "/readyz/"}
+
+
+async def test_a_store_is_well_while_current_reads_can_be_served() -> None:
+    engine, clock = Engine(), FakeClock()
+    check = StoreCheck(engine, clock)
+    assert await check() == ""
+    engine.away = "no leader: 1 of 3 masters answer"
+    assert await check() == "", "what was found holds for a second"
+    await clock.advance(READ_PACE_S)
+    assert await check() == "no leader: 1 of 3 masters answer"
+    engine.away = ""
+    await clock.advance(READ_PACE_S)
+    assert (await check(), engine.asked) == ("", 3)
+    engine.fault = "the disk is full"
+    assert (await check(), engine.asked) == ("the disk is full", 3)
+
+
+async def test_all_who_ask_at_once_share_one_read_and_an_election_only_delays_it() -> None:
+    engine = Engine()
+    check = StoreCheck(engine, FakeClock())
+    engine.answers.clear()
+    asking = [asyncio.create_task(check()) for _ in range(20)]
+    await asyncio.sleep(0)
+    assert not any(task.done() for task in asking)
+    asking.pop(0).cancel()  # who asked first goes away
+    engine.answers.set()
+    assert set(await asyncio.gather(*asking)) == {""}
+    assert engine.asked == 2
+
+
+async def test_a_read_that_does_not_come_is_no_health(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "READ_TIMEOUT_S", 0.0)
+    engine = Engine()
+    engine.answers.clear()
+    said = await StoreCheck(engine, FakeClock())()
+    assert said == "no current read can be served: no answer of a majority within 0 s"

@@ -30,6 +30,7 @@ async def resize(world: World, cpu: str, memory: str, name: str = "p") -> None:
     """The masters have another size for the pod, and all else as it was."""
     old, new = world.masters.pod(name), world.masters.pod(name)
     new.spec.containers[0].resources = asking(cpu, memory)
+    new.metadata.generation = (old.metadata.generation or 1) + 1
     world.masters.put(new)
     world.manager.handle_pod(old, world.masters.pod(name))
     await world.settle()
@@ -49,6 +50,20 @@ def limits(world: World, name: str = "p") -> tuple[int, int, int]:
 def pending(world: World, name: str = "p") -> tuple[str, str]:
     found = [c for c in world.status(name).conditions if c.type == "PodResizePending"]
     return (found[0].reason, found[0].message) if found else ("", "")
+
+
+def told(world: World) -> list[tuple[str, str, str]]:
+    """The Events of resizes since this was asked last."""
+    found = [event for event in world.recorder.events if event[1].startswith("Resize")]
+    world.recorder.events.clear()
+    return found
+
+
+def words(what: str, cpu: str, memory: str, generation: int, error: str = "") -> str:
+    amounts = f'{{"cpu":"{cpu}","memory":"{memory}"}}'
+    containers = f'[{{"name":"web","resources":{{"limits":{amounts},"requests":{amounts}}}}}]'
+    said = f'"containers":{containers},"generation":{generation}'
+    return f"Pod resize {what}: {{{said}" + (f',"error":"{error}"' if error else "") + "}"
 
 
 @pytest.fixture
@@ -138,3 +153,57 @@ async def test_an_engine_that_refuses_is_told_of_and_asked_again(world: World, m
     await world.pass_time(2)
     assert (world.condition("PodResizeInProgress"), limits(world)) == ("", (512, 500_000_000, 50))
     assert running(world).resources == asking("500m", "50Mi")
+
+
+async def test_a_resize_is_told_from_its_beginning_to_its_end(world: World) -> None:
+    await world.want(sized("500m", "100Mi"))
+    await world.pass_time(15)
+    assert told(world) == []
+    await resize(world, "1", "200Mi")
+    begun, done = words("started", "1", "200Mi", 2), words("completed", "1", "200Mi", 2)
+    assert told(world) == [("Normal", "ResizeStarted", begun), ("Normal", "ResizeCompleted", done)]
+    await world.pass_time(15)
+    await world.kill()
+    await world.start()
+    assert told(world) == [], "what was told is not told again, by another worker neither"
+
+
+async def test_a_resize_that_waits_is_told_once_for_each_reason(world: World) -> None:
+    await world.want(sized("500m", "100Mi"))
+    await resize(world, "5", "100Mi")
+    why = "Node didn't have enough capacity: cpu, requested: 5000, capacity: 2000"
+    assert told(world) == [("Warning", "ResizeInfeasible", words("Infeasible", "5", "100Mi", 2, why))]
+    await world.pass_time(30)
+    await world.kill()
+    world.parts.allocatable = {"cpu": "2", "memory": "1Gi"}
+    await world.start()
+    assert told(world) == []
+    await world.want(sized("1", "100Mi", "q"))
+    await resize(world, "1500m", "100Mi")
+    why = "Node didn't have enough resource: cpu, requested: 1500, used: 1000, capacity: 2000"
+    assert told(world) == [("Warning", "ResizeDeferred", words("Deferred", "1500m", "100Mi", 3, why))]
+    await resize(world, "500m", "100Mi", "q")
+    told(world)
+    await world.pass_time(11)
+    assert [(event[1], event[2]) for event in told(world)] == [
+        ("ResizeStarted", words("started", "1500m", "100Mi", 3)),
+        ("ResizeCompleted", words("completed", "1500m", "100Mi", 3)),
+    ]
+
+
+async def test_a_resize_that_fails_is_told_and_its_end_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.want(sized("500m", "100Mi"))
+    update = world.runtime.update
+
+    async def refuse(*_: object) -> None:
+        raise RuntimeFault("the memory is in use")
+
+    monkeypatch.setattr(world.runtime, "update", refuse)
+    await resize(world, "500m", "50Mi")
+    await world.pass_time(0.5)
+    failed = words("error", "500m", "50Mi", 2, "the memory is in use")
+    begun = words("started", "500m", "50Mi", 2)
+    assert told(world) == [("Normal", "ResizeStarted", begun), ("Warning", "ResizeError", failed)]
+    monkeypatch.setattr(world.runtime, "update", update)
+    await world.pass_time(2)
+    assert told(world) == [("Normal", "ResizeCompleted", words("completed", "500m", "50Mi", 2))]
