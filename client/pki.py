@@ -45,7 +45,7 @@ MASTER_HOST = "barque-master"
 MAX_NODE_NAME = 64 - len(NODE_PREFIX)
 MAX_MASTER_NAME = 64 - len(MASTER_PREFIX)
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_LABEL_MAX = 63
+_LABEL_MAX, _DNS_NAME_MAX = 63, 253
 # What the CA's own common name has behind the cluster's.
 _CA_SUFFIX = "-ca"
 _PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z ]+)-----\n.*?-----END \1-----\n?", re.DOTALL)
@@ -96,10 +96,32 @@ def check_node_name(name: str) -> None:
     _check_name("node", name, MAX_NODE_NAME)
 
 
+def is_dns_name(name: str) -> bool:
+    """Whether `name` is a lower-case DNS-1123 subdomain."""
+    return (
+        len(name) <= _DNS_NAME_MAX
+        and _DNS_NAME.fullmatch(name) is not None
+        and all(len(label) <= _LABEL_MAX for label in name.split("."))
+    )
+
+
+def alternative_name(host: str) -> str:
+    """`host` as a certificate names it: an IP address, or a DNS name, of which the first label may be `*`. Raises
+    `PkiError` where it is neither.
+    """
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        name = host.lower()
+    if not is_dns_name(name.removeprefix("*.")):
+        raise PkiError(f"{host[:80]!r} is neither a DNS name nor an IP address")
+    return name
+
+
 def _check_name(sort: str, name: str, longest: int) -> None:
     if len(name) > longest:
         raise PkiError(f"{sort} name {name[:80]!r} is longer than {longest} characters")
-    if not _DNS_NAME.fullmatch(name) or any(len(label) > _LABEL_MAX for label in name.split(".")):
+    if not is_dns_name(name):
         raise PkiError(f"{sort} name {name!r} is not a lower-case DNS name (letters, digits, '-' and '.')")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -30,6 +31,15 @@ def master() -> None:
     """Found a cluster, or join one, and run a master: the cluster's API, store, controllers and scheduler."""
 
 
+def _alternative_names(_context: click.Context, _option: click.Parameter, hosts: tuple[str, ...]) -> tuple[str, ...]:
+    from barque.client.pki import PkiError, alternative_name
+
+    try:
+        return tuple(map(alternative_name, hosts))
+    except PkiError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 def _site_options(function: F) -> F:
     """What `init`, `join` and `run` must agree on."""
     options = [
@@ -37,6 +47,13 @@ def _site_options(function: F) -> F:
         click.option("--name", default=lambda: socket.gethostname().lower(), help="This master's name [hostname]."),
         click.option(
             "--address", default="", help="The address others reach this master at [the one with the default route]."
+        ),
+        click.option(
+            "--tls-san",
+            multiple=True,
+            callback=_alternative_names,
+            metavar="HOST",
+            help="One more DNS name or IP address that the certificate is good for; may be repeated.",
         ),
         click.option("--grpc-port", default=7443, show_default=True, help="Clients and workers."),
         click.option("--peer-port", default=7444, show_default=True, help="The other masters."),
@@ -61,6 +78,7 @@ def init(
     data_dir: Path,
     name: str,
     address: str,
+    tls_san: tuple[str, ...],
     grpc_port: int,
     peer_port: int,
     https_port: int,
@@ -89,7 +107,7 @@ def init(
         enrolment.membership(data_dir)
         address = address or _own_address()
         founded = foundation.is_laid(data_dir)
-        site = foundation.Site(data_dir, name, [address], cluster)
+        site = foundation.Site(data_dir, name, [address, *_with_hostname(tls_san)], cluster)
         foundation.check_profile(path, site, [f"{address}:{grpc_port}"])
         pki = foundation.lay(site, SystemClock().wall())
         kubeconfig = foundation.write_profile(path, site, pki, [f"{address}:{grpc_port}"], https_port)
@@ -102,17 +120,26 @@ def init(
     click.echo(f"  kubeconfig    {kubeconfig}")
     click.echo("Next:")
     ports = [grpc_port, peer_port, https_port, bus_port, route_port]
-    click.echo(f"  {_run_command(data_dir, name, address, ports)}")
+    click.echo(f"  {_run_command(data_dir, name, address, tls_san, ports)}")
     click.echo("  barque token create         once it runs: prints the command that joins a worker")
     click.echo("  barque cluster add-member   prints the command that joins another master; three bear the loss of one")
 
 
-def _run_command(data_dir: Path, name: str, address: str, ports: list[int]) -> str:
+def _with_hostname(tls_san: Sequence[str]) -> tuple[str, ...]:
+    """What the certificate is good for beside name and address: the machine's own name, where DNS may know it."""
+    from barque.client.pki import is_dns_name
+
+    hostname = socket.gethostname().lower()
+    return (hostname, *tls_san) if is_dns_name(hostname) else tuple(tls_san)
+
+
+def _run_command(data_dir: Path, name: str, address: str, tls_san: Sequence[str], ports: list[int]) -> str:
     """The `run` that goes on from this `init`; whatever it would find out by itself is left out."""
     words = ["barque master run"]
     words += [f"--data-dir {data_dir}"] * (data_dir != DATA_DIR)
     words += [f"--name {name}"] * (name != socket.gethostname().lower())
     words += [f"--address {address}"] * (address != _own_address())
+    words += [f"--tls-san {shlex.quote(host)}" for host in tls_san]
     defaults = {
         "--grpc-port": 7443, "--peer-port": 7444, "--https-port": 6443, "--bus-port": 4222, "--route-port": 6222,
     }  # fmt: skip
@@ -132,6 +159,7 @@ def join(
     data_dir: Path,
     name: str,
     address: str,
+    tls_san: tuple[str, ...],
     grpc_port: int,
     peer_port: int,
     https_port: int,
@@ -166,7 +194,7 @@ def join(
         info = MemberInfo("", name, host, peer_port, grpc_port, https_port, bus_port, route_port)
         click.echo(f"joining as {name} ({host}) through the master at {master_address}", err=True)
         now = SystemClock().wall()
-        enrolled = asyncio.run(enrol(data_dir, info, master_address, token, ca_pin.strip(), now, os.urandom))
+        enrolled = asyncio.run(enrol(data_dir, info, master_address, token, ca_pin.strip(), now, os.urandom, tls_san))
     except (ValueError, OSError, JoinError) as error:
         raise click.ClickException(str(error)) from error
     _tell(data_dir, enrolled, _write_profile(data_dir, profile, enrolled))
@@ -281,10 +309,14 @@ def run(log_level: str, profile: Path | None, data_dir: Path, **options: Any) ->
     by default those it joined with. It writes the profile where --profile says, and by itself only for the default
     DATA-DIR. A master that was started with --store etcd refuses to start without it, and the other way round.
 
+    Its certificate is good for its name, the machine's, its address, the names that pods know the masters by, and each
+    --tls-san; where these have changed since the last start, it is made anew.
+
     \b
     Examples:
       barque master run
       barque master run --address 192.168.56.10 --data-dir /srv/barque
+      barque master run --tls-san api.example.org --tls-san 203.0.113.7
       barque master run --store etcd --etcd-endpoints https://10.0.0.5:2379,https://10.0.0.6:2379
       barque master run --bus-url tls://10.0.0.7:4222 --bus-creds /etc/barque/nats.creds
     """
@@ -306,6 +338,7 @@ def run(log_level: str, profile: Path | None, data_dir: Path, **options: Any) ->
         if joined is not None:
             options = _as_joined(joined, options)
         options["address"] = options["address"] or _own_address()
+        options["tls_san"] = _with_hostname(options["tls_san"])
         options["etcd"] = _etcd_settings(options)
         options["nats"] = _user_nats(options)
         options["audit"] = _audit_settings(options)
@@ -379,15 +412,20 @@ def _as_joined(joined: Membership, options: dict[str, Any]) -> dict[str, Any]:
     import msgspec
 
     context = click.get_current_context()
-    kept: dict[str, Any] = {**joined.settings, **msgspec.structs.asdict(joined.info), "address": joined.info.host}
+    kept: dict[str, Any] = {
+        **joined.settings,
+        **msgspec.structs.asdict(joined.info),
+        "address": joined.info.host,
+        "tls_san": joined.tls_san,
+    }
     given = {name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
     if "kept_in" in given and options["kept_in"] != kept.get("kept_in"):
         kept = {name: value for name, value in kept.items() if not name.startswith("etcd_")}
     if "name" in given and options["name"] != joined.info.name:
         raise ValueError(f"this directory is the master {joined.info.name}'s, which cannot become {options['name']}")
-    typed = {parameter.name: parameter.type for parameter in context.command.params}
+    typed = {parameter.name: parameter for parameter in context.command.params}
     return {
-        name: value if name in given or name not in kept else typed[name].convert(kept[name], None, context)
+        name: value if name in given or name not in kept else typed[name].type_cast_value(context, kept[name])
         for name, value in options.items()
     }
 
@@ -402,7 +440,7 @@ def _found(settings: MasterSettings, profile: Path | None) -> None:
     data_dir, address = settings.data_dir, settings.address
     if foundation.is_laid(data_dir):
         return
-    site = foundation.Site(data_dir, settings.name, [address])
+    site = foundation.Site(data_dir, settings.name, [address, *settings.tls_san])
     pki = foundation.lay(site, SystemClock().wall())
     path = profile or (default_path() if data_dir == DATA_DIR else None)
     if path is None:

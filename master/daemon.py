@@ -18,7 +18,7 @@ import resource
 import secrets
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -48,6 +48,7 @@ from barque.master.apiserver.heartbeat_relay import dialer as relay_dialer
 from barque.master.apiserver.node_channels import NodeChannels, dialer
 from barque.master.apiserver.registry import Registry
 from barque.master.apiserver.reservation_repair import ReservationRepair
+from barque.master.apiserver.rest.health import StoreCheck
 from barque.master.apiserver.rest.joining import joining_paths
 from barque.master.apiserver.rest.limits import limits_within
 from barque.master.apiserver.sessions import Sessions
@@ -111,6 +112,7 @@ class MasterSettings:
     etcd: EtcdSettings | None = None
     nats: UserNats | None = None
     change_feed: bool = True
+    tls_san: tuple[str, ...] = ()
     audit: AuditSettings = field(default_factory=AuditSettings)
     api: ApiSettings = field(default_factory=ApiSettings)
 
@@ -127,7 +129,7 @@ class Master:
         address = settings.address or await own_address()
         check_ranges(settings.api, address, read_routes())
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        hosts = [address, *certificate_names(settings.api.service_network)]
+        hosts = [address, *settings.tls_san, *certificate_names(settings.api.service_network)]
         pki = MasterPki.open(settings.data_dir / "pki", settings.name, hosts, self.clock.wall())
         identity = pki.renewing(self.clock, random.Random())
         own = MemberInfo(
@@ -135,16 +137,18 @@ class Master:
             settings.bus_port, settings.route_port,
         )  # fmt: skip
         site = Site(settings.data_dir, own, settings.listen, settings.etcd)
-        async with self._storage(site, pki, identity) as store:
+        async with self._storage(site, pki, identity) as store, self._audited() as audit:
             own = msgspec.structs.replace(own, id=store.member_id)
-            await self._serve(own, pki, identity, store)
+            await self._serve(own, pki, identity, store, audit)
 
     def _storage(
         self, site: Site, pki: MasterPki, identity: RenewingIdentity
     ) -> contextlib.AbstractAsyncContextManager[Engine]:
         return open_storage(site, pki, identity, self.clock)
 
-    async def _serve(self, own: MemberInfo, pki: MasterPki, identity: RenewingIdentity, store: Engine) -> None:
+    async def _serve(
+        self, own: MemberInfo, pki: MasterPki, identity: RenewingIdentity, store: Engine, audit: Audit | None
+    ) -> None:
         settings, clock = self.settings, self.clock
         bus = self._bus(own, pki, identity, store)
         masters = Masters(own, store, store)
@@ -153,7 +157,7 @@ class Master:
         views = {"usage": usage.view, "components": parts_shown}
         registry_of = partial(Registry, store, bus.events, settings.api, clock, None, pki.account_key, views=views)
         registry = registry_of()
-        sessions = Sessions(clock, leads=lambda: store.leads, on_usage=usage.hear)
+        sessions = Sessions(clock, leads=lambda: store.leads, on_usage=usage.hear, audit=audit)
         tokens = JoinTokens(_acting_as(registry, "master"), clock)
         joining = Joining(pki, tokens, sessions.connected, clock, masters=masters.doors)
 
@@ -163,7 +167,7 @@ class Master:
         queues = QueueMetrics()
         front = Front(
             registry, NodeChannels(dialer(lambda: identity.current), clock), clock, version("barque"),
-            lambda: f"{own.host}:{own.https_port}", lambda: store.fault,
+            lambda: f"{own.host}:{own.https_port}", StoreCheck(store, clock),
             joining_paths(pki.ca_pem, joining.join, joining_masters.join), _figures(store, stalls, queues),
         )  # fmt: skip
         state = ClusterState(
@@ -187,7 +191,6 @@ class Master:
 
         leadership = Leadership(store, settings.name, lead, lambda: secrets.token_hex(8), clock)
         async with contextlib.AsyncExitStack() as doors_open:
-            audit = self._audit(doors_open)
             rest = front.open(audit, limits_within(raised_file_limit()))
             if store.leads:
                 # So that whoever comes through the doors of a new cluster finds them there.
@@ -236,16 +239,20 @@ class Master:
             settings=shared_settings(settings.api, settings.etcd, settings.nats), entropy=os.urandom,
         )  # fmt: skip
 
-    def _audit(self, until: contextlib.AsyncExitStack) -> Audit | None:
-        """The audit log, open until the doors are closed; None where none is wanted."""
+    @contextlib.asynccontextmanager
+    async def _audited(self) -> AsyncIterator[Audit | None]:
+        """The audit log, for as long as there are doors; None where none is wanted."""
         opened = open_audit(self.settings.audit, self.clock)
         if opened is None:
-            return None
+            yield None
+            return
         audit, writer = opened
         writer.start()
-        # It takes the last events along, which may take a while.
-        until.push_async_callback(asyncio.to_thread, writer.close)
-        return audit
+        try:
+            yield audit
+        finally:
+            # It takes the last events along, which may take a while.
+            await asyncio.to_thread(writer.close)
 
     def _bus(self, own: MemberInfo, pki: MasterPki, identity: RenewingIdentity, store: Engine) -> Bus:
         settings = self.settings

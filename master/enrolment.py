@@ -9,7 +9,7 @@ with those keys. A directory that holds a master's data is refused as it is.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +60,8 @@ class _Pending(msgspec.Struct):
 
 class Membership(msgspec.Struct):
     """Which member of which cluster this directory is, as it joined. `ca_pin` names the cluster's CA; `settings` are
-    options of `barque master run` in which all masters must agree. With `pending` the joining has not been finished.
+    options of `barque master run` in which all masters must agree, `tls_san` this one's own. With `pending` the joining
+    has not been finished.
     """
 
     ca_pin: str
@@ -69,6 +70,7 @@ class Membership(msgspec.Struct):
     cluster_id: str = ""
     settings: dict[str, str] = {}
     pending: _Pending | None = None
+    tls_san: list[str] = []
 
 
 class Enrolled(msgspec.Struct):
@@ -133,8 +135,10 @@ async def enrol(
     ca_pin: str,
     now: datetime.datetime,
     entropy: Callable[[int], bytes],
+    tls_san: Sequence[str] = (),
 ) -> Enrolled:
-    """Join through the master at `address` (HTTPS) and lay `data_dir`. `info` has no id yet: it is made here, and kept.
+    """Join through the master at `address` (HTTPS) and lay `data_dir`. `info` has no id yet: it is made here, and kept;
+    so is `tls_san`, by which the master makes its certificate when it runs.
 
     Raises `JoinError`, `OSError`.
     """
@@ -152,7 +156,7 @@ async def enrol(
         raise
     reply: MemberJoinReply = answer.reply
     identity = Identity(reply.certificate.encode(), pending.key.encode(), answer.ca_pem)
-    joined = Membership(ca_pin, joining.info, reply.cluster, reply.cluster_id, reply.settings)
+    joined = Membership(ca_pin, joining.info, reply.cluster, reply.cluster_id, reply.settings, tls_san=list(tls_san))
     try:
         keys = one_time.unwrap(reply.keys, wrapping_context(reply.cluster_id, joining.info.id))
         MasterPki.lay_joined(data_dir / "pki", identity, keys)

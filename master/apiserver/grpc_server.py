@@ -79,7 +79,7 @@ async def serve(
     cluster_pb2_grpc.add_ClusterServicer_to_server(cluster, registrar)
     sessions_pb2_grpc.add_SessionsServicer_to_server(sessions, registrar)
     if feed is not None:
-        service = FeedService(feed, registry.environment.authorizer, bounds)
+        service = FeedService(feed, registry.environment.authorizer, bounds, audit)
         feed_pb2_grpc.add_FeedServicer_to_server(service, registrar)
     try:
         port = server.add_secure_port(address, credentials)

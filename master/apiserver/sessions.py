@@ -17,7 +17,9 @@ from typing import Any
 
 from barque.api.errors import ApiError, unavailable
 from barque.client.clock import Clock
+from barque.master.apiserver.grpc_audit import GrpcAudit
 from barque.master.apiserver.grpc_calls import Context, abort
+from barque.master.audit.audit import Audit
 from barque.master.auth.identity import user_of_call
 from barque.proto import sessions_pb2, sessions_pb2_grpc
 
@@ -32,7 +34,8 @@ PATIENCE_S = 3.0
 
 class Sessions(sessions_pb2_grpc.SessionsServicer):
     """Serves `Heartbeat` and `Relay`; the node controller asks `last_seen`. `leads` says whether this master judges;
-    `on_usage` is told each sample that comes with a beat, by the node it is of, and must not wait.
+    `on_usage` is told each sample that comes with a beat, by the node it is of, and must not wait. A worker's stream is
+    one request to `audit`, None where nothing is audited.
     """
 
     def __init__(
@@ -43,8 +46,10 @@ class Sessions(sessions_pb2_grpc.SessionsServicer):
         on_usage: Callable[[str, bytes], None] = lambda node, sample: None,
         interval_s: float = INTERVAL_S,
         silence_s: float = SILENCE_S,
+        audit: Audit | None = None,
     ) -> None:
         self._clock = clock
+        self._audit = GrpcAudit(audit)
         self._leads = leads
         self._on_usage = on_usage
         self._interval_ms = round(interval_s * 1000)
@@ -92,8 +97,11 @@ class Sessions(sessions_pb2_grpc.SessionsServicer):
 
     async def Relay(self, request: sessions_pb2.Heard, context: Context) -> sessions_pb2.Relayed:
         try:
-            if not user_of_call(context).is_master:
-                raise ApiError(403, "Forbidden", "only a master may pass heartbeats on")
+            user = user_of_call(context)
+            if not user.is_master:
+                # Masters tell one another so several times a second, which is nobody's request; this is somebody's.
+                async with self._audit.of_path(context, user, "/barque.v1.Sessions/Relay"):
+                    raise ApiError(403, "Forbidden", "only a master may pass heartbeats on")
             nodes = request.nodes
         except ApiError as error:
             await abort(context, error)
@@ -107,14 +115,17 @@ class Sessions(sessions_pb2_grpc.SessionsServicer):
         self, request_iterator: AsyncIterator[sessions_pb2.Beat], context: Context
     ) -> AsyncIterator[sessions_pb2.BeatReply]:
         try:
-            node = user_of_call(context).node
-            if not node:
-                raise ApiError(403, "Forbidden", "only a worker's certificate may send heartbeats")
-            if self._is_cut_off():
-                raise _cut_off()
-            self._take_over(node)
-            async for beat in self._beats(request_iterator, node):
-                yield sessions_pb2.BeatReply(sequence=beat.sequence, interval_ms=self._interval_ms)
+            user = user_of_call(context)
+            async with self._audit.of_path(context, user, "/barque.v1.Sessions/Heartbeat") as record:
+                node = user.node
+                if not node:
+                    raise ApiError(403, "Forbidden", "only a worker's certificate may send heartbeats")
+                if self._is_cut_off():
+                    raise _cut_off()
+                self._take_over(node)
+                record.started()
+                async for beat in self._beats(request_iterator, node):
+                    yield sessions_pb2.BeatReply(sequence=beat.sequence, interval_ms=self._interval_ms)
         except ApiError as error:
             await abort(context, error)
 

@@ -63,12 +63,13 @@ class MasterPki:
     ) -> MasterPki:
         """Load the directory, making what is missing.
 
-        `name` is this master's, `addresses` the DNS names and IPs it is met under besides loopback. Raises `PkiError`.
+        `name` is this master's, `addresses` the DNS names and IPs it is met under besides that and loopback. Raises
+        `PkiError`.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         authority = _authority(directory, now, cluster)
         _check_clock(authority, now)
-        hosts = master_hosts(addresses)
+        hosts = master_hosts(name, addresses)
         master = _identity(directory, "master", authority, pki.master_subject(name), hosts, now)
         admin = _identity(directory, "admin", authority, ADMIN, (), now)
         return cls(directory, authority, hosts, master, admin, AccountKey.open(directory))
@@ -136,7 +137,7 @@ class MasterPki:
             raise bad_request(str(error)) from error
         if requested.name != subject.name:
             raise bad_request(f"the certificate is asked for {requested.name or 'nobody'}, the master is {name}")
-        return self.authority.sign(requested.key, subject, now, master_hosts(hosts))
+        return self.authority.sign(requested.key, subject, now, master_hosts(name, hosts))
 
     def renewing(self, clock: Clock, randomness: random.Random) -> RenewingIdentity:
         """The master's own identity, which renews itself from the CA here; run its `run()`."""
@@ -152,9 +153,12 @@ class MasterPki:
         return RenewingIdentity(self.master, renew, save, clock, randomness)
 
 
-def master_hosts(addresses: Sequence[str]) -> tuple[str, ...]:
-    """All that a master's certificate must be good for, where it is met under `addresses`."""
-    return tuple(dict.fromkeys((MASTER_HOST, *_LOOPBACK, *addresses)))
+def master_hosts(name: str, addresses: Sequence[str]) -> tuple[str, ...]:
+    """All that the certificate of the master `name` must be good for, where it is met under `addresses`: its name, too,
+    which is most often the machine's, unless it can be no host's.
+    """
+    own = (name,) if pki.is_dns_name(name) else ()
+    return tuple(dict.fromkeys((MASTER_HOST, *_LOOPBACK, *own, *addresses)))
 
 
 def _check_clock(authority: Authority, now: datetime.datetime) -> None:

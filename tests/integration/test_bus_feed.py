@@ -33,6 +33,9 @@ from barque.master.apiserver.backend import StoreBackend
 from barque.master.apiserver.feed_service import FeedService
 from barque.master.apiserver.grpc_calls import Bounds
 from barque.master.apiserver.messages import Registrar
+from barque.master.audit.audit import Audit
+from barque.master.audit.events import Line
+from barque.master.audit.policy import METADATA_OF_ALL
 from barque.master.auth.authorizer import Authorizer
 from barque.master.auth.ca import MasterPki
 from barque.master.bus import feed as publishing
@@ -49,7 +52,7 @@ from tests.support.memory_store import MemoryStore
 from tests.support.nats_servers import NatsServers
 from tests.support.ports import free_ports
 
-TIMEOUT_S = 15.0
+TIMEOUT_S = 60.0
 FILLER = "x" * 500
 
 
@@ -328,6 +331,25 @@ async def test_the_relay_goes_on_after_a_kill_and_says_when_it_cannot(
     assert few.seen == []
 
 
+class Lines:
+    """Keeps what is audited."""
+
+    def __init__(self) -> None:
+        self._lines: list[Line] = []
+
+    def put(self, line: Line) -> None:
+        self._lines.append(line)
+
+    def told(self) -> list[tuple[str, str, dict[str, str] | None, str, int]]:
+        """Of each event who, what for, about what, which stage, with what code."""
+        events = [msgspec.json.decode(line.render()) for line in self._lines]
+        assert {event["requestURI"] for event in events} <= {"/barque.v1.Feed/Follow"}
+        return [
+            (e["user"]["username"], e["verb"], e.get("objectRef"), e["stage"], e["responseStatus"]["code"])
+            for e in events
+        ]
+
+
 class Door:
     """A master's gRPC door with nothing behind it but the feed; it may be closed and opened again."""
 
@@ -335,13 +357,15 @@ class Door:
         self.pki = MasterPki.open(directory / "door", "m1", ["127.0.0.1"], datetime.datetime.now(datetime.UTC))
         self.relay = FeedRelay(sea.link(), "lab", SystemClock())
         sea.run(self.relay.run())
+        self.audited = Lines()
         (self._port,) = free_ports(1)
         self._server: grpc.aio.Server | None = None
 
     async def open(self) -> None:
         self._server = grpc.aio.server(options=wire.SERVER_OPTIONS)
         roles = MemoryStore(SystemClock())
-        service = FeedService(self.relay, Authorizer(StoreBackend(roles, "door"), roles), Bounds())
+        audit = Audit(METADATA_OF_ALL, self.audited, SystemClock())
+        service = FeedService(self.relay, Authorizer(StoreBackend(roles, "door"), roles), Bounds(), audit)
         feed_pb2_grpc.add_FeedServicer_to_server(service, Registrar(self._server))
         self._server.add_secure_port(f"127.0.0.1:{self._port}", self.pki.master.server_credentials())
         await self._server.start()
@@ -390,6 +414,29 @@ async def test_who_may_follow_what(door: Door) -> None:
     assert (await door.refusal(">", door.pki.admin, after=1)).code == 410
 
 
+async def test_a_follower_is_audited_as_a_watch(door: Door) -> None:
+    nobody = door.pki.authority.identity(pki.Subject("jane", ()), datetime.datetime.now(datetime.UTC), [])
+    async with connect(door.profile(door.pki.admin)) as connection:
+        pages = following.follow(connection, "core.pods.default.web%2Ev2", 0)
+        await anext(pages)
+        await pages.aclose()
+    await door.refusal(">", nobody)
+    await door.refusal("core.pods", nobody)
+    pod = {"resource": "pods", "namespace": "default", "name": "web.v2", "apiVersion": "v1"}
+    everything = {"resource": "*", "apiGroup": "*"}
+    expected = [
+        ("barque-admin", "watch", pod, "ResponseStarted", 200),
+        ("barque-admin", "watch", pod, "ResponseComplete", 200),
+        ("jane", "watch", everything, "ResponseComplete", 403),
+        ("jane", "watch", None, "ResponseComplete", 400),
+    ]
+    async with asyncio.timeout(5):
+        # The door hears of a caller that has gone a moment later.
+        while len(door.audited.told()) < len(expected):
+            await asyncio.sleep(0.01)
+    assert sorted(door.audited.told(), key=str) == sorted(expected, key=str)
+
+
 async def test_a_caller_that_does_not_read_is_cut_off(sea: Sea, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_service, "WRITE_S", 0.3)
     async with connect(door.profile(door.pki.admin)) as connection:
@@ -413,7 +460,9 @@ async def test_a_caller_that_does_not_read_is_cut_off(sea: Sea, door: Door, monk
 
 async def test_the_command_goes_on_over_a_restarted_master(sea: Sea, door: Door, tmp_path: Path) -> None:
     profiles.remember(tmp_path / "config", "lab", door.profile(door.pki.admin))
-    argv = [sys.executable, "-m", "barque.cli", "feed", "core.pods.default.>", "--config", str(tmp_path / "config")]
+    # A shell that has put the tests into the background may have them ignore the signal.
+    barque = ["env", "--default-signal=INT", sys.executable, "-m", "barque.cli"]
+    argv = [*barque, "feed", "core.pods.default.>", "--config", str(tmp_path / "config")]
     command = await asyncio.create_subprocess_exec(*argv, stdout=PIPE, stderr=PIPE)
     assert command.stdout is not None
     assert command.stderr is not None

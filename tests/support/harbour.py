@@ -134,7 +134,7 @@ class Harbour:
             self.registry,
             address="127.0.0.1:0",
             credentials=self.pki.master.server_credentials(),
-            sessions=Sessions(clock, on_usage=lambda node, sample: self.on_usage(node, sample)),
+            sessions=Sessions(clock, on_usage=lambda node, sample: self.on_usage(node, sample), audit=audit),
             cluster=ClusterService(state, self.store, JoinTokens(self.admin, clock), self.pki, clock, audit=audit),
             audit=audit,
             dial=dialer(lambda: self.pki.master),

@@ -7,7 +7,7 @@ serve yet are there too: they allow nothing until then. The roles of controllers
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from barque.api.defaults.rbac import GROUP
@@ -23,7 +23,7 @@ from barque.api.types.rbac_v1 import (
     RoleRef,
     Subject,
 )
-from barque.master.auth.rbac.policy_controllers import CONTROLLERS, EVENTS, NAMESPACED
+from barque.master.auth.rbac.policy_controllers import BINDING_NAMES, CONTROLLERS, EVENTS, NAMESPACED
 
 LABELS = {"kubernetes.io/bootstrapping": "rbac-defaults"}
 AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
@@ -36,6 +36,7 @@ _VERBS = {
 
 _PATHS_PUBLIC = "/healthz,/livez,/readyz,/version,/version/"
 _PATHS_DISCOVERY = "/api,/api/*,/apis,/apis/*,/healthz,/livez,/openapi,/openapi/*,/readyz,/version,/version/"
+_PATHS_ISSUER = "/.well-known/openid-configuration,/.well-known/openid-configuration/,/openid/v1/jwks,/openid/v1/jwks/"
 _APPS = (
     "daemonsets,deployments,deployments/rollback,deployments/scale,replicasets,replicasets/scale,statefulsets,"
     "statefulsets/scale"
@@ -118,7 +119,7 @@ _ROLES: dict[str, str] = {
     "system:kubelet-api-admin": """
         READ core nodes
         proxy core nodes
-        ALL core nodes/log,nodes/metrics,nodes/proxy,nodes/stats
+        ALL core nodes/configz,nodes/healthz,nodes/log,nodes/metrics,nodes/pods,nodes/proxy,nodes/stats
         """,
     "system:node-bootstrapper": "create,get,list,watch certificates.k8s.io certificatesigningrequests",
     "system:certificates.k8s.io:certificatesigningrequests:nodeclient": """
@@ -139,7 +140,7 @@ _ROLES: dict[str, str] = {
     "system:certificates.k8s.io:legacy-unknown-approver": """
         approve certificates.k8s.io signers kubernetes.io/legacy-unknown
         """,
-    "system:service-account-issuer-discovery": "get /.well-known/openid-configuration,/openid/v1/jwks,/openid/v1/jwks/",
+    "system:service-account-issuer-discovery": f"get {_PATHS_ISSUER}",
     "system:persistent-volume-provisioner": """
         create,delete,get,list,watch core persistentvolumes
         get,list,update,watch core persistentvolumeclaims
@@ -147,6 +148,7 @@ _ROLES: dict[str, str] = {
         watch core events
         create,patch,update core,events.k8s.io events
         """,
+    "system:kube-aggregator": "READ core endpoints,services",
     "system:kube-dns": "list,watch core endpoints,services",
     "system:volume-scheduler": """
         get,list,patch,update,watch core persistentvolumes
@@ -157,23 +159,24 @@ _ROLES: dict[str, str] = {
         list,watch core services,endpoints
         READ core nodes
         {EVENTS}
+        list,watch networking.k8s.io servicecidrs
         list,watch discovery.k8s.io endpointslices
         """,
-    "system:node": f"""
+    "system:node": """
         create authentication.k8s.io tokenreviews
         create authorization.k8s.io localsubjectaccessreviews,subjectaccessreviews
         READ core services
         create,get,list,watch core nodes
         patch,update core nodes/status
         patch,update core nodes
-        {EVENTS}
+        create,patch,update core events
         READ core pods
         create,delete core pods
         patch,update core pods/status
         create core pods/eviction
         READ core configmaps,secrets
         get core persistentvolumeclaims,persistentvolumes
-        get core endpoints
+        get core endpoints,serviceaccounts
         create,get,list,watch certificates.k8s.io certificatesigningrequests
         create,delete,get,patch,update coordination.k8s.io leases
         get storage.k8s.io volumeattachments
@@ -185,7 +188,8 @@ _ROLES: dict[str, str] = {
         """,
     "system:kube-scheduler": f"""
         {EVENTS}
-        create,get,list,update,watch coordination.k8s.io leases
+        create coordination.k8s.io leases
+        get,list,update,watch coordination.k8s.io leases kube-scheduler
         READ core nodes
         delete,get,list,watch core pods
         create core bindings,pods/binding
@@ -197,13 +201,14 @@ _ROLES: dict[str, str] = {
         READ core persistentvolumeclaims,persistentvolumes
         create authentication.k8s.io tokenreviews
         create authorization.k8s.io subjectaccessreviews
-        READ storage.k8s.io csinodes
+        READ storage.k8s.io csinodes,volumeattachments
         READ core namespaces
         READ storage.k8s.io csidrivers,csistoragecapacities
         """,
     "system:kube-controller-manager": f"""
         {EVENTS}
-        create,get,list,update,watch coordination.k8s.io leases
+        create coordination.k8s.io leases
+        get,update coordination.k8s.io leases kube-controller-manager
         create core secrets,serviceaccounts
         delete core secrets
         get core configmaps,namespaces,secrets,serviceaccounts
@@ -215,27 +220,23 @@ _ROLES: dict[str, str] = {
         """,
 }
 
-# Cluster role → the groups and users it is bound to; the binding has the role's name unless another is given.
+# Cluster role → the groups, users or accounts in kube-system it is bound to, by a binding of the same name.
 _AUTHENTICATED, _UNAUTHENTICATED = "system:authenticated", "system:unauthenticated"
-_BOUND: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
-    ("cluster-admin", "cluster-admin", "Group", ("system:masters",)),
-    ("system:monitoring", "system:monitoring", "Group", ("system:monitoring",)),
-    ("system:discovery", "system:discovery", "Group", (_AUTHENTICATED,)),
-    ("system:basic-user", "system:basic-user", "Group", (_AUTHENTICATED,)),
-    ("system:public-info-viewer", "system:public-info-viewer", "Group", (_AUTHENTICATED, _UNAUTHENTICATED)),
-    ("system:node-proxier", "system:node-proxier", "User", ("system:kube-proxy",)),
-    ("system:kube-controller-manager", "system:kube-controller-manager", "User", ("system:kube-controller-manager",)),
-    ("system:kube-scheduler", "system:kube-scheduler", "User", ("system:kube-scheduler",)),
-    ("system:volume-scheduler", "system:volume-scheduler", "User", ("system:kube-scheduler",)),
+_BOUND: dict[str, tuple[tuple[str, str], ...]] = {
+    "cluster-admin": (("Group", "system:masters"),),
+    "system:monitoring": (("Group", "system:monitoring"),),
+    "system:discovery": (("Group", _AUTHENTICATED),),
+    "system:basic-user": (("Group", _AUTHENTICATED),),
+    "system:public-info-viewer": (("Group", _AUTHENTICATED), ("Group", _UNAUTHENTICATED)),
+    "system:kube-dns": (("ServiceAccount", "kube-dns"),),
+    "system:node-proxier": (("User", "system:kube-proxy"),),
+    "system:kube-controller-manager": (("User", "system:kube-controller-manager"),),
+    "system:kube-scheduler": (("User", "system:kube-scheduler"),),
+    "system:volume-scheduler": (("User", "system:kube-scheduler"),),
     # Workers have what they need by their own authoriser.
-    ("system:node", "system:node", "Group", ()),
-    (
-        "system:service-account-issuer-discovery",
-        "system:service-account-issuer-discovery",
-        "Group",
-        ("system:serviceaccounts",),
-    ),
-)
+    "system:node": (),
+    "system:service-account-issuer-discovery": (("Group", "system:serviceaccounts"),),
+}
 
 
 class Policy(NamedTuple):
@@ -253,8 +254,8 @@ def bootstrap_policy() -> Policy:
     roles += [_aggregated(name, larger) for name, larger in AGGREGATED.items()]
     roles += [_cluster_role(name, rules, {f"{AGGREGATE}{part}": "true"}) for name, (part, rules) in _PARTS.items()]
     roles += [_cluster_role(CONTROLLER + name, rules) for name, rules in CONTROLLERS.items()]
-    bindings = [_cluster_binding(*bound) for bound in _BOUND]
-    bindings += [_controller_binding(name) for name in CONTROLLERS]
+    bindings = [_cluster_binding(role, subjects) for role, subjects in _BOUND.items()]
+    bindings += [_cluster_binding(CONTROLLER + name, [("ServiceAccount", name)]) for name in CONTROLLERS]
     namespaced = [_namespaced(*one) for one in NAMESPACED]
     return Policy(roles, bindings, [role for role, _ in namespaced], [binding for _, binding in namespaced])
 
@@ -287,22 +288,17 @@ def _aggregated(name: str, larger: str) -> ClusterRole:
     return ClusterRole(metadata=_meta(name, labels), aggregationRule=AggregationRule(clusterRoleSelectors=[selector]))
 
 
-def _cluster_binding(name: str, role: str, kind: str, names: Iterable[str]) -> ClusterRoleBinding:
-    subjects = [Subject(kind=kind, apiGroup=GROUP, name=each) for each in names]
+def _cluster_binding(role: str, subjects: Sequence[tuple[str, str]]) -> ClusterRoleBinding:
     reference = RoleRef(kind="ClusterRole", apiGroup=GROUP, name=role)
-    return ClusterRoleBinding(metadata=_meta(name), roleRef=reference, subjects=subjects)
-
-
-def _controller_binding(name: str) -> ClusterRoleBinding:
-    reference = RoleRef(kind="ClusterRole", apiGroup=GROUP, name=CONTROLLER + name)
-    account = Subject(kind="ServiceAccount", name=name, namespace="kube-system")
-    return ClusterRoleBinding(metadata=_meta(CONTROLLER + name), roleRef=reference, subjects=[account])
+    return ClusterRoleBinding(
+        metadata=_meta(role), roleRef=reference, subjects=[_subject(kind, who) for kind, who in subjects]
+    )
 
 
 def _namespaced(namespace: str, name: str, rules: str, subjects: Sequence[tuple[str, str]]) -> tuple[Role, RoleBinding]:
     role = Role(metadata=_meta(name, namespace=namespace), rules=rules_of(rules))
     binding = RoleBinding(
-        metadata=_meta(name, namespace=namespace),
+        metadata=_meta(BINDING_NAMES.get(name, name), namespace=namespace),
         roleRef=RoleRef(kind="Role", apiGroup=GROUP, name=name),
         subjects=[_subject(kind, who) for kind, who in subjects],
     )

@@ -29,23 +29,21 @@ CONTROLLERS: dict[str, str] = {
         """,
     "endpoint-controller": f"""
         READ core pods,services
-        create,delete,get,list,update core endpoints
+        create,delete,get,list,update,watch core endpoints
         create core endpoints/restricted
         {EVENTS}
         """,
     "endpointslice-controller": f"""
         READ core nodes,pods,services
         update core services/finalizers
-        create,delete,get,list,update discovery.k8s.io endpointslices
-        create discovery.k8s.io endpointslices/restricted
+        create,delete,get,list,update,watch discovery.k8s.io endpointslices
         {EVENTS}
         """,
     "endpointslicemirroring-controller": f"""
         READ core endpoints,services
         update core endpoints/finalizers
         update core services/finalizers
-        create,delete,get,list,update discovery.k8s.io endpointslices
-        create discovery.k8s.io endpointslices/restricted
+        create,delete,get,list,update,watch discovery.k8s.io endpointslices
         {EVENTS}
         """,
     "generic-garbage-collector": f"""
@@ -55,19 +53,18 @@ CONTROLLERS: dict[str, str] = {
     "namespace-controller": """
         delete,get,list,watch core namespaces
         update core namespaces/finalize,namespaces/status
-        delete,deletecollection,get,list * *
+        delete,deletecollection,get,list,watch * *
         """,
     "node-controller": f"""
-        delete,get,list,patch,update core nodes
+        delete,get,list,patch,update,watch core nodes
         patch,update core nodes/status
         patch,update core pods/status
-        delete,list core pods
+        delete,get,list,watch core pods
         {EVENTS}
-        get,list core pods
         """,
     "pod-garbage-collector": """
         delete,list,watch core pods
-        get,list core nodes
+        READ core nodes
         patch core pods/status
         """,
     "replicaset-controller": f"""
@@ -87,7 +84,10 @@ CONTROLLERS: dict[str, str] = {
         """,
 }
 
-# Namespace, name of role and binding, rules, and who has it.
+_LEADER_LOCK = "create,get,list,update,watch coordination.k8s.io leasecandidates,leases"
+# What a role's binding is called where it has not the role's name.
+BINDING_NAMES = {"extension-apiserver-authentication-reader": "system::extension-apiserver-authentication-reader"}
+# Namespace and name of the role, its rules, and who has it.
 NAMESPACED: tuple[tuple[str, str, str, tuple[tuple[str, str], ...]], ...] = (
     (
         "kube-system",
@@ -98,19 +98,13 @@ NAMESPACED: tuple[tuple[str, str, str, tuple[tuple[str, str], ...]], ...] = (
     (
         "kube-system",
         "system::leader-locking-kube-controller-manager",
-        """
-        watch core configmaps
-        get,update core configmaps kube-controller-manager
-        """,
+        _LEADER_LOCK,
         (("User", "system:kube-controller-manager"), ("ServiceAccount", "kube-controller-manager")),
     ),
     (
         "kube-system",
         "system::leader-locking-kube-scheduler",
-        """
-        watch core configmaps
-        get,update core configmaps kube-scheduler
-        """,
+        _LEADER_LOCK,
         (("User", "system:kube-scheduler"), ("ServiceAccount", "kube-scheduler")),
     ),
     (

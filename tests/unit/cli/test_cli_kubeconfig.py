@@ -73,6 +73,12 @@ def test_a_master_known_by_another_name_is_expected_by_its_own(cluster: Registry
     assert entry["cluster"]["tls-server-name"] == "barque-master"
 
 
+def test_a_server_that_is_named_is_taken_at_its_word(cluster: RegistryCluster, tmp_path: Path) -> None:
+    (entry,) = written(kubeconfig(cluster, tmp_path, "--server", "https://api.example.org:6443"))["clusters"]
+    assert set(entry["cluster"]) == {"certificate-authority-data", "server"}
+    assert entry["cluster"]["server"] == "https://api.example.org:6443"
+
+
 def test_a_service_accounts_token(cluster: RegistryCluster, tmp_path: Path) -> None:
     config = written(kubeconfig(cluster, tmp_path, "--service-account", "default/robot", "--duration", "20m"))
     body = config["users"][0]["user"]["token"].split(".")[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -215,6 +216,34 @@ async def test_a_token_review_of_a_bad_token_says_why(bench: Bench) -> None:
     assert status["error"].startswith("[invalid bearer token, it is for vault and not for https://")
     empty = await refusal(review(bench, "tokenreviews", token=""))
     assert (empty.code, empty.message) == (400, "token is required for TokenReview in authentication")
+
+
+async def test_a_review_or_a_token_is_planned_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    count: Counter[str] = Counter()
+
+    def counting(owner: object, name: str) -> None:
+        wrapped = getattr(owner, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            count[name] += 1
+            return wrapped(*args, **options)
+
+        monkeypatch.setattr(owner, name, call)
+
+    environment = bench.registry.environment
+    counting(environment.tokens, "issue")
+    counting(environment.tokens, "review")
+    counting(environment.authorizer, "decide_current")
+    counting(environment.objects, "current")
+    token = await account_token(bench)
+    await review(bench, "tokenreviews", token=token)
+    await review(bench, "selfsubjectreviews")
+    access = {"resourceAttributes": {"verb": "get", "resource": "pods"}}
+    await bench.create("selfsubjectaccessreviews", {"spec": access}, "")
+    assert count == {"issue": 1, "review": 1, "decide_current": 1}
+    await bench.create("subjectaccessreviews", {"spec": access | {"user": "nobody"}}, "")
+    # A no is one for all masters, so the authoriser looked it up again.
+    assert count == {"issue": 1, "review": 1, "decide_current": 2, "current": 1}
 
 
 async def test_who_am_i(bench: Bench) -> None:

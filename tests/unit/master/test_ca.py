@@ -28,7 +28,8 @@ def test_the_first_start_makes_everything_and_the_next_finds_it(tmp_path: Path) 
     first, second = opened(tmp_path / "pki"), opened(tmp_path / "pki", now=NOW + DAY)
     assert (first.ca_pem, first.master, first.admin) == (second.ca_pem, second.master, second.admin)
     assert first.master.subject == ("barque:master:m1", ("barque:masters",))
-    assert pki.hosts_of(first.master.certificate) == {"barque-master", "localhost", "127.0.0.1", "::1", "10.0.0.1"}
+    names = {"barque-master", "localhost", "127.0.0.1", "::1", "m1", "10.0.0.1"}
+    assert pki.hosts_of(first.master.certificate) == names
     assert first.admin.subject == ADMIN
 
 
@@ -37,6 +38,11 @@ def test_new_addresses_need_a_new_server_certificate_of_the_same_ca(tmp_path: Pa
     assert first.pin == second.pin
     assert {"10.0.0.2", "m1.lab"} <= pki.hosts_of(second.master.certificate)
     assert first.admin == second.admin
+
+
+def test_a_master_whose_name_no_host_has_is_not_met_under_it(tmp_path: Path) -> None:
+    made = MasterPki.open(tmp_path, "Vor_Anker ü", ["10.0.0.1"], NOW)
+    assert pki.hosts_of(made.master.certificate) == {"barque-master", "localhost", "127.0.0.1", "::1", "10.0.0.1"}
 
 
 def test_half_a_life_later_a_start_re_issues(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import stat
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from barque.client import profile
-from barque.client.pki import ADMIN, hosts_of, pin_of
+from barque.client.pki import ADMIN, Identity, hosts_of, pin_of, trust
 from barque.master.command import master
 
 
@@ -56,9 +59,54 @@ def test_a_new_address_gets_into_certificate_and_profile_and_the_ca_stays(tmp_pa
     assert moved.exit_code == 0
     written = profile.load(tmp_path / "config")
     assert (written.masters, written.ca) == (["10.0.0.6:7443"], ca)
-    from barque.client.pki import Identity
-
     assert "10.0.0.6" in hosts_of(Identity.load(tmp_path / "data" / "pki", "master").certificate)
+
+
+def trusted(identity: Identity, name: str) -> bool:
+    """Whether a client that looks for `name` believes the master, by a real handshake."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = identity.server_context().wrap_bio(to_server, to_client, server_side=True)
+    client = trust(identity.ca_pem).wrap_bio(to_client, to_server, server_hostname=name)
+    for _ in range(4):
+        for side in (client, server):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLCertVerificationError:
+                return False
+    return client.cipher() is not None
+
+
+def test_the_certificate_is_good_for_the_machines_name_and_what_else_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "Quay-7")
+    done = init(tmp_path, "--tls-san", "API.example.org", "--tls-san", "*.lab.example", "--tls-san", "FD00:0::7")
+    assert done.exit_code == 0, done.output
+    assert "--address 10.0.0.5 --tls-san api.example.org --tls-san '*.lab.example' --tls-san fd00::7\n" in done.output
+    pki = tmp_path / "data" / "pki"
+    first = Identity.load(pki, "master")
+    for name in ("quay-7", "m1", "10.0.0.5", "localhost", "api.example.org", "x.lab.example", "fd00::7"):
+        assert trusted(first, name), name
+    for name in ("quay-8", "example.org", "10.0.0.6"):
+        assert not trusted(first, name), name
+    assert (
+        init(tmp_path, "--tls-san", "api.example.org", "--tls-san", "*.lab.example", "--tls-san", "fd00::7").exit_code
+        == 0
+    )
+    assert Identity.load(pki, "master") == first
+    assert init(tmp_path, "--tls-san", "gate.example.org").exit_code == 0
+    second = Identity.load(pki, "master")
+    assert (trusted(second, "gate.example.org"), trusted(second, "api.example.org")) == (True, False)
+    assert second.ca_pem == first.ca_pem
+
+
+@pytest.mark.parametrize("host", ["https://a", "a:6443", "a_b", "a..b", "*", "*.*.a", "a.*", "", "10.0.0.0/8", "ü"])
+def test_a_name_that_no_certificate_can_bear_is_refused(tmp_path: Path, host: str) -> None:
+    refused = init(tmp_path, "--tls-san", host)
+    assert (refused.exit_code, files(tmp_path)) == (2, {})
+    assert f"'--tls-san': {host!r} is neither a DNS name nor an IP address" in refused.output
 
 
 def test_another_clusters_context_is_refused_before_anything_is_made(tmp_path: Path) -> None:

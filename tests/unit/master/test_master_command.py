@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from barque.master import daemon
+from barque.master import daemon, enrolment
 from barque.master.apiserver.settings import ApiSettings
 from barque.master.audit.audit import AuditSettings
 from barque.master.audit.log_file import Rotation
@@ -65,6 +66,22 @@ def test_what_the_user_says_counts_more(joined: Path, started: list[MasterSettin
     (settings,) = started
     assert ports(settings) == ("m2", "10.0.0.7", 17444, 7443, 16443)
     assert settings.api.service_cidr == "10.98.0.0/16"
+
+
+def test_its_certificate_names_what_it_joined_with_unless_it_is_said_anew(
+    joined: Path, started: list[MasterSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "quay-7")
+    assert run(joined).exit_code == 0
+    kept = enrolment.membership(joined)
+    assert kept is not None
+    (joined / FILE).write_bytes(msgspec.json.encode(msgspec.structs.replace(kept, tls_san=["a.lab", "b.lab"])))
+    assert run(joined).exit_code == 0
+    assert run(joined, "--tls-san=c.lab").exit_code == 0
+    monkeypatch.setattr(socket, "gethostname", lambda: "no_name")
+    assert run(joined).exit_code == 0
+    names = [settings.tls_san for settings in started]
+    assert names == [("quay-7",), ("quay-7", "a.lab", "b.lab"), ("quay-7", "c.lab"), ("a.lab", "b.lab")]
 
 
 def test_it_cannot_become_another(joined: Path, started: list[MasterSettings]) -> None:

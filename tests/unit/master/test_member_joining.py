@@ -85,7 +85,7 @@ async def test_it_gets_a_place_a_certificate_and_the_keys(office: Office, tmp_pa
     identity = Identity(reply.certificate.encode(), joiner.request.key_pem, office.pki.ca_pem)
     assert identity.subject == pki.master_subject("m2")
     assert pki.hosts_of(identity.certificate) == {
-        "barque-master", "localhost", "127.0.0.1", "::1", "10.0.0.2", "kubernetes", "10.96.0.1",
+        "barque-master", "localhost", "127.0.0.1", "::1", "m2", "10.0.0.2", "kubernetes", "10.96.0.1",
     }  # fmt: skip
     keys = joiner.one_time.unwrap(reply.keys, wrapping_context("c-1", joiner.info.id))
     MasterPki.lay_joined(tmp_path / "m2", identity, keys)
