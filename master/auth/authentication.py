@@ -1,6 +1,7 @@
 """`Authenticator`: whom a request at the REST door comes from, by its client certificate or its bearer token.
 
-The certificate counts first; TLS has checked its chain and its dates. Then the token of the `Authorization` header: a
+The certificate counts first, for as long as it is good: TLS has checked its chain, and its dates when the connection
+was made, which may last. Then the token of the `Authorization` header: a
 service account's, or a bootstrap token. Whoever shows neither is `ANONYMOUS`; whoever shows a token that is not good is
 refused with 401, and the reason stands in the log alone. Follows Kubernetes' union of authenticators, also in that a
 header of another scheme is as good as none.
@@ -10,9 +11,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import datetime
 import hashlib
 import logging
 from functools import lru_cache
+from typing import NamedTuple
 
 from cryptography import x509
 
@@ -34,22 +37,36 @@ _LONGEST_TOKEN = 16 * 1024
 _SOCKET_PROTOCOL = "base64url.bearer.authorization.k8s.io."
 
 
+class Shown(NamedTuple):
+    """Whom a certificate names, and until when."""
+
+    user: User | None = None
+    ends: datetime.datetime | None = None
+
+
+NOTHING = Shown()
+
+
 class Authenticator:
     """Knows callers. `tokens` are the service accounts'; `objects` is where the Secrets of bootstrap tokens are."""
 
     def __init__(self, tokens: AccountTokens, objects: Backend, clock: Clock) -> None:
         self._accounts = tokens
+        self._clock = clock
         self._bootstrap = BootstrapTokens(objects, clock)
 
     async def authenticate(self, certificate_der: bytes | None, authorization: str) -> User:
         """The caller with this certificate (DER) and this `Authorization` header. Raises 401, and 503 where a token
         cannot be looked up.
         """
-        user = user_of_der(certificate_der) if certificate_der else None
-        if user is not None:
-            return user
+        shown = read_certificate(certificate_der) if certificate_der else NOTHING
+        is_over = shown.ends is not None and self._clock.wall() > shown.ends
+        if shown.user is not None and not is_over:
+            return shown.user
         token = bearer_token(authorization)
         if not token:
+            if is_over:
+                raise unauthorized("Unauthorized")
             return ANONYMOUS
         try:
             return (await self.review(token)).user
@@ -98,13 +115,14 @@ def socket_token(protocols: str) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=_PARSED_CERTIFICATES)
-def user_of_der(certificate: bytes) -> User | None:
-    """The user that a verified certificate (DER) names, None where it names none."""
+def read_certificate(certificate: bytes) -> Shown:
+    """What a verified certificate (DER) shows; `NOTHING` where it names no user."""
     try:
-        name, groups = subject_of(x509.load_der_x509_certificate(certificate))
+        read = x509.load_der_x509_certificate(certificate)
+        name, groups = subject_of(read)
     except (PkiError, ValueError) as error:
         log.info("a client certificate is passed over: %s", error)
-        return None
+        return NOTHING
     credential = f"X509SHA256={hashlib.sha256(certificate).hexdigest()}"
     extra = (("authentication.kubernetes.io/credential-id", (credential,)),)
-    return User(name, authenticated(groups), extra=extra)
+    return Shown(User(name, authenticated(groups), extra=extra), read.not_valid_after_utc)

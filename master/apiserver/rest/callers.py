@@ -5,20 +5,18 @@ from __future__ import annotations
 import datetime
 import ssl
 from collections.abc import Awaitable, Callable
-from functools import lru_cache, partial
+from functools import partial
 
 from aiohttp import web
-from cryptography import x509
 
 from barque.api.errors import unauthorized
 from barque.client.clock import Clock
 from barque.master.apiserver.rest.call import RestCall
-from barque.master.auth.authentication import Authenticator, socket_token
+from barque.master.auth.authentication import Authenticator, read_certificate, socket_token
 from barque.master.auth.identity import User
 from barque.master.auth.impersonation import RequestAuthorizer, impersonated
 
 _PROTOCOLS = "Sec-WebSocket-Protocol"
-_KEPT = 1024
 
 
 class Callers:
@@ -34,7 +32,7 @@ class Callers:
     def recheck(self, call: RestCall) -> Callable[[], Awaitable[None]]:
         """What raises 401 once what the sender of a lasting request has shown is no longer good."""
         certificate, authorization = _certificate(call.request), _authorization(call.request)
-        ends = _end_of(certificate) if certificate is not None else None
+        ends = read_certificate(certificate).ends if certificate is not None else None
         # Thousands may last: what is not needed is not kept.
         return partial(self._check_known, ends, certificate if authorization else None, authorization)
 
@@ -59,12 +57,6 @@ def _authorization(request: web.BaseRequest) -> str:
     if not authorization and _PROTOCOLS in request.headers:
         authorization, _ = socket_token(request.headers[_PROTOCOLS])
     return authorization
-
-
-@lru_cache(maxsize=_KEPT)
-def _end_of(certificate: bytes) -> datetime.datetime:
-    """When a certificate (DER) ends."""
-    return x509.load_der_x509_certificate(certificate).not_valid_after_utc
 
 
 def _certificate(request: web.BaseRequest) -> bytes | None:

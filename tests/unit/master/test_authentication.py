@@ -87,6 +87,16 @@ async def test_a_certificate_that_names_nobody_is_passed_over(bench: Bench) -> N
     assert robot.name == "system:serviceaccount:default:robot"
 
 
+async def test_a_certificate_that_has_run_out_since_the_handshake_is_none(bench: Bench) -> None:
+    certificate = der(pki.ADMIN)
+    assert (await who(bench, certificate=certificate)).is_master
+    await bench.clock.advance(pki.LEAF_LIFE.total_seconds() + 1)
+    with pytest.raises(ApiError) as refused:
+        await who(bench, certificate=certificate)
+    assert (refused.value.code, refused.value.message) == (401, "Unauthorized")
+    assert (await who(bench, f"Bearer {await account_token(bench)}", certificate)).name.endswith(":robot")
+
+
 @pytest.mark.parametrize("nothing", ["", "   ", "Basic YTpi", "Bearer", "Bearer ", "Bearer  a.b.c", "nonsense"])
 async def test_who_shows_nothing_is_anonymous(bench: Bench, nothing: str) -> None:
     assert await who(bench, nothing) == User("system:anonymous", ("system:unauthenticated",))
