@@ -26,9 +26,9 @@ from barque.deploy.processes import Daemon
 
 HOME = "/run/host/home"
 _CGROUPS = Path("/sys/fs/cgroup")
-_BOOT_TIMEOUT_S = 20.0
-_COMMAND_TIMEOUT_S = 20.0
-_END_TIMEOUT_S = 10.0
+_BOOT_TIMEOUT_S = 60.0
+_COMMAND_TIMEOUT_S = 60.0
+_END_TIMEOUT_S = 30.0
 _POLL_S = 0.02
 # Made beforehand: overlayfs wants its folders to be there.
 _FOLDERS = ("etc", "var", "overlay/etc", "overlay/var", "docker", "barque", "log", "home")

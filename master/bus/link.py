@@ -30,10 +30,15 @@ log = logging.getLogger(__name__)
 
 
 class _KnownRemark(logging.Filter):
-    """Drops what asyncio remarks at the end of each of the NATS client's connections: nothing can be done about it."""
+    """Drops what is remarked at the end of TLS connections, and nothing can be done about: by asyncio of each of the
+    NATS client's, by uvloop, with a traceback, of one that ends while it still has something to answer.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return "returning true from eof_received" not in str(record.msg)
+        said = str(record.msg)
+        fault = str(record.exc_info[1]) if record.exc_info else ""
+        answers_late = said.startswith("Fatal error on SSL protocol") and fault.endswith("the handler is closed")
+        return not (answers_late or "returning true from eof_received" in said)
 
 
 logging.getLogger("asyncio").addFilter(_KnownRemark())

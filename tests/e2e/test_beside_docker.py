@@ -9,26 +9,26 @@ import pytest
 from tests.support.cluster import WEB, cluster_ip, fetch, pod_names, traces
 from tests.support.host import Host, expect_soon
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 
 def test_both_live_side_by_side_and_only_ours_goes(host: Host) -> None:
     host.start("dockerd", "--log-level=error")
-    expect_soon(lambda: host.run("docker", "info", check=False).returncode == 0, 30, "dockerd answers")
+    expect_soon(lambda: host.run("docker", "info", check=False).returncode == 0, 60, "dockerd answers")
     build = "from barque.deploy import images; images.build_web('unix:///var/run/docker.sock', '1')"
     host.run(sys.executable, "-c", build)
     # A container of the user's own, on Docker's bridge, is none of our business.
     own = host.run("docker", "run", "-d", "barque-demo/web:1").stdout.strip()
-    expect_soon(lambda: "NO-CARRIER" not in host.run("ip", "-br", "link").stdout, 10, "the bridge is up")
+    expect_soon(lambda: "NO-CARRIER" not in host.run("ip", "-br", "link").stdout, 60, "the bridge is up")
     before = traces(host)
     assert "DOCKER" in before["rules"]
     assert ":FORWARD DROP" in host.run("iptables-save", "-t", "filter").stdout
 
     host.barque("up")
     host.barque("apply", "-f", "-", stdin=WEB)
-    host.barque("rollout", "status", "deployment/web", "--timeout", "60s")
+    host.barque("rollout", "status", "deployment/web", "--timeout", "100s")
     url = f"http://{cluster_ip(host)}/"
-    assert all("version 1" in page for page in fetch(host, url, 10))
+    expect_soon(lambda: all("version 1" in page for page in fetch(host, url, 10)), 30, "the service answers")
     for pod in pod_names(host):
         assert "version 1" in host.barque("exec", pod, "--", "timeout", "5", "wget", "-q", "-O-", url)
 

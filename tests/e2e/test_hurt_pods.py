@@ -18,7 +18,7 @@ import yaml
 from tests.support.cluster import condition, objects, one, pid_of, ready, restarts, running_container
 from tests.support.host import Host, expect_soon
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
 
 IMAGE = "barque-demo/web:1"
 # Nothing listens there, so that the refusal comes at once.
@@ -79,7 +79,7 @@ def cluster(host: Host) -> Host:
     build = "from barque.deploy import images; images.build_web('unix:///var/run/docker.sock', '1')"
     host.run(sys.executable, "-c", build)
     apply(host, BYSTANDER)
-    expect_soon(lambda: ready(host, "bystander"), 30, "the bystander runs")
+    expect_soon(lambda: ready(host, "bystander"), 60, "the bystander runs")
     return host
 
 
@@ -127,7 +127,7 @@ def status(host: Host, pod: str) -> str:
     return host.barque("get", "pod", pod, "--no-headers").split()[2]
 
 
-def expect_status(host: Host, pod: str, *wanted: str, timeout_s: float = 20) -> None:
+def expect_status(host: Host, pod: str, *wanted: str, timeout_s: float = 60) -> None:
     def holds() -> bool:
         shown = status(host, pod)
         assert shown in wanted, shown
@@ -147,10 +147,10 @@ def expect_told(host: Host, pod: str, *events: tuple[str, str], why: str) -> Non
         assert why in (said := host.barque("why", pod)), said
         return True
 
-    expect_soon(told, 15, f"what befell {pod} is told", pause_s=0.2)
+    expect_soon(told, 60, f"what befell {pod} is told", pause_s=0.2)
 
 
-def expect_ready(host: Host, *pods: str, timeout_s: float = 30) -> None:
+def expect_ready(host: Host, *pods: str, timeout_s: float = 60) -> None:
     for pod in pods:
         expect_soon(lambda name=pod: ready(host, name), timeout_s, f"{pod} is ready", pause_s=0.2)
 
@@ -183,12 +183,12 @@ def test_an_image_that_cannot_be_pulled(hurt: Host) -> None:
         why=f"pod/no-image is Pending: the image {ABSENT} cannot be pulled",
     )  # fmt: skip
     # Between two tries; the next one's time may just have come.
-    expect_soon(lambda: "connection refused" in waiting(hurt, "no-image"), 20, "why it cannot be pulled is told")
+    expect_soon(lambda: "connection refused" in waiting(hurt, "no-image"), 60, "why it cannot be pulled is told")
     refusal = (
         'Error from server (BadRequest): container "c" in pod "no-image" is waiting to start: '
         "trying and failing to pull image\n"
     )
-    expect_soon(lambda: failure(hurt, "logs", "no-image") == refusal, 20, "there is no log, and why")
+    expect_soon(lambda: failure(hurt, "logs", "no-image") == refusal, 60, "there is no log, and why")
     hurt.run("docker", "tag", IMAGE, ABSENT)
 
 
@@ -208,15 +208,21 @@ def test_a_command_that_fails(hurt: Host) -> None:
         hurt, "fails", ("BackOff", "Back-off restarting failed container c in pod fails_default("),
         why="pod/fails runs, but is not ready: container c ends again and again",
     )  # fmt: skip
-    found = container_status(hurt, "fails")
-    message, ended = found["state"]["waiting"]["message"], found["lastState"]["terminated"]
-    assert message.startswith("back-off ")
-    assert " restarting failed container=c pod=fails_default(" in message
-    assert (ended["exitCode"], ended["reason"], found["restartCount"] >= 1) == (3, "Error", True)
-    assert hurt.barque("logs", "-p", "fails") == "attempt\n"
+
+    def backing_off() -> bool:
+        found = container_status(hurt, "fails")
+        message, ended = found["state"]["waiting"]["message"], found["lastState"]["terminated"]
+        assert message.startswith("back-off "), found
+        assert " restarting failed container=c pod=fails_default(" in message, found
+        assert (ended["exitCode"], ended["reason"], found["restartCount"] >= 1) == (3, "Error", True), found
+        return True
+
+    # Between two tries; the next one's time may just have come.
+    expect_soon(backing_off, 60, "the container backs off")
+    expect_soon(lambda: hurt.barque("logs", "-p", "fails") == "attempt\n", 60, "the last try's log is kept")
     # Nothing is to be talked to in a container that is dead.
     dead = 'error: unable to upgrade connection: container not found ("c")\n'
-    expect_soon(lambda: failure(hurt, "exec", "fails", "--", "ls") == dead, 10, "exec says that it is dead")
+    expect_soon(lambda: failure(hurt, "exec", "fails", "--", "ls") == dead, 60, "exec says that it is dead")
     hurt.run("touch", "/run/fails/mended")
 
 
@@ -224,8 +230,13 @@ def test_a_command_that_is_not_there(hurt: Host) -> None:
     expect_status(hurt, "no-command", "RunContainerError", "CrashLoopBackOff")
     words = 'exec: "/no/such/program": stat /no/such/program: no such file or directory'
     expect_told(hurt, "no-command", ("Failed", words), why=words)
-    ended = container_status(hurt, "no-command")["lastState"]["terminated"]
-    assert (ended["exitCode"], ended["reason"], words in ended["message"]) == (127, "StartError", True)
+
+    def start_error() -> bool:
+        ended = container_status(hurt, "no-command")["lastState"]["terminated"]
+        assert (ended["exitCode"], ended["reason"], words in ended["message"]) == (127, "StartError", True), ended
+        return True
+
+    expect_soon(start_error, 60, "the last try's end is told")
 
 
 def test_root_where_it_is_forbidden(hurt: Host) -> None:
@@ -234,7 +245,7 @@ def test_root_where_it_is_forbidden(hurt: Host) -> None:
     expect_told(
         hurt, "rooted", ("Failed", f"Error: {words}"), why="pod/rooted is Pending: container c cannot be started"
     )
-    assert waiting(hurt, "rooted").startswith(words)
+    expect_soon(lambda: waiting(hurt, "rooted").startswith(words), 60, "why it is not made is told")
 
 
 def test_a_directory_of_the_host_that_is_not_there(hurt: Host) -> None:
@@ -246,7 +257,8 @@ def test_a_directory_of_the_host_that_is_not_there(hurt: Host) -> None:
 
 def test_a_directory_of_the_host_that_may_not_be_read(hurt: Host) -> None:
     expect_status(hurt, "unable", "CrashLoopBackOff")
-    assert hurt.barque("logs", "-p", "unable") == "ls: can't open '/v': Permission denied\n"
+    denied = "ls: can't open '/v': Permission denied\n"
+    expect_soon(lambda: hurt.barque("logs", "-p", "unable") == denied, 60, "its log says why")
     hurt.run("chmod", "755", "/run/private")
 
 
@@ -267,13 +279,14 @@ def test_more_than_any_node_has(hurt: Host) -> None:
 
 def test_a_volume_that_is_full(hurt: Host) -> None:
     expect_status(hurt, "writer", "CrashLoopBackOff")
-    assert "No space left on device" in hurt.barque("logs", "-p", "writer")
+    expect_soon(lambda: "No space left on device" in hurt.barque("logs", "-p", "writer"), 60, "its log says why")
     clear(hurt, "/run/small")
 
 
 def test_all_run_once_the_cause_is_gone(hurt: Host) -> None:
     cured = [pod["metadata"]["name"] for pod in CURABLE]
-    expect_ready(hurt, *cured, timeout_s=50)
+    # The longest back-off that a container may be in by then is 160 s.
+    expect_ready(hurt, *cured, timeout_s=180)
     delete(hurt, *cured, *(pod["metadata"]["name"] for pod in HOPELESS))
 
 
@@ -285,9 +298,9 @@ def test_containers_killed_and_removed_from_outside(cluster: Host) -> None:
         container = running_container(cluster, name)
         cluster.run(*blow, container)
         expect_soon(
-            lambda pod=name, old=container: running_container(cluster, pod) not in ("", old), 20, "another runs"
+            lambda pod=name, old=container: running_container(cluster, pod) not in ("", old), 60, "another runs"
         )
-        expect_soon(lambda pod=name: restarts(cluster, pod) == 1 and ready(cluster, pod), 20, "it is ready")
+        expect_soon(lambda pod=name: restarts(cluster, pod) == 1 and ready(cluster, pod), 60, "it is ready")
         expect_told(cluster, name, ("Started", "(x2 over "), why=f"pod/{name} runs and is ready")
     delete(cluster, *blows)
 
@@ -301,14 +314,14 @@ def test_a_closed_port_fails_its_connection_alone(cluster: Host) -> None:
         assert forwarding.stdout is not None
         for ports in ("18080 -> 8080", "18081 -> 81"):
             assert forwarding.stdout.readline() == f"Forwarding from 127.0.0.1:{ports}\n"
-        fetch = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:%d', timeout=5).read().decode())"
+        fetch = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:%d', timeout=30).read().decode())"
         assert cluster.run(sys.executable, "-c", fetch % 18081, check=False).returncode == 1
         assert "version 1" in cluster.run(sys.executable, "-c", fetch % 18080).stdout
         assert forwarding.poll() is None
     finally:
         # All of its group: nsenter is the command's parent.
         os.killpg(forwarding.pid, signal.SIGTERM)
-        said = forwarding.communicate(timeout=10)[1]
+        said = forwarding.communicate(timeout=30)[1]
     assert "connection refused" in said.lower()
 
 
@@ -328,7 +341,7 @@ def test_a_worker_whose_disk_is_full_makes_no_pod_it_would_forget(cluster: Host)
     expect_ready(cluster, "homeless")
     uid = one(cluster, "pod", "homeless")["metadata"]["uid"]
     remembered = ("grep", "-rl", uid, *full)
-    expect_soon(lambda: len(cluster.run(*remembered).stdout.split()) == 2, 20, "the worker remembers the pod")
+    expect_soon(lambda: len(cluster.run(*remembered).stdout.split()) == 2, 60, "the worker remembers the pod")
     assert pid_of(cluster, "worker") == worker
     delete(cluster, "homeless")
 
@@ -343,19 +356,21 @@ def test_dockerd_stopped_and_started_keeps_containers_and_heals_the_rest(cluster
     kept, victim = running_container(cluster, "bystander"), running_container(cluster, "victim")
     process = cluster.run("docker", "inspect", "-f", "{{.State.Pid}}", victim).stdout
     stop_dockerd(cluster)
-    expect_soon(lambda: node_condition(cluster, "Ready") == "False", 10, "the node is not ready")
+    expect_soon(lambda: node_condition(cluster, "Ready") == "False", 60, "the node is not ready")
     why = cluster.barque("why", "bystander")
     assert why.startswith("pod/bystander runs")
-    assert "the container runtime does not answer: " in why
+    assert "the container runtime does not answer: " in why, why
     assert "Docker does not answer at" in failure(cluster, "exec", "bystander", "--", "ls")
     # One container ends in its absence, and another is wanted: both have to wait.
     cluster.kill(int(process))
     apply(cluster, a_pod("late"))
     cluster.barque("up")
+    # Until the worker has looked, the victim is what it was.
+    expect_soon(lambda: restarts(cluster, "victim") == 1, 60, "the victim is started again")
     expect_ready(cluster, "victim", "late", "bystander")
     assert [restarts(cluster, pod) for pod in ("victim", "late", "bystander")] == [1, 0, 0]
     assert running_container(cluster, "bystander") == kept
-    expect_soon(lambda: node_condition(cluster, "Ready") == "True", 10, "the node is ready")
+    expect_soon(lambda: node_condition(cluster, "Ready") == "True", 60, "the node is ready")
     delete(cluster, "victim", "late")
 
 
@@ -363,17 +378,17 @@ def test_a_pod_that_fills_the_nodes_disk_is_evicted_alone(cluster: Host) -> None
     kept = running_container(cluster, "bystander")
     apply(cluster, a_pod("hog", "cat /dev/zero > /v/ballast; exec sleep 3600", volume={"emptyDir": {}}))
     fate = lambda: one(cluster, "pod", "hog")["status"]  # noqa: E731
-    expect_soon(lambda: fate().get("reason") == "Evicted", 40, "the pod is evicted", pause_s=0.2)
+    expect_soon(lambda: fate().get("reason") == "Evicted", 60, "the pod is evicted", pause_s=0.2)
     hog = fate()
     assert hog["phase"] == "Failed"
     low = "The node was low on resource: ephemeral-storage. "
     assert hog["message"].startswith(low)
     expect_told(cluster, "hog", ("Evicted", low), why=low)
-    expect_soon(lambda: node_condition(cluster, "DiskPressure") == "True", 10, "the node is short of disk")
-    expect_soon(lambda: "disk-pressure" in cluster.barque("describe", "nodes"), 10, "the node is tainted")
+    expect_soon(lambda: node_condition(cluster, "DiskPressure") == "True", 60, "the node is short of disk")
+    expect_soon(lambda: "disk-pressure" in cluster.barque("describe", "nodes"), 60, "the node is tainted")
     delete(cluster, "hog")
     room = ("df", "--output=avail", f"{WORKER}/pods")
-    expect_soon(lambda: int(cluster.run(*room).stdout.split()[1]) > 16_000, 20, "what it took is given back")
+    expect_soon(lambda: int(cluster.run(*room).stdout.split()[1]) > 16_000, 60, "what it took is given back")
     assert (running_container(cluster, "bystander"), restarts(cluster, "bystander")) == (kept, 0)
 
 
@@ -381,7 +396,7 @@ def test_dockerd_that_ends_its_containers_gets_them_started_again(cluster: Host)
     argv = cluster.run("cat", f"/proc/{pid_of(cluster, 'dockerd')}/cmdline").stdout.rstrip("\0").split("\0")
     stop_dockerd(cluster)
     cluster.start(*(word for word in argv if word != "--live-restore"))
-    expect_soon(lambda: restarts(cluster, "bystander") == 1, 30, "its container is started again")
+    expect_soon(lambda: restarts(cluster, "bystander") == 1, 60, "its container is started again")
     expect_ready(cluster, "bystander")
 
 
@@ -389,7 +404,7 @@ def stop_dockerd(host: Host) -> None:
     pid = pid_of(host, "dockerd")
     host.kill(pid, signal.SIGTERM)
     gone = lambda: host.run("/bin/kill", "-0", str(pid), check=False).returncode != 0  # noqa: E731
-    expect_soon(gone, 20, "dockerd has ended")
+    expect_soon(gone, 60, "dockerd has ended")
 
 
 def node_condition(host: Host, kind: str) -> str:

@@ -25,7 +25,7 @@ from tests.support import kubectl as clients
 from tests.support.host import Host, expect_soon
 from tests.support.terminal import typed
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 IMAGE = "barque-test/inside:1"
 WAYS = ("websockets", "spdy", "old")
@@ -89,7 +89,7 @@ def cluster(host: Host) -> Host:
     host.run(sys.executable, "-c", build)
     shells = [f"shell-{way}" for way in WAYS]
     host.barque("apply", "-f", "-", stdin="".join(SHELL.replace("NAME", name) for name in shells) + PODS)
-    host.barque("wait", "--for=condition=Ready", "pod/web", *(f"pod/{name}" for name in shells), "--timeout=60s")
+    host.barque("wait", "--for=condition=Ready", "pod/web", *(f"pod/{name}" for name in shells), "--timeout=100s")
     return host
 
 
@@ -130,7 +130,7 @@ class Kubectl(NamedTuple):
                 # All of its group: nsenter is the command's parent.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(running.pid, signal.SIGTERM)
-                running.wait(10)
+                running.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -147,10 +147,12 @@ def kubectl(cluster: Host, request: pytest.FixtureRequest) -> Kubectl:
 
 @pytest.mark.shows("pods/log")
 def test_logs_are_read_and_followed(kubectl: Kubectl) -> None:
-    assert len(kubectl("logs", "web", "--tail=3").splitlines()) in (3, 4)
+    # Some more may be written while they are read.
+    assert len(kubectl("logs", "web", "--tail=3").splitlines()) in range(3, 13)
     with kubectl.under_way("logs", "-f", "web", "--since=1s") as shown:
-        expect_soon(lambda: shown.read_text().count("tick") > 60, 20, "the log is followed")
-        numbers = [int(line.split()[1]) for line in shown.read_text().splitlines() if line.count(" ") == 1]
+        expect_soon(lambda: shown.read_text().count("tick") > 60, 60, "the log is followed")
+        whole, _, _ = shown.read_text().rpartition("\n")
+        numbers = [int(line.split()[1]) for line in whole.splitlines() if line.count(" ") == 1]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
@@ -202,7 +204,7 @@ def test_files_go_both_ways(kubectl: Kubectl) -> None:
 
 def fetch(host: Host, port: str) -> str:
     page = (
-        f"import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:{port}/', timeout=5).read().decode())"
+        f"import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:{port}/', timeout=30).read().decode())"
     )
     return host.run(sys.executable, "-c", page, check=False).stdout
 
@@ -212,7 +214,7 @@ def fetch(host: Host, port: str) -> str:
 @pytest.mark.parametrize("what", ["pod/web", "service/web"])
 def test_ports_lead_into_the_pod(kubectl: Kubectl, what: str) -> None:
     with kubectl.under_way("port-forward", what, ":http") as shown:
-        expect_soon(lambda: "Forwarding from 127.0.0.1:" in shown.read_text(), 20, "the port is open")
+        expect_soon(lambda: "Forwarding from 127.0.0.1:" in shown.read_text(), 60, "the port is open")
         port = shown.read_text().split("127.0.0.1:")[1].split(" ")[0]
         for _ in range(5):
             assert "hello" in fetch(kubectl.host, port), shown.read_text()
@@ -236,22 +238,25 @@ def test_top_shows_usage(kubectl: Kubectl) -> None:
 
 def test_rollouts_are_waited_for(kubectl: Kubectl) -> None:
     kubectl("rollout", "restart", "deployment/crew")
-    assert "successfully rolled out" in kubectl("rollout", "status", "deployment/crew", "--timeout=50s")
+    assert "successfully rolled out" in kubectl("rollout", "status", "deployment/crew", "--timeout=100s")
     kubectl("scale", "deployment/crew", "--replicas=1")
-    kubectl("wait", "--for=condition=Available", "deployment/crew", "--timeout=30s")
+    kubectl("wait", "--for=condition=Available", "deployment/crew", "--timeout=100s")
     kubectl("scale", "deployment/crew", "--replicas=2")
 
 
 def test_run_shows_a_pod_and_removes_it(kubectl: Kubectl) -> None:
     said = kubectl("run", "once", "--rm", "-i", "--restart=Never", f"--image={IMAGE}", "--", "echo", "aye")
     assert "aye" in said
-    assert "not found" in kubectl.run("get", "pod", "once").stderr
+    expect_soon(lambda: "not found" in kubectl.run("get", "pod", "once").stderr, 60, "the pod is gone")
 
 
 def test_describe_tells_what_befell_a_pod(kubectl: Kubectl) -> None:
-    said = kubectl("describe", "pod", "web")
-    for word in ("Node:", "Started", "Ready"):
-        assert word in said
+    def told() -> bool:
+        said = kubectl("describe", "pod", "web")
+        assert not (missing := {"Node:", "Started", "Ready"} - set(said.split())), f"{missing}: {said}"
+        return True
+
+    expect_soon(told, 60, "its start is told")
     assert "Non-terminated Pods" in kubectl("describe", "nodes")
 
 
@@ -272,7 +277,7 @@ def test_python_runs_a_command_by_websocket_v4(kubectl: Kubectl) -> None:
         "core = kubernetes.client.CoreV1Api();"
         "run = stream(core.connect_get_namespaced_pod_exec, 'web', 'default', command=['sh', '-c', 'cat; exit 5'],"
         " stdin=True, stdout=True, stderr=True, _preload_content=False);"
-        "run.write_stdin('aye\\n'); run.update(timeout=5); print(run.read_stdout(timeout=5)); run.close();"
+        "run.write_stdin('aye\\n'); run.update(timeout=30); print(run.read_stdout(timeout=30)); run.close();"
         "print(stream(core.connect_get_namespaced_pod_exec, 'web', 'default', command=['echo', 'whole'], stdout=True))"
     )
     said = kubectl.host.run(sys.executable, "-c", script, str(kubectl.kubeconfig)).stdout
@@ -286,10 +291,10 @@ def test_a_node_is_drained_and_comes_back(kubectl: Kubectl) -> None:
     before = set(kubectl("get", "pods", "-l", "app=crew", "-o", "name").split())
     data = "--delete-local-data" if clients.is_old(kubectl.client) else "--delete-emptydir-data"
     said = kubectl(
-        "drain", node, "--ignore-daemonsets", data, "--pod-selector=app=crew", "--timeout=50s"
+        "drain", node, "--ignore-daemonsets", data, "--pod-selector=app=crew", "--timeout=100s"
     )  # fmt: skip
     assert f"node/{node}" in said
     assert "SchedulingDisabled" in kubectl("get", "node", node)
     assert not before & set(kubectl("get", "pods", "-l", "app=crew", "-o", "name").split())
     kubectl("uncordon", node)
-    kubectl("wait", "--for=condition=Available", "deployment/crew", "--timeout=50s")
+    kubectl("wait", "--for=condition=Available", "deployment/crew", "--timeout=100s")

@@ -22,10 +22,10 @@ from tests.support.cluster import objects, traces
 from tests.support.host import Host, expect_soon
 from tests.support.lab import IMAGE, ALab, LabHost, a_lab, leftovers, missing
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
-# A node is lost 8 s after its last word.
-LOST_S = 15
+# A node is lost 8 s after its last word; on a busy machine it is later noticed, and later back.
+LOST_S = 45
 
 
 @pytest.fixture(scope="module")
@@ -119,14 +119,14 @@ def test_a_paused_host_answers_pings_but_does_nothing(lab: ALab) -> None:
         "-c",
         "n=0; while :; do n=$((n+1)); echo $n >/run/beats.new; mv /run/beats.new /run/beats; sleep 0.01; done",
     )
-    expect_soon(lambda: beats(w1) > 3, 5, "the loop counts")
+    expect_soon(lambda: beats(w1) > 3, 60, "the loop counts")
     lab.run("pause", "w1")
     halted = beats(w1)
     assert rows(lab)["w1"][0] == "paused"
     assert w1.pings("m1")
     assert beats(w1) == halted
     lab.run("resume", "w1")
-    expect_soon(lambda: beats(w1) > halted, 5, "the loop goes on")
+    expect_soon(lambda: beats(w1) > halted, 60, "the loop goes on")
     assert rows(lab)["w1"][0] == "up"
 
 
@@ -157,19 +157,19 @@ def test_a_host_without_power_and_its_return(lab: ALab) -> None:
     lab.run("start", "w2")
     assert w2.pid != first
     # It comes back to the links as they are now.
-    assert rows(lab)["w2"] == ["up", "cut from w1", "dockerd, worker", "Ready"]
+    expect_soon(lambda: rows(lab)["w2"] == ["up", "cut from w1", "dockerd, worker", "Ready"], LOST_S, "w2 is back")
     assert (w1.pings("w2"), w2.pings("m1")) == (False, True)
     lab.run("heal")
     assert w1.pings("w2")
     # Its disk is the one it had, and its pod comes back.
     assert w2.run("docker", "ps", "-aq", "--filter", f"id={containers[0]}").stdout.strip() == containers[0]
-    expect_soon(lambda: w2.run("docker", "ps", "-q").stdout.split(), 20, "its pod runs again")
+    expect_soon(lambda: w2.run("docker", "ps", "-q").stdout.split(), 60, "its pod runs again")
 
 
 def test_a_daemon_that_ended_is_shown_and_started(lab: ALab) -> None:
     w1 = lab.host("w1")
     w1.kill(int(w1.run("cat", "/run/barque/worker.pid").stdout.split()[0]))
-    expect_soon(lambda: rows(lab)["w1"][2] == "dockerd, worker ended", 5, "status says that the worker ended")
+    expect_soon(lambda: rows(lab)["w1"][2] == "dockerd, worker ended", 60, "status says that the worker ended")
     # `up` mends what stopped, as long as it is asked for the same lab.
     lab.run("up", "--workers", "2")
     assert rows(lab)["w1"][2] == "dockerd, worker"
@@ -197,7 +197,7 @@ def test_a_host_that_nobody_noted_ends_by_itself(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         hosts.boot(tmp_path / "h1", die)
-    expect_soon(lambda: not seen[0].alive(), 5, "the first process ends without the word to begin")
+    expect_soon(lambda: not seen[0].alive(), 60, "the first process ends without the word to begin")
 
 
 @pytest.mark.parametrize("after_s", [0.4, 1.6])
@@ -210,14 +210,14 @@ def test_down_after_an_up_that_was_killed(after_s: float) -> None:
     begun = subprocess.Popen([*command, "up", "--workers", "1"], stdout=subprocess.DEVNULL)
     time.sleep(after_s)
     begun.send_signal(signal.SIGKILL)
-    begun.wait(10)
+    begun.wait(30)
     for answer in ("The lab is gone.\n", f"There is no lab in {directory}.\n"):
-        done = subprocess.run([*command, "down"], capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run([*command, "down"], capture_output=True, text=True, timeout=90, check=False)
         if not directory.exists() and answer.startswith("The lab") and done.stdout.startswith("There is no lab"):
             continue  # It was killed before there was one.
         assert (done.returncode, done.stdout) == (0, answer), done.stderr
     assert not directory.exists()
-    expect_soon(lambda: leftovers(directory) == ([], [], []), 5, "nothing of it is left")
+    expect_soon(lambda: leftovers(directory) == ([], [], []), 60, "nothing of it is left")
     assert Path("/proc/self/mountinfo").read_text() == mounts
 
 
@@ -225,7 +225,7 @@ _NODES_BY_REST = """
 import pathlib
 from kubernetes import client, config
 config.load_kube_config(str(pathlib.Path("~/.barque/kubeconfig").expanduser()))
-nodes = client.CoreV1Api().list_node(_request_timeout=10).items
+nodes = client.CoreV1Api().list_node(_request_timeout=30).items
 print(client.Configuration.get_default_copy().host, *(node.metadata.name for node in nodes))
 """
 

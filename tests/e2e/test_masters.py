@@ -22,7 +22,7 @@ from tests.support.history_client import calls_of
 from tests.support.host import expect_soon
 from tests.support.lab import IMAGE, REPLICAS, WEB, ALab, LabHost, a_lab, missing
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 MASTERS = ["m1", "m2", "m3"]
 
@@ -52,10 +52,9 @@ class Seen(NamedTuple):
 
 def members(host: LabHost) -> dict[str, Seen]:
     """The masters by name, as a user on that host sees them."""
-    header, *rows = [
-        [cell.strip() for cell in line.split("   ") if cell.strip()]
-        for line in host.barque("cluster", "members", check=False).splitlines()
-    ]
+    shown = host.run("barque", "cluster", "members", check=False)
+    assert shown.stdout, shown.stderr
+    header, *rows = [[cell.strip() for cell in line.split("   ") if cell.strip()] for line in shown.stdout.splitlines()]
     assert header == ["NAME", "ID", "ADDRESS", "ROLE", "MATCH", "LAG", "HEARD", "STATE"]
     return {row[0]: Seen(*row) for row in rows}
 
@@ -66,7 +65,7 @@ def leader(lab: ALab) -> str:
     def leading() -> list[str]:
         return [member.name for member in members(lab.workers[0]).values() if member.role == "leader"]
 
-    return expect_soon(leading, 10, "a leader")[0]
+    return expect_soon(leading, 60, "a leader")[0]
 
 
 @contextmanager
@@ -82,7 +81,7 @@ def clients(lab: ALab, prefix: str, history: list[Call]) -> Iterator[None]:
         assert process.stderr is not None
         assert process.stderr.readline() == "begun\n"
         yield
-        told, said = process.communicate(timeout=60)
+        told, said = process.communicate(timeout=120)
         assert process.returncode == 0, said
         history += calls_of(told)
     finally:
@@ -101,11 +100,12 @@ def rolled(lab: ALab, version: int) -> bool:
     host = lab.workers[1]
     found = one(host, "deployment", "web")
     status = found["status"]
-    return (
-        found["spec"]["template"]["metadata"]["annotations"]["version"] == str(version)
-        and status.get("observedGeneration") == found["metadata"]["generation"]
-        and status.get("updatedReplicas") == status.get("availableReplicas") == status.get("replicas") == REPLICAS
+    assert found["spec"]["template"]["metadata"]["annotations"]["version"] == str(version), found["spec"]["template"]
+    assert status.get("observedGeneration") == found["metadata"]["generation"], status
+    assert status.get("updatedReplicas") == status.get("availableReplicas") == status.get("replicas") == REPLICAS, (
+        status
     )
+    return True
 
 
 @pytest.mark.parametrize("blow", ["kill", "cut", "pause"])
@@ -119,9 +119,9 @@ def test_masters_fall_one_after_another(lab: ALab, blow: str) -> None:
             version = 10 * len(blow) + number
             lab.run(blow, name)
             roll(lab, version)
-            expect_soon(lambda v=version: rolled(lab, v), 60, f"version {version} is out without {name}")  # type: ignore[misc]
+            expect_soon(lambda v=version: rolled(lab, v), 120, f"version {version} is out without {name}")  # type: ignore[misc]
             lab.run(*mending, name)
-            expect_soon(lambda n=name: up_to_date(lab, n), 30, f"{name} has caught up")  # type: ignore[misc]
+            expect_soon(lambda n=name: up_to_date(lab, n), 60, f"{name} has caught up")  # type: ignore[misc]
     written = [call for call in history if call.ok and call.value]
     assert len(written) > 100, "the clients hardly wrote"
     verdict = check(history)
@@ -129,8 +129,9 @@ def test_masters_fall_one_after_another(lab: ALab, blow: str) -> None:
 
 
 def up_to_date(lab: ALab, name: str) -> bool:
-    found = members(lab.workers[0])[name]
-    return (found.state, found.lag) == ("ok", "0")
+    found = members(lab.workers[0])
+    assert (found[name].state, found[name].lag) == ("ok", "0"), found
+    return True
 
 
 def test_one_command_is_enough_after_the_leader_is_killed(lab: ALab) -> None:
@@ -140,18 +141,19 @@ def test_one_command_is_enough_after_the_leader_is_killed(lab: ALab) -> None:
     lab.workers[0].barque("create", "configmap", "after-the-kill", "--from-literal=a=b")
     assert {m["metadata"]["name"] for m in objects(lab.workers[0], "configmaps")} >= {"after-the-kill"}
     lab.run("start", name)
-    expect_soon(lambda: up_to_date(lab, name), 30, f"{name} has caught up")
+    expect_soon(lambda: up_to_date(lab, name), 60, f"{name} has caught up")
 
 
 def test_two_of_three_lost(lab: ALab) -> None:
     """Writes and fresh reads are refused in clear words, old state is served on request, and all is well afterwards."""
-    staying, *lost = [leader(lab), *(other for other in MASTERS if other != leader(lab))]
+    staying = leader(lab)
+    lost = [name for name in MASTERS if name != staying]
     host = lab.host(staying)
     lab.run("kill", *lost)
     write = ["create", "configmap", "lost", "--from-literal=a=b"]
     refused = host.run(sys.executable, "-P", "-m", "barque.cli", *write, check=False)
     assert refused.returncode != 0
-    assert "1 of 3 masters" in refused.stderr
+    assert "1 of 3 masters" in refused.stderr, refused.stderr
     stale = host.barque("get", "deployment", "web", "--stale")
     assert "web" in stale
     lab.run("start", *lost)
@@ -216,6 +218,21 @@ def bus_fault(host: LabHost, *of_master: str) -> str:
     return "" if state == "ok" else said
 
 
+def expect_well(host: LabHost, *of_master: str) -> None:
+    """That master says that its bus is well."""
+
+    def well() -> bool:
+        assert not (fault := bus_fault(host, *of_master)), fault
+        return True
+
+    expect_soon(well, 60, f"the bus is well for barque {' '.join(of_master)}")
+
+
+def nats_pid(master: LabHost) -> int:
+    """Of the nats-server there, in that host."""
+    return int(json.loads(master.run("cat", NATS_PID).stdout)["pid"])
+
+
 def run_pod(host: LabHost, name: str) -> None:
     """A bare pod of the test image, made from that host."""
     host.barque("run", name, f"--image={IMAGE}", "--image-pull-policy=Never", "--restart=Never")
@@ -255,17 +272,17 @@ def test_nats_killed_on_each_master_in_turn(lab: ALab) -> None:
     with followed(host, "core.configmaps.default.>") as heard:
         for name in MASTERS:
             master = lab.host(name)
-            pid = int(json.loads(master.run("cat", NATS_PID).stdout)["pid"])
+            pid = nats_pid(master)
             master.kill(pid)
-            host.barque("create", "configmap", f"bus-{name}", "--from-literal=a=b", timeout_s=5)
+            host.barque("create", "configmap", f"bus-{name}", "--from-literal=a=b", timeout_s=15)
             assert len(fetch(host, page, 10)) == 10
             run_pod(host, f"bus-{name}")
             only = asking(host, name)
-            expect_soon(lambda o=only: bus_fault(host, *o) == "", 30, f"the bus of {name} is well again")  # type: ignore[misc]
-            assert int(json.loads(master.run("cat", NATS_PID).stdout)["pid"]) != pid
+            expect_soon(lambda at=master, old=pid: nats_pid(at) != old, 60, f"{name} has another nats-server")  # type: ignore[misc]
+            expect_well(host, *only)
             expect_life(host, f"bus-{name}", *only)
         made = [f"bus-{name}" for name in MASTERS]
-        expect_soon(lambda: set(made) <= set(names_in(heard)), 20, "the feed has told of every ConfigMap")
+        expect_soon(lambda: set(made) <= set(names_in(heard)), 60, "the feed has told of every ConfigMap")
     assert [name for name in names_in(heard) if name.startswith("bus-")] == made
     assert {pod["metadata"]["uid"]: restarts_of(pod) for pod in lab.pods("-l", "app=web")} == before
     lab.barque("delete", "pods", *made, "--grace-period=0", "--force")
@@ -291,7 +308,7 @@ def followed(host: LabHost, subject: str) -> Iterator[Path]:
                 host.barque("label", "configmap", "feed-begun", "--overwrite", f"seen={len(names_in(heard))}")
                 return "feed-begun" in names_in(heard)
 
-            expect_soon(begun, 20, "the feed is followed", pause_s=0.5)
+            expect_soon(begun, 60, "the feed is followed", pause_s=0.5)
             yield heard
         finally:
             process.kill()
@@ -308,7 +325,7 @@ def names_in(heard: Path) -> list[str]:
 
 def test_top_agrees_with_the_control_groups(lab: ALab) -> None:
     lab.apply(USERS)
-    expect_soon(lambda: {"burns", "holds"} <= {p["metadata"]["name"] for p in lab.ready_pods()}, 30, "they run")
+    expect_soon(lambda: {"burns", "holds"} <= {p["metadata"]["name"] for p in lab.ready_pods()}, 60, "they run")
     host = lab.workers[0]
     expected = {"burns": (0.2, 0.0), "holds": (0.0, 64.0)}
 
@@ -323,7 +340,7 @@ def test_top_agrees_with_the_control_groups(lab: ALab) -> None:
         (burnt, _), (_, held) = seen["burns"], seen["holds"]
         return abs(burnt - 0.2) <= 0.01 and abs(held - 64) <= 3.2
 
-    expect_soon(agrees, 45, "top says what the control groups hold them to", pause_s=1)
+    expect_soon(agrees, 60, "top says what the control groups hold them to", pause_s=1)
     shown = host.barque("top", "nodes")
     assert all(worker.name in shown for worker in lab.workers), shown
     lab.barque("delete", "pods", "burns", "holds", "--grace-period=0", "--force")

@@ -19,7 +19,7 @@ from tests.support.cluster import one
 from tests.support.host import expect_soon
 from tests.support.lab import REPLICAS, WEB, ALab, LabHost, a_lab, missing
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 REQUESTING = Path(__file__).with_name("requesting.py")
 # So many answers of six pods at random leave one out less than once in ten million times.
@@ -32,7 +32,7 @@ def lab() -> Iterator[ALab]:
         pytest.skip(why)
     with a_lab(workers=3) as made:
         made.apply(WEB)
-        made.wait_ready_pods("app=web", REPLICAS, timeout_s=40)
+        made.wait_ready_pods("app=web", REPLICAS, timeout_s=60)
         yield made
 
 
@@ -60,7 +60,7 @@ def fetch_in_pod(lab: ALab, pod: str, *urls: str, times: int = 1) -> list[str]:
 
 
 def fetch_on_host(host: LabHost, url: str, times: int = 1) -> list[str]:
-    once = f"print(urllib.request.urlopen('{url}', timeout=5).read().decode().strip())"
+    once = f"print(urllib.request.urlopen('{url}', timeout=10).read().decode().strip())"
     program = f"import urllib.request\nfor _ in range({times}): {once}"
     return [page.rpartition("pod ")[2] for page in host.run(sys.executable, "-c", program).stdout.splitlines()]
 
@@ -104,12 +104,12 @@ def test_a_dead_host_loses_no_request_once_its_endpoints_are_gone(
 ) -> None:
     url = cluster_ip(lab)
     lab.run("kill", "w3")
-    expect_soon(lambda: endpoint_nodes(lab) == {"w1", "w2"}, 15, "the endpoints of w3 are gone", pause_s=0.1)
+    expect_soon(lambda: endpoint_nodes(lab) == {"w1", "w2"}, 60, "the endpoints of w3 are gone", pause_s=0.1)
     survivors = [name_of(by_node[node][0]) for node in ("w1", "w2")]
     lost = [pod["status"]["podIP"] for pod in by_node["w3"]]
-    expect_soon(lambda: without_rules(lab, lost), 2, "no rule leads to them", pause_s=0.01)
+    expect_soon(lambda: without_rules(lab, lost), 20, "no rule leads to them", pause_s=0.01)
     fetching = [start_fetching(lab.host(node), url) for node in ("w1", "w2")]
-    moved = lab.wait_ready_pods("app=web", REPLICAS, timeout_s=25)
+    moved = lab.wait_ready_pods("app=web", REPLICAS, timeout_s=60)
     for pod in survivors:
         assert len(fetch_in_pod(lab, pod, f"http://{url}/", times=20)) == 20
     for counts in [stop_fetching(each) for each in fetching]:
@@ -136,19 +136,20 @@ def start_fetching(host: LabHost, address: str) -> subprocess.Popen[str]:
 
 def stop_fetching(process: subprocess.Popen[str]) -> dict[str, int]:
     """How many answers there were of each kind."""
-    out, _ = process.communicate("", timeout=20)
+    out, _ = process.communicate("", timeout=60)
     counts: dict[str, int] = json.loads(out)
     return counts
 
 
 def test_a_host_that_returns_serves_again(lab: ALab) -> None:
     lab.run("start", "w3")
+    expect_soon(lambda: "taints" not in one(lab.m1, "node", "w3")["spec"], 60, "pods may come to w3")
     lab.barque("scale", "deployment", "web", "--replicas", str(REPLICAS + 3))
     lab.wait_ready_pods("app=web", REPLICAS + 3)
-    expect_soon(lambda: endpoint_nodes(lab) == {"w1", "w2", "w3"}, 10, "w3 has endpoints again")
+    expect_soon(lambda: endpoint_nodes(lab) == {"w1", "w2", "w3"}, 60, "w3 has endpoints again")
     url = f"http://{cluster_ip(lab)}/"
     here = {name_of(pod) for pod in lab.ready_pods("-l", "app=web")}
-    assert set(fetch_on_host(lab.host("w3"), url, 2 * ROUNDS)) == here
+    expect_soon(lambda: set(fetch_on_host(lab.host("w3"), url, 2 * ROUNDS)) == here, 30, f"it leads to each of {here}")
 
 
 def test_cleanup_leaves_a_host_as_it_was(lab: ALab) -> None:
@@ -157,7 +158,7 @@ def test_cleanup_leaves_a_host_as_it_was(lab: ALab) -> None:
     pid = int(w2.run("cat", "/run/barque/worker.pid").stdout.split()[0])
     w2.kill(pid, signal.SIGTERM)
     gone = lambda: w2.run("test", "-e", f"/proc/{pid}", check=False).returncode != 0  # noqa: E731
-    expect_soon(gone, 10, "the worker has ended")
+    expect_soon(gone, 60, "the worker has ended")
     w2.barque("worker", "cleanup")
     rules = [
         line for line in w2.run("iptables-save").stdout.splitlines() if not line.startswith(("#", ":", "COMMIT", "*"))

@@ -14,7 +14,7 @@ import pytest
 from tests.support.cluster import ROOT, cluster_ip, condition, objects, one, pod_names
 from tests.support.host import Host, expect_soon
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
 
 # As a careful user writes it: ready when it answers, and answering on while its address is taken off the service.
 WEB = """
@@ -33,7 +33,7 @@ spec:
         image: barque-demo/web:1
         ports: [{name: http, containerPort: 8080}]
         readinessProbe: {httpGet: {path: /, port: http}, periodSeconds: 1}
-        lifecycle: {preStop: {exec: {command: [sleep, "2"]}}}
+        lifecycle: {preStop: {exec: {command: [sleep, "4"]}}}
 ---
 apiVersion: v1
 kind: Service
@@ -57,7 +57,7 @@ def cluster(host: Host) -> Host:
 
 def rolled_out(host: Host) -> None:
     assert 'deployment "web" successfully rolled out' in host.barque(
-        "rollout", "status", "deployment/web", "--timeout", "60s"
+        "rollout", "status", "deployment/web", "--timeout", "100s"
     )
 
 
@@ -84,14 +84,14 @@ def requests(host: Host) -> Iterator[dict[str, int]]:
         try:
             yield answers
         finally:
-            answers.update(json.loads(clients.communicate(timeout=30)[0]))
+            answers.update(json.loads(clients.communicate(timeout=60)[0]))
 
 
 def test_an_update_under_requests_loses_none(cluster: Host) -> None:
     with requests(cluster) as answers:
         cluster.barque("set", "image", "deployment/web", "web=barque-demo/web:2")
         rolled_out(cluster)
-        expect_soon(lambda: len(pod_names(cluster)) == 5, 20, "the pods of version 1 are gone")
+        expect_soon(lambda: len(pod_names(cluster)) == 5, 60, "the pods of version 1 are gone")
     assert set(answers) == {FIRST, SECOND}, answers
     assert sum(answers.values()) >= 500
     assert templates(cluster) == {"barque-demo/web:2": 5}
@@ -101,7 +101,7 @@ def test_undo_restores_the_old_version_and_loses_none(cluster: Host) -> None:
     with requests(cluster) as answers:
         assert cluster.barque("rollout", "undo", "deployment/web") == "deployment.apps/web rolled back\n"
         rolled_out(cluster)
-        expect_soon(lambda: len(pod_names(cluster)) == 5, 20, "the pods of version 2 are gone")
+        expect_soon(lambda: len(pod_names(cluster)) == 5, 60, "the pods of version 2 are gone")
     assert set(answers) == {FIRST, SECOND}, answers
     assert sum(answers.values()) >= 500
     assert templates(cluster) == {"barque-demo/web:1": 5}
@@ -122,7 +122,7 @@ def test_scaling_down_and_up_under_requests_loses_none(cluster: Host) -> None:
         for replicas in (2, 6, 5):
             cluster.barque("scale", "deployment", "web", "--replicas", str(replicas))
             rolled_out(cluster)
-            expect_soon(lambda n=replicas: len(pod_names(cluster)) == n, 20, f"{replicas} pods")
+            expect_soon(lambda n=replicas: len(pod_names(cluster)) == n, 60, f"{replicas} pods")
     assert set(answers) == {FIRST}, answers
 
 
@@ -131,7 +131,7 @@ def test_a_paused_rollout_waits_until_it_is_resumed(cluster: Host) -> None:
     assert cluster.barque("rollout", "pause", "deployment/web") == "deployment.apps/web paused\n"
     cluster.barque("set", "image", "deployment/web", "web=barque-demo/web:2")
     observed = lambda: seen(cluster)  # noqa: E731
-    expect_soon(observed, 10, "the controller has seen the new template")
+    expect_soon(observed, 60, "the controller has seen the new template")
     time.sleep(1)
     assert pod_names(cluster) == names
     again = cluster.run("barque", "rollout", "pause", "deployment/web", check=False)
@@ -154,7 +154,7 @@ def test_a_rollout_past_its_deadline_is_told_and_the_old_pods_serve_on(cluster: 
     with requests(cluster) as answers:
         cluster.barque("patch", "deployment", "web", "-p", patch)
         cluster.barque("set", "image", "deployment/web", "web=127.0.0.1:9/absent:1")
-        done = cluster.run("barque", "rollout", "status", "deployment/web", "--timeout", "30s", check=False)
+        done = cluster.run("barque", "rollout", "status", "deployment/web", "--timeout", "60s", check=False)
         assert done.returncode == 1
         assert 'error: deployment "web" exceeded its progress deadline' in done.stderr
     assert set(answers) == {SECOND}, answers
@@ -162,6 +162,8 @@ def test_a_rollout_past_its_deadline_is_told_and_the_old_pods_serve_on(cluster: 
     assert (condition(web, "Progressing"), condition(web, "Available")) == ("False", "True")
     assert templates(cluster)["barque-demo/web:2"] == 4
 
+    # Time enough for a pod to start.
+    cluster.barque("patch", "deployment", "web", "-p", '{"spec": {"progressDeadlineSeconds": 90}}')
     cluster.barque("rollout", "undo", "deployment/web")
     rolled_out(cluster)
     assert templates(cluster) == {"barque-demo/web:2": 5}

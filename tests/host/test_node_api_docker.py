@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(_WHY), reason=_WHY)]
 __all__ = ["cluster", "world"]  # fixtures
 NOW = SystemClock().wall()
 AUTHORITY = create_authority(NOW)
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 HELD_BYTES = 32 * 1024 * 1024
 
 

@@ -30,6 +30,8 @@ from tests.support.overlay_hosts import (
 pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(missing()), reason=missing())]
 
 VXLAN, HOST_GW = OverlaySettings(), OverlaySettings(backend="host-gw")
+# Because it was told of, and not only at the next full look, which comes every ten seconds.
+SOON_S = 8
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ def test_what_others_delete_is_back_within_seconds(damaged: Fleet, damage: tuple
         refused = "unreachable 10.244.1.0/24" in host.namespace.run("ip", "route")
         return (entries(host), routes(host)) == before and addressed and refused and "mtu 1450" in device(host)
 
-    expect_soon(healed, 3, "the overlay is as it was")
+    expect_soon(healed, SOON_S, "the overlay is as it was")
     assert send(damaged.bridge, damaged.hosts[1].namespace, "192.168.77.12", 1400) == OUTSIDE
     assert send(host.namespace, damaged.hosts[1].namespace, "10.244.2.0", 1450) == "10.244.1.0"
 
@@ -150,7 +152,7 @@ def test_a_changed_address_heals_on_all_hosts(fleet: Fleet, settings: OverlaySet
         shown = other.namespace.run("bridge", "fdb", "show") + other.namespace.run("ip", "route")
         return "192.168.77.41" in shown and "192.168.77.11" not in shown
 
-    expect_soon(heard, 5, "the other host leads to the new address")
+    expect_soon(heard, SOON_S, "the other host leads to the new address")
     until_settled(fleet, fleet.hosts)
     assert send(other.namespace, moved.namespace, "10.244.1.7", 1400) in ("10.244.2.0", other.address)
     assert send(moved.namespace, other.namespace, "10.244.2.7", 1400) in ("10.244.1.0", "192.168.77.41")
@@ -160,11 +162,11 @@ def test_an_interface_that_disappears_is_said_and_heals(fleet: Fleet) -> None:
     fleet.start(OverlaySettings(interface="uplink"))
     host = fleet.hosts[0]
     host.namespace.run("ip", "link", "delete", "uplink")
-    expect_soon(lambda: host.state is not None and host.state.fault, 3, "the fault is said")
+    expect_soon(lambda: host.state is not None and host.state.fault, SOON_S, "the fault is said")
     assert host.state is not None
     assert host.state.fault == ("InterfaceNotFound", "this host has no interface uplink")
     host.plug()
-    expect_soon(lambda: host.state is not None and host.state.fault is None, 5, "the fault is over")
+    expect_soon(lambda: host.state is not None and host.state.fault is None, SOON_S, "the fault is over")
     until_settled(fleet, [host])
     assert send(host.namespace, fleet.hosts[1].namespace, "10.244.2.0", 1450) == "10.244.1.0"
 
@@ -173,14 +175,14 @@ def test_an_mtu_too_small_is_said_and_heals(fleet: Fleet) -> None:
     fleet.start()
     host = fleet.hosts[0]
     host.namespace.run("ip", "link", "set", "uplink", "mtu", "1300")
-    expect_soon(lambda: host.state is not None and host.state.fault, 3, "the fault is said")
+    expect_soon(lambda: host.state is not None and host.state.fault, SOON_S, "the fault is said")
     assert host.state is not None
     assert host.state.fault is not None
     assert host.state.fault.reason == "MTUTooSmall"
     assert "mtu 1250" in device(host)
     host.namespace.run("ip", "link", "set", "uplink", "mtu", "9000")
-    expect_soon(lambda: host.state is not None and host.state.fault is None, 3, "the fault is over")
-    expect_soon(lambda: "mtu 8950" in device(host), 3, "the device takes larger packets")
+    expect_soon(lambda: host.state is not None and host.state.fault is None, SOON_S, "the fault is over")
+    expect_soon(lambda: "mtu 8950" in device(host), SOON_S, "the device takes larger packets")
 
 
 def test_another_program_with_the_same_network_is_named(fleet: Fleet) -> None:
@@ -189,12 +191,12 @@ def test_another_program_with_the_same_network_is_named(fleet: Fleet) -> None:
     for each in fleet.hosts:
         host.hear(each.node())
     host.start()
-    expect_soon(lambda: host.state is not None and host.state.fault, 3, "the fault is said")
+    expect_soon(lambda: host.state is not None and host.state.fault, SOON_S, "the fault is said")
     assert host.state is not None
     assert host.state.fault is not None
     assert "another device of this host uses VXLAN network 1 on UDP port 8472" in host.state.fault.message
     host.namespace.run("ip", "link", "delete", "flannel.1")
-    expect_soon(lambda: host.state is not None and host.state.fault is None, 5, "the fault is over")
+    expect_soon(lambda: host.state is not None and host.state.fault is None, SOON_S, "the fault is over")
     until_settled(fleet, [host])
 
 
@@ -204,7 +206,7 @@ def test_a_route_of_another_program_stays_and_is_named(fleet: Fleet) -> None:
     for each in fleet.hosts:
         host.hear(each.node())
     host.start()
-    expect_soon(lambda: host.state is not None and host.state.fault, 3, "the fault is said")
+    expect_soon(lambda: host.state is not None and host.state.fault, SOON_S, "the fault is said")
     assert host.state is not None
     assert host.state.fault == (
         "OverlayFailed",
@@ -212,7 +214,7 @@ def test_a_route_of_another_program_stays_and_is_named(fleet: Fleet) -> None:
     )
     assert routes(host) == ["10.244.3.0/24"]
     host.namespace.run("ip", "route", "delete", "10.244.2.0/24", "via", OUTSIDE)
-    expect_soon(lambda: host.state is not None and host.state.fault is None, 5, "the fault is over")
+    expect_soon(lambda: host.state is not None and host.state.fault is None, SOON_S, "the fault is over")
     until_settled(fleet, [host])
 
 
@@ -221,13 +223,13 @@ def test_a_node_that_goes_takes_its_way_along_and_the_last_one_the_device(fleet:
     host = fleet.hosts[0]
     # A node without a pod network is as good as none.
     host.hear(a_node_at("n2", "", "192.168.77.12"))
-    expect_soon(lambda: routes(host) == ["10.244.3.0/24"], 3, "the route is gone")
+    expect_soon(lambda: routes(host) == ["10.244.3.0/24"], SOON_S, "the route is gone")
     assert entries(host) == [
         "02:bb:0a:f4:03:00 dst 192.168.77.13 self permanent",
         "10.244.3.0 lladdr 02:bb:0a:f4:03:00 PERMANENT",
     ]
     host.hear(a_node_at("n3", "", "192.168.77.13"))
-    expect_soon(lambda: "barque.1" not in links(host.namespace), 3, "the device is gone")
+    expect_soon(lambda: "barque.1" not in links(host.namespace), SOON_S, "the device is gone")
 
 
 def test_checksums_are_computed_by_the_kernel_where_the_user_says_so(fleet: Fleet) -> None:
@@ -239,7 +241,7 @@ def test_checksums_are_computed_by_the_kernel_where_the_user_says_so(fleet: Flee
 
     assert not offloads()
     host.namespace.call(lambda: set_checksum_offload("barque.1", True))
-    expect_soon(lambda: not offloads(), 3, "it is off again")
+    expect_soon(lambda: not offloads(), SOON_S, "it is off again")
     assert send(host.namespace, fleet.hosts[1].namespace, "10.244.2.0", 1450) == "10.244.1.0"
 
 
@@ -266,7 +268,7 @@ def test_a_restart_changes_nothing_in_the_kernel_even_while_no_master_answers(fl
     time.sleep(0.6)
     assert (look(host.namespace), len(host.states)) == (before, told)
     host.silence(False)
-    expect_soon(lambda: len(host.states) > told, 10, "it has heard of all nodes")
+    expect_soon(lambda: len(host.states) > told, SOON_S, "it has heard of all nodes")
     assert look(host.namespace) == before
 
 

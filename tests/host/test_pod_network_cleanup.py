@@ -107,7 +107,7 @@ def test_whenever_it_is_killed_nothing_of_it_stays(mode: str, delays_ms: tuple[i
             host.call(lambda: asyncio.run(cleanup(tmp_path / "network")))
             after = state(host, mode)
             assert after == before, f"killed {delay_ms} ms after its first turn"
-            writer.wait(10)
+            writer.wait(30)
             for pod in pods:
                 pod.close()
 
@@ -116,12 +116,12 @@ def test_a_successor_waits_for_what_a_killed_worker_still_writes(tmp_path: Path)
     """A program that has inherited the lock stands for an `iptables-restore` that outlives its worker."""
 
     writers = asyncio.run(open_writers(tmp_path))
-    left = subprocess.Popen([*dying_with_parent("KILL"), "sleep", "0.4"], pass_fds=(writers.descriptor,))
+    left = subprocess.Popen([*dying_with_parent("KILL"), "sleep", "1.2"], pass_fds=(writers.descriptor,))
     writers.close()
     began = time.monotonic()
     asyncio.run(open_writers(tmp_path)).close()
     assert time.monotonic() - began > 0.2
-    left.wait(5)
+    left.wait(30)
 
 
 # Another program holds the xtables lock for a while, and a restore waits for it.
@@ -153,10 +153,10 @@ def test_a_restore_that_outlives_its_worker_is_waited_for(tmp_path: Path) -> Non
     program = [*own_run, sys.executable, "-c", textwrap.dedent(WAITER), str(tmp_path)]
     writer = host.call(lambda: subprocess.Popen(program))
     try:
-        expect_soon((tmp_path / "waits").exists, 10, "the restore waits for the lock")
+        expect_soon((tmp_path / "waits").exists, 30, "the restore waits for the lock")
         began = time.monotonic()
         writer.kill()
-        writer.wait(10)
+        writer.wait(30)
         host.call(lambda: asyncio.run(cleanup(tmp_path)))
         # By now the lock is free and the restore has had its turn, before the cleanup.
         time.sleep(max(0.0, began + 2.0 - time.monotonic()))

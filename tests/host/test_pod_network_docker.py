@@ -54,13 +54,13 @@ class Harbour:
 
     def start_docker(self) -> None:
         self.docker = self.host.start("dockerd", "--log-level=error")
-        expect_soon(lambda: self.host.run("docker", "info", check=False).returncode == 0, 30, "dockerd answers")
+        expect_soon(lambda: self.host.run("docker", "info", check=False).returncode == 0, 60, "dockerd answers")
 
     def stop_docker(self) -> None:
         assert self.docker is not None
         pid = int(self.host.run("cat", "/run/docker.pid").stdout)
         self.host.run("kill", str(pid))
-        expect_soon(lambda: self.host.run("docker", "info", check=False).returncode != 0, 20, "dockerd ends")
+        expect_soon(lambda: self.host.run("docker", "info", check=False).returncode != 0, 60, "dockerd ends")
         self.docker.wait(20)
 
     def call(self, story: Callable[[PodNetwork], Coroutine[Any, Any, T]]) -> T:
@@ -169,7 +169,7 @@ def test_a_running_network_heals_by_itself(harbour: Harbour) -> None:
         await asyncio.to_thread(harbour.host.run, "iptables", "-P", "FORWARD", "DROP")
         try:
             await asyncio.to_thread(
-                expect_soon, lambda: harbour.a.ask(harbour.ip_b, 8080, 0.5)[0] == "b", 10, "traffic flows again"
+                expect_soon, lambda: harbour.a.ask(harbour.ip_b, 8080, 1)[0] == "b", 30, "traffic flows again"
             )
         finally:
             running.cancel()

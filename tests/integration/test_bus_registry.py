@@ -52,7 +52,7 @@ async def master(tmp_path: Path) -> AsyncIterator[Master]:
     try:
         client = Client(Registry(store, bus.events, ApiSettings(), clock).as_user(User("m1", (MASTERS_GROUP,))))
         await ensure_namespaces(client)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(40):
             while not bus.health().healthy:
                 await asyncio.sleep(0.02)
         yield Master(client, pki, address)
@@ -116,7 +116,7 @@ async def test_what_one_group_writes_the_other_reads_and_watches(master: Master)
     with pytest.raises(ApiError, match="the object has been modified"):
         await client.update(made)
     await client.delete(events_v1.Event, "old", "default")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while len(told) < 3:
             await asyncio.sleep(0.01)
     following.cancel()
@@ -156,7 +156,7 @@ async def test_the_feed_tells_of_a_secret_but_not_what_it_holds(
     async def resync(revision: int) -> None:
         gaps.append(revision)
 
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(40):
         after = 0
         while not told or told[-1][1]["metadata"]["name"] != "db":
             after = await example["consume"](handle, resync, after, many=1)

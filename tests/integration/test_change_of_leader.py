@@ -138,7 +138,7 @@ def two(tmp_path: Path) -> Two:
     return Two(tmp_path)
 
 
-async def until(happens: Callable[[], Any], timeout_s: float = 15) -> None:
+async def until(happens: Callable[[], Any], timeout_s: float = 30) -> None:
     async with asyncio.timeout(timeout_s):
         while not await happens():
             await asyncio.sleep(0.02)

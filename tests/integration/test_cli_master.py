@@ -33,7 +33,7 @@ class Operator:
 
     def run(self, *arguments: str, stdin: str = "", code: int = 0) -> str:
         done = subprocess.run(
-            [*BARQUE, *arguments], env=self._environment, input=stdin, capture_output=True, text=True, timeout=60
+            [*BARQUE, *arguments], env=self._environment, input=stdin, capture_output=True, text=True, timeout=100
         )
         assert done.returncode == code, done.stderr or done.stdout
         return done.stdout if code == 0 else done.stderr
@@ -51,7 +51,7 @@ class Operator:
         argv = [*BARQUE, *shlex.split(line)[1:], *own]
         with (self.home / "log").open("wb") as log:
             self._master = subprocess.Popen(argv, env=self._environment, stdout=log, stderr=log)
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while b"serving on" not in (self.home / "log").read_bytes():
             assert self._master.poll() is None, (self.home / "log").read_text()
             assert time.monotonic() < end, (self.home / "log").read_text()

@@ -19,7 +19,7 @@ from barque.proto import pods_pb2 as pb
 from tests.support.builders import PodBuilder
 from tests.support.registry_cluster import RegistryCluster, run
 
-TIMEOUT_S = 10
+TIMEOUT_S = 30
 
 
 def free_port() -> int:

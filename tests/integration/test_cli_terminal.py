@@ -56,6 +56,8 @@ class Terminal:
         self.pid, self.descriptor = pty.fork()
         if self.pid == 0:
             os.chdir(ROOT)
+            # A shell that has put the tests into the background may have them ignore it.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             environment = {**os.environ, "TERM": "xterm", "PYTHONPATH": str(ROOT)}
             os.execve(sys.executable, [sys.executable, "-c", PROGRAM, *arguments], environment)
         self.resize(80, 24)
@@ -69,13 +71,13 @@ class Terminal:
     def is_raw(self) -> bool:
         return not termios.tcgetattr(self.descriptor)[3] & termios.ICANON
 
-    def await_text(self, text: str, timeout_s: float = 20) -> None:
+    def await_text(self, text: str, timeout_s: float = 60) -> None:
         end = time.monotonic() + timeout_s
         while text not in self.shown:
             assert time.monotonic() < end, f"{text!r} was not shown: {self.shown!r}"
             self._read(0.2)
 
-    def end(self, timeout_s: float = 20) -> int:
+    def end(self, timeout_s: float = 60) -> int:
         """The exit code, once it has ended."""
         end = time.monotonic() + timeout_s
         while True:

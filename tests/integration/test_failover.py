@@ -116,7 +116,7 @@ async def test_a_silent_host_costs_its_head_start_and_is_named(sea: GroupSea) ->
         await connection.client.create(a_config("a"))
         took_s = time.monotonic() - begun
         await connection.client.get(ConfigMap, "a", "default")
-    assert client_channels.HEAD_START_S <= took_s < 2.0
+    assert client_channels.HEAD_START_S <= took_s < 4.0
     assert said == [f"master 127.0.0.1:{silent} does not answer, trying 127.0.0.1:{alive.port}"]
 
 
@@ -160,7 +160,7 @@ async def test_patience_ends(sea: GroupSea) -> None:
     begun = time.monotonic()
     refused = await refusal(sea.to(masters, patience_s=0.6).client.create(a_config("a")))
     assert refused.code == 503
-    assert 0.6 <= time.monotonic() - begun < 2.0
+    assert 0.6 <= time.monotonic() - begun < 4.0
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ async def test_nobody_there_names_every_master_at_once(sea: GroupSea) -> None:
     refused = await refusal(sea.connect(*ports).client.get(ConfigMap, "a", "default"))
     told = "; ".join(f"127.0.0.1:{port}: connection refused" for port in ports)
     assert refused.message == f"no master is reachable ({told})"
-    assert time.monotonic() - begun < 2.0
+    assert time.monotonic() - begun < 4.0
 
 
 class Screen:
@@ -363,12 +363,12 @@ class SessionsMaster:
         """Wait for so many more."""
         for _ in range(count):
             await self.clock.advance(1)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while self.sessions.last_seen("n1") != self.clock.monotonic():
                     await asyncio.sleep(0.01)
 
     async def until_seen(self, node: str) -> float:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while (seen := self.sessions.last_seen(node)) is None:
                 await asyncio.sleep(0.01)
         return seen
@@ -439,7 +439,7 @@ async def test_a_sample_goes_once_to_a_master_and_the_newest_to_the_next(
     waiting = [b"older", b"newer"]
     async with (
         a_worker(sea, "n1", first, second, usage=lambda: waiting.pop(0) if waiting else b""),
-        asyncio.timeout(10),
+        asyncio.timeout(30),
     ):
         while len(first.samples) < 2:
             await asyncio.sleep(0.01)
@@ -479,7 +479,7 @@ async def test_a_master_apart_from_the_leader_sends_its_workers_away_with_their_
         await leader.until_seen("n1")
         assert connection.channels.master == leader.address
         # The leader has heard the worker before the worker hears that.
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while old.get_state() is not grpc.ChannelConnectivity.SHUTDOWN or len(sessions) < 3:
                 await asyncio.sleep(0.01)
         assert not follower.sessions.connected("n1")
@@ -495,7 +495,7 @@ async def test_beside_an_unreachable_leader_a_follower_gives_up_too(
         await follower.until_seen("n1")
         await follower.clock.advance(PATIENCE_S + 0.1)
         await follower.relay.look()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             while follower.sessions.connected("n1"):
                 await asyncio.sleep(0.01)
     follower.leads = True

@@ -239,7 +239,7 @@ async def test_logs_nobody_reads_pile_up_nowhere(harbour: Harbour) -> None:
         await asyncio.sleep(0.5)
     assert worker.sent * 65536 < 32 * 1024 * 1024
     call.cancel()
-    await asyncio.wait_for(worker.ended.wait(), 5)
+    await asyncio.wait_for(worker.ended.wait(), 30)
 
 
 async def test_a_command_s_streams_pass_through_both_ways(harbour: Harbour) -> None:
@@ -269,7 +269,7 @@ async def test_a_client_that_goes_away_ends_the_command(harbour: Harbour) -> Non
     await call.write(pods_pb2.ExecInput(stdin=b"x"))
     await call.read()
     call.cancel()
-    assert await asyncio.wait_for(worker.ended.wait(), 5)
+    assert await asyncio.wait_for(worker.ended.wait(), 30)
 
 
 @pytest.mark.parametrize(

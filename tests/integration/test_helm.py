@@ -75,7 +75,7 @@ def test_a_release_comes_changes_goes_back_and_goes(
         crew = json.loads(ask("apis/apps/v1/NS/deployments/boat").body)
         return words["data"]["word"], crew["spec"]["replicas"]
 
-    assert "STATUS: deployed" in run("install", "boat", str(chart), "--wait", "--timeout=20s")
+    assert "STATUS: deployed" in run("install", "boat", str(chart), "--wait", "--timeout=60s")
     assert found() == ("ahoy", 0)
     assert json.loads(ask("api/v1/NS/services/boat").body)["spec"]["clusterIP"]
     assert "REVISION: 2" in run("upgrade", "boat", str(chart), "--set", "word=hoist,replicas=2")
@@ -85,6 +85,6 @@ def test_a_release_comes_changes_goes_back_and_goes(
     assert [revision["status"] for revision in json.loads(run("history", "boat", "-o", "json"))] == [
         "superseded", "superseded", "deployed",
     ]  # fmt: skip
-    assert "uninstalled" in run("uninstall", "boat", "--wait", "--timeout=20s")
+    assert "uninstalled" in run("uninstall", "boat", "--wait", "--timeout=60s")
     for path in ("api/v1/NS/configmaps/boat-words", "api/v1/NS/services/boat", "apis/apps/v1/NS/deployments/boat"):
         assert ask(path).status == 404

@@ -26,8 +26,8 @@ from tests.support.ports import free_port
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = (ROOT / "deploy" / "manifests", ROOT.parent / "shared" / "manifests" / "kubernetes-examples")
 FILES = [file for folder in FOLDERS for file in sorted(folder.glob("*.yaml"))]
-START_TIMEOUT_S = 30
-STOP_TIMEOUT_S = 10
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 30
 # How a refusal may begin: of a kind, of a field that is not supported, of a value that Kubernetes refuses as well.
 KIND_REFUSED = ('no matches for kind "', "barque does not serve ")
 FIELD_REFUSED = (": Forbidden: barque ", ": Invalid value: ", ": Unsupported value: ", 'unknown field "')

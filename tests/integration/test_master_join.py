@@ -62,9 +62,9 @@ class Master:
 
     async def enrol(self, directory: Path, token: str, **changes: Any) -> enrolment.Enrolled:
         now = changes.pop("now", None) or SystemClock().wall()
-        pin = changes.pop("pin", self.pki.pin)
+        pin, tls_san = changes.pop("pin", self.pki.pin), changes.pop("tls_san", ())
         info = msgspec.structs.replace(MemberInfo("", "m2", "127.0.0.1", peer_port=17444), **changes)
-        return await enrol(directory, info, f"127.0.0.1:{self.port}", token, pin, now, os.urandom)
+        return await enrol(directory, info, f"127.0.0.1:{self.port}", token, pin, now, os.urandom, tls_san)
 
     async def refusal(self, directory: Path, token: str, **changes: Any) -> str:
         with pytest.raises(JoinError) as refused:
@@ -90,11 +90,12 @@ def data(tmp_path: Path) -> Path:
 
 
 async def test_the_directory_of_a_new_master(first: Master, data: Path) -> None:
-    enrolled = await first.enrol(data, await first.token())
+    enrolled = await first.enrol(data, await first.token(), tls_san=["api.lab"])
     joined = enrolment.membership(data)
     assert joined == enrolled.membership
     assert joined is not None
     assert (joined.cluster, joined.cluster_id, joined.settings) == ("lab", "c-1", {"service_cidr": "10.97.0.0/16"})
+    assert joined.tls_san == ["api.lab"]
     assert first.group.configuration.info(joined.info.id) == joined.info
     files = {str(path.relative_to(data)): path for path in data.rglob("*") if path.is_file()}
     assert set(files) == {

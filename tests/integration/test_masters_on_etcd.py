@@ -32,11 +32,12 @@ from tests.support.builders import DeploymentBuilder
 from tests.support.host import dying_with_parent
 from tests.support.store_process import START_TIMEOUT_S, MasterProcess, of
 
-pytestmark = [pytest.mark.skipif(bool(etcd.missing()), reason=etcd.missing()), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.skipif(bool(etcd.missing()), reason=etcd.missing()), pytest.mark.timeout(240)]
 
-# A master leads for as long as its lease lasts; etcd looks for those that have ended every half second.
+# A master leads for as long as its lease lasts; etcd looks for those that have ended every half second. A busy machine
+# adds to that, but no second lease.
 LEASE_S = 5.0
-TAKEN_OVER_S = LEASE_S + 1.5
+TAKEN_OVER_S = LEASE_S + 4.0
 STALE = Page(resource_version="0")
 
 _prefixes = itertools.count(1)
@@ -157,7 +158,7 @@ def on_shared_etcd() -> list[str]:
     return ["--store", "etcd", "--etcd-endpoints", etcd.shared().urls[0], "--etcd-prefix", f"/w{next(_prefixes)}"]
 
 
-async def until(holds: Callable[[], Awaitable[object]], what: str, seconds: float = 15) -> float:
+async def until(holds: Callable[[], Awaitable[object]], what: str, seconds: float = 30) -> float:
     """How long it took."""
     began = time.monotonic()
     while not await holds():
@@ -220,7 +221,7 @@ async def test_a_master_founded_on_etcd_keeps_everything(world: World) -> None:
     async with master.connect() as connection:
         after = await put(connection, "after-it")
         seen: list[int] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             async for batch in connection.verbs.watch(of("configmaps"), resource_version=since):
                 seen += [event.revision for event in batch if event.type == "ADDED"]
                 if after in seen:
@@ -367,7 +368,7 @@ async def test_what_a_paused_leader_writes_late_is_refused(world: World, capsys:
         stopped = time.monotonic()
         async with old.connect() as itself:
             await until(lambda: _leads(itself, "m1"), "the first leads again")
-        assert time.monotonic() - stopped < 2.0
+        assert time.monotonic() - stopped < LEASE_S - 1
 
 
 async def _made_and_removed(connection: Connection, app: str) -> list[str]:
@@ -449,7 +450,7 @@ async def _someone_leads(connection: Connection) -> bool:
 
 
 async def put_until_it_holds(connection: Connection, name: str) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while name not in await names(connection, STALE):
             with contextlib.suppress(ApiError):
                 await put(connection, name)

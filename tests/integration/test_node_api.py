@@ -83,7 +83,7 @@ async def a_master(tmp_path: Path, authority: Authority, *containers: Any) -> As
 async def refusal(call: Any) -> str:
     """The words of the refusal a stream ends with, and its Kubernetes reason."""
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await anext(aiter(call))
     error = wire.api_error(refused.value)
     return f"{error.reason}: {error.message}"
@@ -182,7 +182,7 @@ async def test_too_many_streams_are_refused(
         await opened(first)
         assert await refusal(stub.Logs(logs())) == "TooManyRequests: this worker serves 1 streams already"
         first.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while True:
                 with contextlib.suppress(grpc.aio.AioRpcError):
                     assert await text(stub.Logs(logs())) == LINE
@@ -355,7 +355,7 @@ async def test_a_caller_that_goes_away_lets_go_of_the_process(tmp_path: Path, au
         call = stub.Exec(Speaker(starting(command=["cat"], stdin=True), pb.ExecInput(stdin=b"abc")))
         assert (await anext(aiter(call))).stdout == b"abc"
         call.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not world.runtime.sessions[0].closed:
                 await asyncio.sleep(0.01)
 

@@ -53,7 +53,7 @@ async def killed_again_and_again(master: MasterProcess, seed: int) -> None:
             async with master.connect() as connection:
                 await crew.go(connection)
                 wanted = crew.writes + dice.randrange(1, 120)
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(90):
                     while crew.writes < wanted:
                         await asyncio.sleep(0.001)
                 await asyncio.sleep(dice.random() * 0.005)

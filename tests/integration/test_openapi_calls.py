@@ -22,7 +22,8 @@ from hypothesis.errors import HypothesisException
 
 from tests.support.rest_master import RestMaster, a_rest_master
 
-BUDGET_S = 8.0
+# As long as it goes on, and until so many operations have answered, however slow the machine is.
+BUDGET_S, ANSWERED = 8.0, 50
 # Of each operation in one turn.
 EXAMPLES = 2
 # These open a stream or lead elsewhere: no schema says what to send there.
@@ -53,10 +54,13 @@ def test_no_call_gets_a_500(master: RestMaster, tmp_path: Path) -> None:
     operations = operations_of(master)
     assert len(operations) > 200
     master.identity("caller", "system:masters").save(tmp_path, "caller")
-    how: dict[str, Any] = {"cert": str(tmp_path / "caller.pem"), "verify": str(tmp_path / "ca.pem"), "timeout": 10}
+    how: dict[str, Any] = {"cert": str(tmp_path / "caller.pem"), "verify": str(tmp_path / "ca.pem"), "timeout": 30}
     random.Random(8).shuffle(operations)
     ends, answered, failures = time.monotonic() + BUDGET_S, set[str](), list[str]()
     codes: dict[int, int] = {}
+
+    def done() -> bool:
+        return time.monotonic() > ends and (len(answered) > ANSWERED or time.monotonic() > ends + 60)
 
     def call(case: Any, session: requests.Session) -> None:
         # A watch would last for as long as it is asked to.
@@ -70,13 +74,13 @@ def test_no_call_gets_a_500(master: RestMaster, tmp_path: Path) -> None:
 
     with requests.Session() as session, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        while time.monotonic() < ends:
+        while not done():
             for operation in operations:
-                if time.monotonic() > ends:
+                if done():
                     break
                 _send(operation, lambda case: call(case, session))
     assert not failures, "\n\n".join(failures[:5])
-    assert len(answered) > 50
+    assert len(answered) > ANSWERED
     # It still serves, and most of what came was understood well enough to be refused in words.
     assert master.ask("/readyz").status == 200
     assert codes.keys() & {200, 201}

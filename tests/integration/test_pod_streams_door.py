@@ -34,7 +34,7 @@ async def test_attach_passes_through(harbour: Harbour) -> None:
     process.resize(80, 24)
     await outputs.aclose()
     assert [m.WhichOneof("input") for m in harbour.workers[0].asked][:2] == ["start", "stdin"]
-    await asyncio.wait_for(harbour.workers[0].ended.wait(), 5)
+    await asyncio.wait_for(harbour.workers[0].ended.wait(), 30)
 
 
 async def test_connections_pass_through_and_share_the_masters_own(harbour: Harbour) -> None:
@@ -54,7 +54,7 @@ async def test_connections_pass_through_and_share_the_masters_own(harbour: Harbo
         return found
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server, asyncio.timeout(20):
+    async with server, asyncio.timeout(30):
         port = server.sockets[0].getsockname()[1]
         words = [b"ship %d" % number for number in range(30)]
         assert await asyncio.gather(*(ask(port, each) for each in words)) == [each.upper() for each in words]

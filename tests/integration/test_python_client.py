@@ -17,7 +17,7 @@ from kubernetes.leaderelection.resourcelock.leaselock import LeaseLock
 from tests.support.host import expect_soon
 from tests.support.rest_master import RestMaster
 
-SOON_S = 10.0
+SOON_S = 30.0
 NUMBERS = itertools.count(1)
 
 
@@ -177,7 +177,7 @@ def test_leaders_are_elected_one_at_a_time(rest_master: RestMaster, namespace: s
             raise RuntimeError("its work has failed, so it must not lead any more")
 
         config = electionconfig.Config(
-            LeaseLock("lock", namespace, name), lease_duration=2, renew_deadline=1.5, retry_period=1,
+            LeaseLock("lock", namespace, name), lease_duration=4, renew_deadline=3, retry_period=1,
             onstarted_leading=lead, onstopped_leading=lambda: said.append(f"{name} ended"),
         )  # fmt: skip
         return threading.Thread(target=leaderelection.LeaderElection(config).run, daemon=True)
@@ -186,7 +186,7 @@ def test_leaders_are_elected_one_at_a_time(rest_master: RestMaster, namespace: s
     candidates[0].start()
     expect_soon(lambda: said == ["a leads"], SOON_S, "the first to lead")
     candidates[1].start()
-    time.sleep(2.5)
+    time.sleep(4.5)
     # Longer than a lease lasts: the first one has renewed it.
     assert said == ["a leads"]
     ends["a"].set()

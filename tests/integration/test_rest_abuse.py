@@ -38,7 +38,7 @@ class Door:
         reader, writer = await self.connect()
         writer.write(data)
         try:
-            return await asyncio.wait_for(reader.read(), 5)
+            return await asyncio.wait_for(reader.read(), 30)
         except ConnectionResetError:
             return b""
         finally:
@@ -62,7 +62,7 @@ async def a_door(limits: Limits = QUICK) -> AsyncIterator[Door]:
 
 async def answered(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     """The code and body of one answer."""
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
     length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
     return int(head.split()[1]), await reader.readexactly(length)
 
@@ -72,7 +72,7 @@ async def test_headers_that_never_end_are_not_waited_for(said: bytes) -> None:
     async with a_door() as door:
         began = time.monotonic()
         assert await door.say(said) == b""
-        assert 0.25 <= time.monotonic() - began < 2
+        assert 0.25 <= time.monotonic() - began < 10
 
 
 async def test_headers_that_trickle_get_no_more_time() -> None:
@@ -80,12 +80,12 @@ async def test_headers_that_trickle_get_no_more_time() -> None:
         reader, writer = await door.connect()
         began = time.monotonic()
         writer.write(b"GET /x HTTP/1.1\r\n")
-        while time.monotonic() - began < 5 and not reader.at_eof():
+        while time.monotonic() - began < 20 and not reader.at_eof():
             writer.write(b"x")
             with suppress(ConnectionError):
                 await writer.drain()
             await asyncio.sleep(0.05)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
 
 
 async def test_a_connection_between_requests_may_be_idle_but_not_begin_slowly() -> None:
@@ -97,7 +97,7 @@ async def test_a_connection_between_requests_may_be_idle_but_not_begin_slowly() 
         writer.write(GOOD)
         assert await answered(reader) == (200, b"ok")
         writer.write(GOOD[:9])
-        assert await asyncio.wait_for(_rest(reader), 3) == b""
+        assert await asyncio.wait_for(_rest(reader), 30) == b""
 
 
 async def test_a_request_that_is_answered_slowly_is_not_cut_off() -> None:
@@ -150,7 +150,7 @@ async def test_a_client_reads_why_its_body_was_not_wanted() -> None:
             writer.write(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n")
             assert await answered(reader) == (200, b"ok")
             writer.write(b"x" * 3_000_000)
-            await asyncio.wait_for(writer.drain(), 5)
+            await asyncio.wait_for(writer.drain(), 30)
         writer.close()
 
 
@@ -212,7 +212,7 @@ async def test_a_peer_that_vanishes_is_found_out_by_tcp() -> None:
 
 
 async def _pour(writer: asyncio.StreamWriter) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
             await writer.drain()

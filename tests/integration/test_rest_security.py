@@ -176,7 +176,7 @@ async def test_the_audit_log_tells_by_what_a_request_was_allowed(master: RestMas
         }
         return found if len(found) == 5 else None
 
-    found = expect_soon(told, 5, "the requests are in the log")
+    found = expect_soon(told, 30, "the requests are in the log")
     allowed = ("allow", 'RBAC: allowed by RoleBinding "editor-edit/default" of ClusterRole "edit" to User "editor"')
     assert found["pods", "default"] == found["services", "default"] == found["configmaps", "default"] == allowed
     assert found["pods", "kube-system"][0] == found["configmaps", "kube-system"][0] == "forbid"

@@ -28,7 +28,7 @@ async def deploy_and_judge(master: Master) -> None:
         await pods.until(lambda: pods.running == REPLICAS)
         by_node = [pod.spec.nodeName for pod in (await client.list(Pod, "default")).items]
         assert sorted(by_node.count(node) for node in set(by_node)) == [REPLICAS // NODES] * NODES
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (await client.get(Deployment, "web", "default")).status.availableReplicas != REPLICAS:
                 await asyncio.sleep(0.05)
         watching.cancel()

@@ -88,7 +88,7 @@ def _etcds_revision() -> int:
     return int(ctl("get", "nothing", "--write-out=fields").split('"Revision" : ')[1].split()[0])
 
 
-async def until(holds: Callable[[], object], what: str, seconds: float = 10) -> None:
+async def until(holds: Callable[[], object], what: str, seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
         while not holds():
             await asyncio.sleep(0.02)
@@ -253,9 +253,9 @@ async def test_a_master_cut_off_stops_leading_and_its_late_write_is_refused(worl
     losing = asyncio.create_task(old.led(leads=False))
     began = asyncio.get_running_loop().time()
     line.cut()
-    await asyncio.wait_for(losing, 4)
+    await asyncio.wait_for(losing, 30)
     assert asyncio.get_running_loop().time() - began < 3.0
-    await asyncio.wait_for(new.led(leads=True), 6)
+    await asyncio.wait_for(new.led(leads=True), 15)
     assert not old.leads
     await new.commit([_with_fields(fence, {**first.fields, "epoch": "2"})])
     line.mend()
@@ -275,7 +275,7 @@ async def test_a_leader_that_stops_hands_over_at_once(world: World) -> None:
     await until(lambda: one.leads, "the first leads")
     other = await world.master("m2", lease_s=30)
     await one.close()
-    await asyncio.wait_for(other.led(leads=True), 3)
+    await asyncio.wait_for(other.led(leads=True), 10)
     assert not one.leads
     with pytest.raises(StoreUnavailableError):
         await one.led(leads=True)
@@ -336,7 +336,7 @@ async def test_the_leader_lets_etcd_forget_and_a_restart_finds_what_is_left(worl
         done = etcd.shared().members[0].says("get", "nothing", f"--rev={oldest}")
         return "has been compacted" in done.stderr
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await asyncio.to_thread(compacted):
             await store.commit([web.saying("again").put(), web.saying("and again").put()])
             await asyncio.sleep(0.2)
@@ -480,7 +480,7 @@ async def test_a_head_that_somebody_removed_stops_the_store(world: World) -> Non
     await create(store, web)
     ctl("del", f"{world.prefix}/head")
     with pytest.raises(StoreStartError, match="has removed"):
-        await asyncio.wait_for(store.run(), 5)
+        await asyncio.wait_for(store.run(), 30)
     assert "has stopped" in await refused(store.commit([a_pod("x").put()]))
 
 

@@ -165,7 +165,7 @@ async def test_members_come_and_go_at_the_word_of_any(group: RaftGroup) -> None:
     group.links.mend()
     removed = group.members.pop(leading)
     with pytest.raises(MemberRemovedError, match=r"was removed from cluster .* and stops; to bring it back, move"):
-        await asyncio.wait_for(removed.run(), 5)
+        await asyncio.wait_for(removed.run(), 30)
     await removed.close()
     await same_state(group)
     with pytest.raises(GroupError, match="was removed from this cluster and cannot come back with its old data"):
@@ -269,7 +269,7 @@ async def test_a_deviant_member_stops_and_says_how_to_come_back(tmp_path: Path) 
     name = next(name for name, engine in group.members.items() if engine is deviant)
     deviant.machine.apply([a_pod("phantom").put()])
     with pytest.raises(DeviantStateError, match=f"`barque cluster remove-member {name}`.*`barque master join`"):
-        await asyncio.wait_for(deviant.run(), 10)
+        await asyncio.wait_for(deviant.run(), 30)
     with pytest.raises(StoreUnavailableError, match="the store has stopped"):
         await deviant.commit([web.put()])
     await asyncio.sleep(0.5)
@@ -292,7 +292,7 @@ async def test_an_entry_of_a_newer_release_stops_a_member(group: RaftGroup) -> N
     leader, follower = await group.leader(), await group.follower()
     leader._member.propose([msgspec.msgpack.encode([9, []])])
     with pytest.raises(NewerFormatError, match="a log entry has format 9, this release reads up to 4"):
-        await asyncio.wait_for(follower.run(), 5)
+        await asyncio.wait_for(follower.run(), 30)
 
 
 async def test_the_doors_of_a_member_that_moved_are_told(group: RaftGroup, tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ async def test_the_doors_of_a_member_that_moved_are_told(group: RaftGroup, tmp_p
     )
     group.members[name] = moved
     leader = await group.leader()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while leader.configuration.info(info.id) != info:
             await asyncio.sleep(0.05)
     assert moved.configuration.info(info.id) == info
@@ -362,7 +362,7 @@ async def test_who_asks_twice_to_go_on_alone_or_goes_away_leaves_one_that_goes_o
     with pytest.raises(StoreUnavailableError, match="this master is about to go on alone"):
         await follower.recover_quorum()
     first.cancel()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         await follower.led(leads=True)
         assert await commit_one(follower, "alone") == Committed(2 + 10**9)
     with pytest.raises(GroupError, match="the only one"):
@@ -382,7 +382,7 @@ async def test_one_that_cannot_go_on_alone_stops_and_says_so(tmp_path: Path) -> 
     with pytest.raises(LogWriteError, match="cannot write"):
         await follower.recover_quorum()
     with pytest.raises(LogWriteError):
-        await asyncio.wait_for(follower.run(), 10)
+        await asyncio.wait_for(follower.run(), 30)
     disk.failing = set()
     await group.stop(name)
     again = await group.start(name)

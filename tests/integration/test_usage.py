@@ -29,7 +29,7 @@ from tests.support.ports import free_port
 
 
 async def soon(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.02)
 
@@ -90,7 +90,7 @@ class Master:
         return {pod.metadata.name: str(pod.containers[0].usage["cpu"]) for pod in listed.items}
 
     async def comes_to_show(self, wanted: dict[str, str]) -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while await self.shown() != wanted:
                 await asyncio.sleep(0.02)
 

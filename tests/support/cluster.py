@@ -66,7 +66,7 @@ def cluster_ip(host: Host) -> str:
 
 def fetch(host: Host, url: str, times: int = 1) -> list[str]:
     """Pages fetched by the host itself, one connection each; a failed one fails the call."""
-    once = f"print(urllib.request.urlopen('{url}', timeout=3).read().decode().strip())"
+    once = f"print(urllib.request.urlopen('{url}', timeout=10).read().decode().strip())"
     program = f"import urllib.request\nfor _ in range({times}): {once}"
     return host.run(sys.executable, "-c", program).stdout.splitlines()
 
@@ -99,7 +99,7 @@ def kill(host: Host, daemon: str) -> None:
     pid = pid_of(host, daemon)
     host.kill(pid)
     gone: Callable[[], bool] = lambda: host.run("/bin/kill", "-0", str(pid), check=False).returncode != 0  # noqa: E731
-    expect_soon(gone, 10, f"the {daemon} is dead")
+    expect_soon(gone, 30, f"the {daemon} is dead")
 
 
 def write_maps(host: Host, prefix: str, count: int) -> list[str]:

@@ -95,4 +95,4 @@ def _remove(group: Path) -> None:
             group.rmdir()
         return not group.exists()
 
-    expect_soon(gone, 5, f"{group} is gone")
+    expect_soon(gone, 30, f"{group} is gone")

@@ -45,7 +45,7 @@ class Dockerd:
                 stdout=output,
                 stderr=output,
             )
-        expect_soon(lambda: answers(HOST) or process.poll() is not None, 30, "dockerd answers")
+        expect_soon(lambda: answers(HOST) or process.poll() is not None, 60, "dockerd answers")
         assert process.poll() is None, log.read_text()[-2000:]
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:

@@ -110,7 +110,7 @@ class Etcd:
     def start(self, *members: Member) -> None:
         for member in members or self.members:
             member.start(self.members)
-        expect_soon(self._serves, 15, "etcd serves")
+        expect_soon(self._serves, 30, "etcd serves")
 
     def leader(self) -> Member:
         """The member that leads."""
@@ -124,7 +124,7 @@ class Etcd:
                     return member
             return None
 
-        found = expect_soon(find, 10, "etcd has a leader")
+        found = expect_soon(find, 30, "etcd has a leader")
         assert found is not None
         return found
 

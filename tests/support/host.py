@@ -53,7 +53,7 @@ class Host:
         return hosts.environment({"COLUMNS": "200", **(extra or {})})
 
     def run(
-        self, *command: str, check: bool = True, timeout_s: float = 60, stdin: str | None = None
+        self, *command: str, check: bool = True, timeout_s: float = 120, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run to the end; a failure raises with what it printed."""
         done = subprocess.run(
@@ -80,7 +80,7 @@ class Host:
             env=self.environment(),
         )
 
-    def barque(self, *arguments: str, check: bool = True, timeout_s: float = 60, stdin: str | None = None) -> str:
+    def barque(self, *arguments: str, check: bool = True, timeout_s: float = 120, stdin: str | None = None) -> str:
         """Run the `barque` command; its standard output."""
         return self.run("barque", *arguments, check=check, timeout_s=timeout_s, stdin=stdin).stdout
 
@@ -113,7 +113,7 @@ def expect_soon(probe: Callable[[], T], timeout_s: float, what: str, pause_s: fl
         fault: Exception | None = None
         try:
             found = probe()
-        except (AssertionError, OSError, LookupError, subprocess.TimeoutExpired) as error:
+        except (AssertionError, OSError, LookupError, ValueError, subprocess.TimeoutExpired) as error:
             fault = error
         else:
             if found:

@@ -50,7 +50,7 @@ class ImageRegistry:
                 [*dying_with_parent("TERM"), "docker-registry", "serve", str(self._folder / "config.yml")],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
-        expect_soon(lambda: self._answers() or process.poll() is not None, 20, "the registry answers")
+        expect_soon(lambda: self._answers() or process.poll() is not None, 30, "the registry answers")
         assert process.poll() is None, (self._folder / "log").read_text()[-2000:]
 
     def stop(self) -> None:

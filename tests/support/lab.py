@@ -110,7 +110,7 @@ class ALab:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-P", "-m", "barque.cli", "lab", "--dir", str(self.directory), *arguments]
 
-    def run(self, *arguments: str, check: bool = True, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, check: bool = True, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
         """`barque lab ...` on the machine; a failure raises with what it printed."""
         done = subprocess.run(
             self.command(*arguments),
@@ -126,7 +126,7 @@ class ALab:
             )
         return done
 
-    def barque(self, *arguments: str, stdin: str | None = None, timeout_s: float = 60) -> str:
+    def barque(self, *arguments: str, stdin: str | None = None, timeout_s: float = 120) -> str:
         """`barque ...` on the master's host, as the cluster's administrator; its standard output."""
         return self.m1.barque(*arguments, stdin=stdin, timeout_s=timeout_s)
 
@@ -146,7 +146,7 @@ class ALab:
         found = self.pods(*arguments)
         return [p for p in found if condition(p, "Ready") == "True" and "deletionTimestamp" not in p["metadata"]]
 
-    def wait_ready_pods(self, selector: str, count: int, timeout_s: float = 30) -> list[dict[str, Any]]:
+    def wait_ready_pods(self, selector: str, count: int, timeout_s: float = 60) -> list[dict[str, Any]]:
         """Wait until so many pods of a selector are Ready, and no others are there; they."""
 
         def found() -> list[dict[str, Any]]:
@@ -156,7 +156,7 @@ class ALab:
 
         return expect_soon(found, timeout_s, f"{count} pods of {selector} are Ready", pause_s=0.2)
 
-    def in_pod(self, pod: str, *command: str, check: bool = True, timeout_s: float = 30) -> str:
+    def in_pod(self, pod: str, *command: str, check: bool = True, timeout_s: float = 120) -> str:
         """Run a command in a pod of the default namespace; its output."""
         return self.m1.barque("exec", pod, "--", *command, check=check, timeout_s=timeout_s)
 
@@ -189,10 +189,10 @@ def _taken_down_after_us(lab: ALab) -> Iterator[None]:
     )
     try:
         yield
-        heir.communicate(b"done\n", timeout=10)
+        heir.communicate(b"done\n", timeout=30)
     finally:
         # After a failed `down` it has another try.
-        heir.communicate(timeout=60)
+        heir.communicate(timeout=120)
 
 
 def _keep_logs(directory: Path) -> None:

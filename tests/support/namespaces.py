@@ -102,7 +102,7 @@ class Namespace:
                     return
                 server.sendto(f"{self.name} {caller[0]}".encode(), caller)
 
-    def ask(self, address: str, port: int, timeout_s: float = 2.0) -> tuple[str, str]:
+    def ask(self, address: str, port: int, timeout_s: float = 10.0) -> tuple[str, str]:
         """Connect by TCP: who answered, and from which address it saw the call come."""
 
         def inside() -> str:
@@ -112,7 +112,7 @@ class Namespace:
         name, caller = self.call(inside).split()
         return name, caller
 
-    def ask_udp(self, address: str, port: int, timeout_s: float = 2.0, source_port: int = 0) -> tuple[str, str]:
+    def ask_udp(self, address: str, port: int, timeout_s: float = 5.0, source_port: int = 0) -> tuple[str, str]:
         """The same by UDP, over a connected socket, so that a refusal is heard."""
 
         def inside() -> str:

@@ -144,7 +144,7 @@ class NatsCluster:
     async def stop(self) -> None:
         await asyncio.gather(*(ship.stop() for ship in self._ships.values()))
 
-    async def whole(self, within_s: float = 20.0) -> None:
+    async def whole(self, within_s: float = 60.0) -> None:
         """Until every voter's server and link are well, and JetStream counts them all."""
         names = {ship.place.name for ship in self.voting}
 
@@ -153,11 +153,11 @@ class NatsCluster:
 
         await expect_soon(lambda: all(map(well, self.voting)), within_s)
 
-    async def put(self, ship: Ship, text: str, within_s: float = 30.0) -> None:
+    async def put(self, ship: Ship, text: str, within_s: float = 60.0) -> None:
         """Write one message to the stream through this master's link. Two elections of nats-server take up to 20 s."""
         await expect_done(lambda: self._put(ship, text), within_s)
 
-    async def texts(self, ship: Ship, within_s: float = 15.0) -> set[str]:
+    async def texts(self, ship: Ship, within_s: float = 30.0) -> set[str]:
         """All of the stream's messages, through this master's link."""
         found: set[str] = set()
 
@@ -181,7 +181,7 @@ class NatsCluster:
         """As a client with this certificate. Raises what nats-py does."""
         return await nats.connect(
             f"tls://{ship.place.client_address}", tls=identity.client_context(), tls_hostname=pki.MASTER_HOST,
-            allow_reconnect=False, error_cb=_quiet, connect_timeout=2,
+            allow_reconnect=False, error_cb=_quiet, connect_timeout=10,
         )  # fmt: skip
 
 
@@ -189,7 +189,7 @@ async def admitted_as_route(ship: Ship, identity: Identity) -> bool:
     """Whether this server's route port takes a server with this certificate: it then says who it is."""
     context = identity.client_context()
     try:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(10):
             reader, writer = await asyncio.open_connection(
                 ship.place.host, ship.place.route_port, ssl=context, server_hostname=pki.MASTER_HOST
             )
@@ -201,7 +201,7 @@ async def admitted_as_route(ship: Ship, identity: Identity) -> bool:
         return False
 
 
-async def expect_soon(holds: Any, within_s: float = 15.0) -> None:
+async def expect_soon(holds: Any, within_s: float = 30.0) -> None:
     async with asyncio.timeout(within_s):
         while not holds():
             await asyncio.sleep(0.02)
@@ -212,7 +212,7 @@ async def expect_done(work: Any, within_s: float) -> None:
     async with asyncio.timeout(within_s):
         while True:
             try:
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(5):
                     await work()
                 return
             except (BusAwayError, APIError, TimeoutError):

@@ -23,7 +23,7 @@ from barque.master.bus.binary import find_nats_server
 from tests.support.host import dying_with_parent
 from tests.support.ports import free_ports
 
-_UP_TIMEOUT_S = 20.0
+_UP_TIMEOUT_S = 60.0
 
 
 class ServerAccess(NamedTuple):

@@ -149,7 +149,7 @@ class Fleet:
             self.tell(host.node())
         for host in self.hosts:
             host.start(settings)
-        expect_soon(self.settled, 10, "every host has routes to all others")
+        expect_soon(self.settled, 30, "every host has routes to all others")
 
     def settled(self) -> bool:
         return all(host.state is not None and routes(host) == self.expected(host) for host in self.hosts)
@@ -226,4 +226,4 @@ def stream(sender: Namespace, receiver: Namespace, address: str, amount: int) ->
 
 
 def until_settled(fleet: Fleet, hosts: Sequence[OverlayHost]) -> None:
-    expect_soon(lambda: all(routes(host) == fleet.expected(host) for host in hosts), 5, "the routes are back")
+    expect_soon(lambda: all(routes(host) == fleet.expected(host) for host in hosts), 30, "the routes are back")

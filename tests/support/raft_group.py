@@ -21,7 +21,7 @@ from barque.master.raft.ports import Connector, Ground, Transport
 from barque.master.raft.ready import CoreSettings
 from barque.master.store.engine_raft import EngineRaft, Joining, Settings, open_raft_store
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 # One process, no network: who has not been heard for so long is away.
 QUICK = MemberSettings(core=CoreSettings(heartbeat_s=0.04, election_s=0.3))
 

@@ -36,7 +36,7 @@ class SpdyClient:
 
     async def read(self, until: Callable[[], object]) -> bool:
         """Take frames until something holds; False where the connection ends before."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not until():
                 data = await self._receive()
                 if not data:
@@ -96,6 +96,6 @@ async def upgrade(port: int, path: str, *protocols: str, method: str = "POST", w
     versions = "".join(f"X-Stream-Protocol-Version: {protocol}\r\n" for protocol in protocols)
     request = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n{versions}"
     writer.write(f"{request}Content-Length: 0\r\n\r\n".encode())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
     return UpgradedClient(reader, writer, head, windows=windows)

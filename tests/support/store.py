@@ -160,11 +160,11 @@ class Reading:
             if self.failure is not None:
                 raise self.failure
             self._came.clear()
-            await asyncio.wait_for(self._came.wait(), 5)
+            await asyncio.wait_for(self._came.wait(), 30)
         return words(self.events)
 
     async def ended(self) -> Exception | None:
-        await asyncio.wait_for(asyncio.wait([self._task]), 5)
+        await asyncio.wait_for(asyncio.wait([self._task]), 30)
         return self.failure
 
     @property

@@ -157,7 +157,7 @@ class Crew:
                     assert found[name] == acknowledged or found[name][0] > acknowledged[0], name
             known = {name for of_kind, name in (*self.acknowledged, *self.open) if of_kind == kind}
             assert {name for name in found if name.startswith("n")} <= known
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while self.state[kind] != {name: revision for name, (revision, _) in found.items()}:
                     await asyncio.sleep(0.02)
             assert set(self.revisions[kind]) <= set(self.seen[kind])

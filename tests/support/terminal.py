@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from tests.support.host import Host
 
-_PATIENCE_S = 20.0
+_PATIENCE_S = 60.0
 
 
 def typed(
