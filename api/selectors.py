@@ -88,7 +88,9 @@ class Labels:
     @cached_property
     def _quick(self) -> tuple[Requirement | _AmongMany, ...]:
         return tuple(
-            _AmongMany(each.key, each.operator == "In", frozenset(each.values)) if len(each.values) > _FEW else each
+            _AmongMany(each.key, each.operator == "In", frozenset(each.values))
+            if each.operator in _SET_OPERATORS and len(each.values) > _FEW
+            else each
             for each in self.requirements
         )
 

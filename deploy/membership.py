@@ -25,6 +25,7 @@ from barque.proto import cluster_pb2
 _TOKEN_LIFE_S = 300
 _POLL_S = 0.05
 _ANSWER_TIMEOUT_S = 3.0
+_TOKEN_TIMEOUT_S = 20.0
 
 
 class MembershipError(Exception):
@@ -39,20 +40,15 @@ async def enrol(admin: Profile, https: str, workers: Mapping[str, Path], masters
     missing = {name: path for name, path in workers.items() if not _belongs(path, admin)}
     if not missing:
         return
-    connection = connect(admin)
     try:
-        await connection.ready()
-        made = await connection.cluster.CreateJoinToken(cluster_pb2.CreateJoinTokenRequest(ttl_s=_TOKEN_LIFE_S))
-        pin = pin_of(admin.identity.ca_pem)
-        joined = await asyncio.gather(*(join(https, made.token, pin, name) for name in missing))
-    except grpc.aio.AioRpcError as error:
-        raise MembershipError(f"no join token for the worker: {wire.api_error(error).message}") from error
+        token = await _make_token(admin)
     except ApiError as error:
         raise MembershipError(f"no join token for the worker: {error.message}") from error
+    pin = pin_of(admin.identity.ca_pem)
+    try:
+        joined = await asyncio.gather(*(join(https, token, pin, name) for name in missing))
     except JoinError as error:
         raise MembershipError(f"the worker cannot join: {error}") from error
-    finally:
-        await connection.close()
     for path, member in zip(missing.values(), joined, strict=True):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         Profile.of(masters or member.masters, member.identity, cluster=member.cluster).save(path)
@@ -97,18 +93,35 @@ def ready_condition(node: Node) -> tuple[str, str]:
 
 async def token_for_master(admin: Profile) -> str:
     """A token with which one master joins. Raises `MembershipError`."""
-    connection = connect(admin)
     try:
-        await connection.ready()
-        request = cluster_pb2.CreateJoinTokenRequest(ttl_s=_TOKEN_LIFE_S, for_master=True)
-        token: str = (await connection.cluster.CreateJoinToken(request)).token
-    except grpc.aio.AioRpcError as error:
-        raise MembershipError(f"no join token for a master: {wire.api_error(error).message}") from error
+        return await _make_token(admin, for_master=True)
     except ApiError as error:
         raise MembershipError(f"no join token for a master: {error.message}") from error
+
+
+async def _make_token(admin: Profile, *, for_master: bool = False) -> str:
+    """Ask for a token, and again where no master answers or none leads: one that has just begun may be slow at first.
+
+    Raises `ApiError`.
+    """
+    request = cluster_pb2.CreateJoinTokenRequest(ttl_s=_TOKEN_LIFE_S, for_master=for_master)
+    connection = connect(admin)
+    deadline = time.monotonic() + _TOKEN_TIMEOUT_S
+    try:
+        while True:
+            try:
+                await connection.ready()
+                made = await connection.cluster.CreateJoinToken(request, timeout=_ANSWER_TIMEOUT_S)
+            except (grpc.aio.AioRpcError, ApiError) as error:
+                refused = error if isinstance(error, ApiError) else wire.api_error(error)
+                if refused.code < 500 or time.monotonic() > deadline:
+                    raise refused from error
+            else:
+                token: str = made.token
+                return token
+            await asyncio.sleep(_POLL_S)
     finally:
         await connection.close()
-    return token
 
 
 async def wait_masters(admin: Profile, names: Sequence[str], timeout_s: float, fault: Callable[[], str]) -> str:

@@ -97,6 +97,14 @@ def test_a_printed_selector_selects_the_same(requirements: list[selectors.Requir
     assert selectors.parse_labels(str(selector)).matches(labels) == selector.matches(labels)
 
 
+@pytest.mark.parametrize("operator", ["In", "NotIn", "Exists", "DoesNotExist"])
+@pytest.mark.parametrize("labels", [{}, {"app": "v3"}, {"app": "other"}])
+def test_many_values_select_as_few_do(operator: str, labels: dict[str, str]) -> None:
+    """Of more than some, those of In and NotIn are looked up; the others have none to look at."""
+    requirement = selectors.Requirement("app", operator, tuple(f"v{n}" for n in range(20)))
+    assert selectors.Labels((requirement,)).matches(labels) is requirement.matches(labels)
+
+
 # A clause as somebody may write it, its key, and what it says of the label's value (None where there is none).
 Clause = tuple[str, str, Callable[[str | None], bool]]
 SPACES = st.sampled_from(["", " ", "  "])
