@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zoneinfo
 
 from barque.api import cron
 from barque.api.errors import FieldError, invalid, not_supported, required
@@ -65,6 +64,9 @@ def _check_zone(name: str, path: str) -> list[FieldError]:
 
 def _is_zone(name: str) -> bool:
     """Whether the machine's time zone data has it."""
+    # With it comes what Python knows of its own making, nearly a MiB, and few CronJobs name a zone.
+    import zoneinfo
+
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):

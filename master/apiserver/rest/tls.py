@@ -86,12 +86,27 @@ class Handshakes:
                 self._loop.call_soon(self._take_turns)
 
 
+class _Handshake:
+    """One connection's: `kept` is what waits for its turn, `since` when, and `deadline` until when it has time. The
+    waiting is not its own, and is added.
+    """
+
+    __slots__ = ("context", "deadline", "factory", "kept", "since")
+
+    def __init__(self, factory: Factory, context: ssl.SSLContext) -> None:
+        self.factory = factory
+        self.context = context
+        self.kept = b""
+        self.since = self.deadline = 0.0
+
+
 class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
     """The protocol of a plain connection, and the transport of what speaks through it."""
 
+    # There are thousands that hear nothing: what only a handshake needs goes with it.
     __slots__ = (
-        "_closing", "_connection", "_context", "_deadline", "_encrypted", "_factory", "_handshakes", "_incoming",
-        "_kept", "_loop", "_outgoing", "_paused", "_plain", "_protocol", "_ssl", "_timer", "_waiting_since",
+        "_closing", "_connection", "_encrypted", "_handshake", "_handshakes", "_incoming", "_loop", "_outgoing",
+        "_paused", "_plain", "_protocol", "_ssl", "_timer",
     )  # fmt: skip
 
     def __init__(
@@ -104,19 +119,13 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
         plain: bytearray,
     ) -> None:
         self._loop = loop
-        self._factory: Factory | None = factory
+        self._handshake: _Handshake | None = _Handshake(factory, context)
         self._handshakes = handshakes
         self._encrypted = encrypted
         self._plain = plain
-        self._context = context
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         # Made at the first step of the handshake, for it costs as much as all else of accepting a connection.
         self._ssl: Any = None
-        # What waits for the connection's turn in its handshake, since when, and until when the handshake has time:
-        # the waiting is not its own, and is added.
-        self._kept = b""
-        self._waiting_since = 0.0
-        self._deadline = 0.0
         self._connection: Any = None
         self._protocol: Any = None
         self._timer: asyncio.TimerHandle | None = None
@@ -127,50 +136,52 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._connection = transport
+        assert self._handshake is not None
         self._handshakes.under_way += 1
         if self._handshakes.admit(self._handshakes.under_way):
-            self._deadline = self._loop.time() + self._handshakes.within_s
-            self._timer = self._loop.call_at(self._deadline, self.abort)
+            self._handshake.deadline = self._loop.time() + self._handshakes.within_s
+            self._timer = self._loop.call_at(self._handshake.deadline, self.abort)
         else:
             self.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._encrypted if self._factory is None else self._encrypted[:_KEPT_BYTES]
+        return self._encrypted if self._handshake is None else self._encrypted[:_KEPT_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
         came = self._encrypted[:nbytes]
-        if self._factory is None:
+        if self._handshake is None:
             self._incoming.write(came)
             self._receive()
         elif not self._closing:
-            self._keep(bytes(came))
+            self._keep(self._handshake, bytes(came))
 
-    def _keep(self, came: bytes) -> None:
+    def _keep(self, handshake: _Handshake, came: bytes) -> None:
         """Wait for a turn with what has come of a handshake."""
-        if not self._kept:
+        if not handshake.kept:
             self._stop_timer()
-            self._waiting_since = self._loop.time()
+            handshake.since = self._loop.time()
             self._handshakes.enqueue(self)
-        self._kept += came
-        if len(self._kept) >= _KEPT_BYTES:
+        handshake.kept += came
+        if len(handshake.kept) >= _KEPT_BYTES:
             self.pause_reading()
 
     def step(self) -> bool:
         """Go on with the handshake, as its turn has come. Returns whether that took time."""
-        came, self._kept = self._kept, b""
-        if self._closing:
+        handshake = self._handshake
+        if self._closing or handshake is None:
             return False
+        came, handshake.kept = handshake.kept, b""
         self.resume_reading()
         now = self._loop.time()
-        self._deadline += now - self._waiting_since
-        self._timer = self._loop.call_at(max(self._deadline, now), self.abort)
+        handshake.deadline += now - handshake.since
+        self._timer = self._loop.call_at(max(handshake.deadline, now), self.abort)
         if self._ssl is None:
-            self._ssl = self._context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+            self._ssl = handshake.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         taken = 0
-        while self._factory is not None and taken < len(came) and not self._closing:
+        while self._handshake is not None and taken < len(came) and not self._closing:
             taken += self._incoming.write(came[taken : taken + _HANDSHAKE_BYTES])
-            self._shake_hands()
-        if self._factory is None and not self._closing:
+            self._shake_hands(handshake)
+        if self._handshake is None and not self._closing:
             self._incoming.write(came[taken:])
             self._receive()
         return True
@@ -181,9 +192,9 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         self._closing = True
-        if self._factory is not None:
+        if self._handshake is not None:
             self._handshakes.under_way -= 1
-            self._factory = None
+            self._handshake = None
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             protocol.connection_lost(exc)
@@ -218,7 +229,7 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
             return
         self._closing = True
         self._stop_timer()
-        if self._factory is None:
+        if self._handshake is None:
             # It wants the peer's goodbye as well, which nobody waits for.
             with suppress(ssl.SSLError):
                 self._ssl.unwrap()
@@ -264,7 +275,7 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
             case "ssl_object":
                 return self._ssl
             case "sslcontext":
-                return self._context
+                return self._ssl.context
         return self._connection.get_extra_info(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
@@ -276,8 +287,7 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
 
     # --- between the two
 
-    def _shake_hands(self) -> None:
-        assert self._factory is not None
+    def _shake_hands(self, handshake: _Handshake) -> None:
         try:
             self._ssl.do_handshake()
         except ssl.SSLWantReadError:
@@ -288,9 +298,9 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
             return
         self._flush()
         self._stop_timer()
-        factory, self._factory = self._factory, None
+        self._handshake = None
         self._handshakes.under_way -= 1
-        self._protocol = factory()
+        self._protocol = handshake.factory()
         self._protocol.connection_made(self)
 
     def _receive(self) -> None:

@@ -162,7 +162,7 @@ async def test_what_comes_meanwhile_is_kept_within_bounds(identity: Identity) ->
     client = Client(make, identity)
     client.send(b"\x16\x03\x01\x40\x00" + bytes(100_000))
     assert client.wire.paused
-    assert len(client.connection._kept) == tls._KEPT_BYTES
+    assert len(client.connection._handshake.kept) == tls._KEPT_BYTES
     await asyncio.sleep(0)
     assert not client.wire.paused
-    assert client.connection._kept == b""
+    assert client.connection._handshake.kept == b""
