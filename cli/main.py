@@ -212,7 +212,13 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The console script."""
+    """The console script, also of the daemons."""
+    # gRPC reads these as it is imported, which a command's own options may do. Its fork handlers would wait for threads
+    # of its own, and these for the interpreter, which whoever forks holds: a master that started its nats-server while
+    # somebody shook hands stood still for ever. Children are started by exec at once, and need none of it.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    # Its own words for a handshake that fails are many lines; ours are one.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         cli(prog_name="barque")
     finally:

@@ -320,10 +320,6 @@ def run(log_level: str, profile: Path | None, data_dir: Path, **options: Any) ->
       barque master run --store etcd --etcd-endpoints https://10.0.0.5:2379,https://10.0.0.6:2379
       barque master run --bus-url tls://10.0.0.7:4222 --bus-creds /etc/barque/nats.creds
     """
-    # gRPC's fork handlers are of no use here: the one child, nats-server, is started by exec at once.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    # Its own words for a handshake that fails are many lines; ours are one.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Imported here, so that help and other commands do not pay for the daemon.
     from barque.client.joining import JoinError
     from barque.client.pki import PkiError

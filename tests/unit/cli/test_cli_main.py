@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,29 @@ def test_the_help_lists_every_command_without_importing_any() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "['barque.cli', 'barque.cli.verb', 'barque.cli.main']\n"
+
+
+def test_nothing_brings_grpc_in_before_its_fork_handlers_are_off() -> None:
+    """With them a master may stand still while it starts its nats-server; gRPC asks only once."""
+    program = """
+import importlib.abc, os, sys
+
+class Watch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == "grpc":
+            print("fork support", os.environ.get("GRPC_ENABLE_FORK_SUPPORT"))
+
+sys.meta_path.insert(0, Watch())
+from barque.cli.main import main
+sys.argv = ["barque", "master", "run", "--tls-san", "not a name"]
+main()
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "GRPC_ENABLE_FORK_SUPPORT"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
+    assert done.stdout == "fork support 0\n", done.stderr
+    assert "'not a name' is neither a DNS name nor an IP address" in done.stderr
 
 
 def test_unknown_commands_get_a_hint() -> None:
