@@ -160,7 +160,6 @@ class Master:
         sessions = Sessions(clock, leads=lambda: store.leads, on_usage=usage.hear, audit=audit)
         tokens = JoinTokens(_acting_as(registry, "master"), clock)
         joining = Joining(pki, tokens, sessions.connected, clock, masters=masters.doors)
-
         stalls = StallMonitor(clock, store.note_stall if isinstance(store, EngineRaft) else None)
         # Without the bus all but Events and the feed goes on, so readiness is the store's alone.
         joining_masters = self._joining_masters(pki, tokens, store)

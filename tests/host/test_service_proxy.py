@@ -103,6 +103,7 @@ def test_a_udp_flow_moves_when_its_endpoint_goes(ship: Ship) -> None:
                     return ship.host.ask_udp(ip, port, source_port=40000)[0] == pod
 
                 await asyncio.to_thread(expect_soon, moved, 30, f"the flow to {address} leads to {pod}")
+                assert await away(moved), "it has moved back"
 
     ship.sail(story)
 
