@@ -23,6 +23,9 @@ from barque.master.raft.segment import pack_entries, read_records
 from tests.support.store_process import Crew, MasterProcess, of
 
 # Two masters of two clusters, killed side by side: a start leaves half of the machine idle.
+# What is lost is lost: no second try.
+pytestmark = pytest.mark.flaky(reruns=0)
+
 SEEDS = (20, 21)
 KILLS = 25
 
