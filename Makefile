@@ -49,23 +49,23 @@ lint: setup ## formatting, lint, types, the arrows between rooms, fresh generate
 	@deploy/check-generated.sh
 
 test: setup lint ## every test but the long ones; needs root, starts what it needs
-	@$(MAKE) --no-print-directory --jobs=2 test-timed test-busy
-	@$(MAKE) --no-print-directory test-hosted
+	@$(MAKE) --no-print-directory --jobs=3 test-timed test-hosted test-busy
+
+# What those beside the first say is kept together: $(call aside,name,how to run pytest,suites)
+aside = mkdir -p build; $2 -p no:cacheprovider $3 >build/$1.txt 2>&1; ended=$$?; cat build/$1.txt; exit $$ended
 
 # Real daemons on a busy machine: one more try, which is shown, for three tests at most (docs/decisions/0023).
 AGAIN := --reruns 1 --max-suite-reruns 3 --rerun-show-tracebacks
-
 
 test-timed:
 	$(if $(TIMED),$(BIN)/pytest $(AGAIN) $(TIMED))
 
 test-hosted:
-	$(if $(HOSTED),$(BIN)/pytest -p no:cacheprovider $(AGAIN) $(HOSTED))
+	$(if $(HOSTED),@$(call aside,$@,$(BIN)/pytest,$(AGAIN) $(HOSTED)))
 
-# On what the timed ones leave of the processors; what it says is kept together.
+# On what the timed ones leave of the processors.
 test-busy:
-	$(if $(BUSY),@mkdir -p build; nice -n 19 $(BIN)/pytest -p no:cacheprovider $(BUSY) >build/$@.txt 2>&1; ended=$$?; \
-		cat build/$@.txt; exit $$ended)
+	$(if $(BUSY),@$(call aside,$@,nice -n 19 $(BIN)/pytest,$(BUSY)))
 
 sim: setup ## masters in simulated time under seeded faults: make sim SEEDS=10000, SEED=1234 (its trace), PLANTED=1
 	$(BIN)/python -m tests.simulation.harness.run $(if $(SEED),--seed $(SEED),$(if $(PLANTED),--planted,--seeds $(SEEDS)))
