@@ -63,7 +63,10 @@ async def converse(
     session.screen.quiet()
     if start.stdin and source is None:
         source = terminal.Input(sys.stdin.fileno())
-    resized = lambda: process.resize(*terminal.size())  # noqa: E731
+
+    def resized() -> None:
+        process.resize(*terminal.size())
+
     with terminal.raw(resized) if interactive else contextlib.nullcontext():
         feeding = asyncio.create_task(_feed(process, source)) if source is not None else None
         try:

@@ -43,19 +43,8 @@ class Copying(NamedTuple):
 
 def ephemeral_container(wanted: Debugger, target: str) -> v1.EphemeralContainer:
     """The container that looks into a running pod; with `target`, at that container's processes."""
-    command, args = _words(wanted)
-    return v1.EphemeralContainer(
-        name=wanted.name,
-        image=wanted.image,
-        command=command,
-        args=args,
-        env=_env(wanted),
-        imagePullPolicy=wanted.pull_policy,
-        stdin=wanted.stdin or None,
-        tty=wanted.tty or None,
-        targetContainerName=target,
-        securityContext=_security(wanted.profile, tracing=True),
-    )
+    fields = msgspec.to_builtins(_container(wanted, _security(wanted.profile, tracing=True)))
+    return msgspec.convert({**fields, "targetContainerName": target}, v1.EphemeralContainer)
 
 
 def node_pod(wanted: Debugger, node: str, namespace: str, suffix: str) -> v1.Pod:

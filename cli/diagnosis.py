@@ -137,15 +137,13 @@ def _containers(pod: Any, events: Sequence[Any]) -> Iterable[Finding]:
     known = {s.name: s for s in (*pod.status.initContainerStatuses, *pod.status.containerStatuses)}
     for container in pod.spec.initContainers:
         sidecar = container.restartPolicy == "Always"
-        yield _container("init container", pod, container, known.get(container.name), events, ends=not sidecar)
+        yield _container("init container", container, known.get(container.name), events, ends=not sidecar)
     for container in pod.spec.containers:
         ends = pod.spec.restartPolicy != "Always"
-        yield _container("container", pod, container, known.get(container.name), events, ends=ends)
+        yield _container("container", container, known.get(container.name), events, ends=ends)
 
 
-def _container(
-    kind: str, pod: Any, container: Any, status: Any | None, events: Sequence[Any], *, ends: bool
-) -> Finding:
+def _container(kind: str, container: Any, status: Any | None, events: Sequence[Any], *, ends: bool) -> Finding:
     """`ends` is whether it is to end by itself."""
     part, state = f"{kind} {container.name}", status.state if status is not None else None
     if state is not None and state.waiting is not None:

@@ -178,13 +178,14 @@ def _fail(ctx: click.Context, error: Exception) -> NoReturn:
     from barque.api.errors import ApiError
     from barque.cli.output import complain
     from barque.cli.session import debugging, explain
+    from barque.client import system_errors
 
     if debugging():
         raise error
     if isinstance(error, ApiError):
         complain(explain(error))
     elif isinstance(error, OSError):
-        complain(f"error: {error}")
+        complain(f"error: {system_errors.told(error)}")
     else:
         complain(f"error: unexpected {type(error).__name__}: {error}; BARQUE_DEBUG=1 shows where")
     ctx.exit(_ended(ctx, 1))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from barque.api.errors import ApiError
-from barque.cli.session import translated
+from barque.cli.session import translating
 from barque.proto import cluster_pb2
 
 if TYPE_CHECKING:
@@ -67,13 +67,9 @@ async def connected_to(session: Session, address: str) -> AsyncIterator[Connecti
     profile = msgspec.structs.replace(session.profile, masters=[address])
     connection = session.connect(profile, lambda warning: session.screen.note(f"Warning: {warning}"))
     try:
-        await connection.ready()
-        yield connection
-    except Exception as error:
-        told = translated(error)
-        if told is error:
-            raise
-        raise told from error
+        with translating():
+            await connection.ready()
+            yield connection
     finally:
         await connection.close()
 

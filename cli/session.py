@@ -13,8 +13,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,8 @@ from barque.cli.output import CliError, Screen
 from barque.client.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
+    import datetime
+
     from barque.client.client import Client
     from barque.client.profile import Profile
     from barque.client.remote import Connection as Remote
@@ -41,6 +43,10 @@ PROFILE_AGE_S = 300.0
 _KEEP_GRACE_S = 0.2
 # How `client.channels` begins when none of the profile's masters can be connected to.
 _UNREACHABLE = "no master is reachable"
+# What `client.wire` says of a master of another cluster, and of one that breaks a handshake off.
+_OTHER_CLUSTER, _BROKEN_OFF = "is not of this cluster's CA", ("connection closed", "connection reset")
+# How the authoriser words a right that is lacking; other refusals are of the object or the cluster's state.
+_LACKING = 'forbidden: User "'
 # What a shell makes of an end by SIGTERM.
 TERMINATED = 143
 
@@ -133,7 +139,7 @@ class Session:
                 raise
             raise unavailable(f"the master {connection.master} broke off the call") from None
         except Exception as error:
-            told = translated(error)
+            told = self._blamed(translated(error), connection)
             if told is error:
                 raise
             raise told from error
@@ -143,6 +149,13 @@ class Session:
                 await asyncio.wait({keeping}, timeout=_KEEP_GRACE_S)
                 keeping.cancel()
             await connection.close()
+
+    def _blamed(self, error: Exception, connection: Connection) -> Exception:
+        """The user's own certificate in the masters' place, where it is at fault."""
+        if not isinstance(error, ApiError) or _remote(connection) is None:
+            return error
+        fault = certificate_fault(error.message, self.profile, self.clock.wall())
+        return CliError(fault) if fault else error
 
     def _begin_keeping(self, connection: Connection) -> asyncio.Task[None] | None:
         """Have what is done about the masters said, once each, and an old profile learn who they are."""
@@ -210,16 +223,39 @@ def explain(error: ApiError, doing: str = "") -> str:
     if error.reason == "Invalid":
         return _invalid(error)
     if error.reason == "ServiceUnavailable" and error.message.startswith(_UNREACHABLE):
-        hint = "if none runs here, `barque up` or `barque master run` starts one"
-        return f"Unable to reach the cluster: {error.message}; {hint}"
+        return f"Unable to reach the cluster: {error.message}; {_where_to_look(error.message)}"
     if error.reason == "Unauthorized":
         return f"error: you are not known to the cluster: {error.message}"
     reason = f" ({error.reason})" if error.reason else ""
     return f"Error from server{reason}: {doing}{error.message}{_what_to_do(error)}"
 
 
+def _where_to_look(unreachable: str) -> str:
+    if _OTHER_CLUSTER in unreachable:
+        return (
+            "another cluster answers there, or this one was founded anew: `barque config get-contexts` lists those "
+            "of the profile, `barque config import FILE` takes over the way to another"
+        )
+    return "if none runs here, `barque up` or `barque master run` starts one"
+
+
+def certificate_fault(unreachable: str, profile: Profile, now: datetime.datetime) -> str:
+    """What to say of masters that break off the handshake, where the user's own certificate has ended; else ""."""
+    if not unreachable.startswith(_UNREACHABLE) or not any(sign in unreachable for sign in _BROKEN_OFF):
+        return ""
+    ended = profile.identity.expires
+    if now < ended:
+        return ""
+    return (
+        f"your certificate for this cluster has ended, on {ended:%Y-%m-%d}: `barque master init`, run again on the "
+        "first master's machine, puts a new one into the administrator's profile there"
+    )
+
+
 def _what_to_do(error: ApiError) -> str:
-    """Where the masters cannot agree: who tells more, and what can still be read."""
+    """Where a right is lacking: which there are. Where the masters cannot agree: who tells more, what can be read."""
+    if error.reason == "Forbidden" and _LACKING in error.message:
+        return "; `barque auth can-i --list` shows what you may do"
     if error.code != 503 or error.details is None or error.details.retryAfterSeconds is None:
         return ""
     return "; `barque cluster status` shows why, `barque get --stale` what one master still knows"
@@ -256,6 +292,18 @@ def translated(error: Exception) -> Exception:
     from barque.client import wire
 
     return wire.api_error(error) if isinstance(error, grpc.aio.AioRpcError) else error
+
+
+@contextmanager
+def translating() -> Iterator[None]:
+    """Have a stub's failed call leave the block as the `ApiError` it carries."""
+    try:
+        yield
+    except Exception as error:
+        told = translated(error)
+        if told is error:
+            raise
+        raise told from error
 
 
 def debugging() -> bool:

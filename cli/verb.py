@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import textwrap
 from collections.abc import Callable
@@ -109,7 +110,15 @@ class Verb(click.Command):
             return super().parse_args(ctx, self._plain_flags(self._plain_shorts(args)))
         except click.UsageError as error:
             error.ctx = error.ctx or ctx  # whose help it is that helps
+            if hint := self._hint(error.message):
+                raise click.UsageError(error.message + hint, error.ctx) from None
             raise
+
+    def _hint(self, refusal: str) -> str:
+        """For a manifest that stands where only -f takes one."""
+        extra = refusal.rpartition("(")[2].removesuffix(")") if "unexpected extra argument" in refusal else ""
+        takes_files = any(isinstance(p, click.Option) and not p.is_flag and "-f" in p.opts for p in self.params)
+        return f"; a manifest is given with -f: `-f {extra}`" if takes_files and os.path.exists(extra) else ""
 
     def _plain_shorts(self, args: list[str]) -> list[str]:
         """kubectl's `-o=yaml` as click's `-o yaml`."""

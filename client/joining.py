@@ -7,6 +7,7 @@ is here whole (`join`); a master's adds its own request and reply to the same wa
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any, NamedTuple, TypeVar
 
 import aiohttp
@@ -96,11 +97,18 @@ async def ask(address: str, ca_pin: str, path: str, body: bytes, reply: type[Any
     except aiohttp.ClientSSLError as error:
         raise JoinError(_tls_failure(master, str(error))) from error
     except aiohttp.ClientConnectorError as error:
-        raise JoinError(f"cannot reach the master at {master}: {error.strerror or error}") from error
+        raise JoinError(_unreachable(master, error.os_error)) from error
     except (TimeoutError, asyncio.IncompleteReadError) as error:
         raise JoinError(f"the master at {master} did not answer within {TIMEOUT_S:.0f} s", undecided=sent) from error
     except aiohttp.ClientError as error:
         raise JoinError(f"the connection to the master at {master} broke: {error}", undecided=sent) from error
+
+
+def _unreachable(master: str, error: OSError) -> str:
+    """asyncio words a refused connection by the address alone, a name that is not known by the resolver's number."""
+    known = error.errno is not None and error.errno > 0
+    why = os.strerror(error.errno or 0).lower() if known else (error.strerror or str(error)).lower()
+    return f"cannot reach the master at {master}: {why}; is the address right, and does a master run there?"
 
 
 def _tls_failure(master: str, error: str) -> str:

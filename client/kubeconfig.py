@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from barque.client import system_errors
 from barque.client.pki import MASTER_HOST, write_private
 from barque.client.profile import Profile
 
@@ -73,12 +74,22 @@ def remember_beside(profile: Path, context: str, admin: Profile, https_port: int
     """Put into the file beside `profile` the same way in as `admin`: by its first master, whose certificate names the
     host that it is known by there. Returns the file. Raises `KubeconfigError`, `OSError`.
     """
-    host = admin.masters[0].rpartition(":")[0]
-    server, _ = server_of(host, https_port, {host})
+    access = _access_of(context, admin, https_port)._replace(user=admin.identity.name)
     path = path_beside(profile)
-    access = Access(context, server, admin.ca, admin.identity.name, admin.cert, admin.key)
     remember(path, access, use=True)
     return path
+
+
+def check_beside(profile: Path, context: str, admin: Profile, https_port: int) -> None:
+    """Raise `KubeconfigError` where `remember_beside` would; `admin` may be without certificate and key yet."""
+    path = path_beside(profile)
+    _check_names(_parse(_read(path), str(path)), _access_of(context, admin, https_port), str(path))
+
+
+def _access_of(context: str, admin: Profile, https_port: int) -> Access:
+    host = admin.masters[0].rpartition(":")[0]
+    server, _ = server_of(host, https_port, {host})
+    return Access(context, server, admin.ca, "", admin.cert, admin.key)
 
 
 def render(access: Access) -> str:
@@ -153,7 +164,7 @@ def _read(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:
-        raise KubeconfigError(f"cannot read {path}: {error}") from error
+        raise KubeconfigError(f"cannot read {path}: {system_errors.told(error)}") from error
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
@@ -174,12 +185,15 @@ def _parse(text: str, where: str) -> dict[str, Any]:
 
 
 def _check_names(config: dict[str, Any], access: Access, where: str) -> None:
-    """Refuse names that stand for something else: whatever they lead to would be lost."""
+    """Refuse names that stand for something else: whatever they lead to would be lost. A cluster that was founded anew
+    at the same address has taken the former one's place, as in a profile (`Profile.same_cluster`).
+    """
     for each in config["clusters"]:
-        if each["name"] == access.cluster and _ca_of(each) != _data(access.ca):
+        same = _ca_of(each) == _data(access.ca) or _server_of(each) == access.server
+        if each["name"] == access.cluster and not same:
             raise KubeconfigError(
                 f'the cluster "{access.cluster}" in {where} is another one ({_server_of(each)}): take it out with '
-                f"`kubectl config delete-cluster {access.cluster}`, or give another file"
+                f"`kubectl --kubeconfig {where} config delete-cluster {access.cluster}`, or choose another name or file"
             )
     leads_to = _entry(config, "contexts", access.context_name).get("cluster", access.cluster)
     if leads_to != access.cluster:

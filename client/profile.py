@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from barque.client import system_errors
 from barque.client.pki import Identity, PkiError, write_private
 
 ENVIRONMENT = "BARQUE_CONFIG"
@@ -81,7 +82,8 @@ class Contexts(msgspec.Struct, forbid_unknown_fields=True, rename={"current": "c
             known = ", ".join(self.contexts) or "there is none"
             raise ProfileError(f"current-context is not set: `barque config use-context NAME` chooses one ({known})")
         if wanted not in self.contexts:
-            raise ProfileError(f'no context exists with the name: "{wanted}"')
+            known = ", ".join(self.contexts) or "none"
+            raise ProfileError(f'no context exists with the name: "{wanted}"; there are: {known}')
         return self.contexts[wanted]
 
     def add(self, name: str, profile: Profile) -> None:
@@ -129,9 +131,12 @@ def load_contexts(path: Path) -> Contexts:
     try:
         return parse(path.read_text(), str(path))
     except FileNotFoundError:
-        raise ProfileError(f"no profile at {path}: run `barque up` or set {ENVIRONMENT}") from None
+        raise ProfileError(
+            f"no profile at {path}: `barque up` makes a cluster on this machine, `barque config import FILE` takes "
+            f"over the way to one elsewhere, {ENVIRONMENT} names another file"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError(f"cannot read the profile {path}: {error}") from error
+        raise ProfileError(f"cannot read the profile {path}: {system_errors.told(error)}") from error
 
 
 def parse(text: str, where: str) -> Contexts:
@@ -166,7 +171,7 @@ def note_masters(path: Path, ca: str, masters: Sequence[str]) -> None:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError(f"cannot read the profile {path}: {error}") from error
+        raise ProfileError(f"cannot read the profile {path}: {system_errors.told(error)}") from error
     contexts = parse(text, str(path))
     outdated = [each for each in contexts.contexts.values() if each.ca == ca and each.masters != list(masters)]
     if not outdated:
@@ -177,7 +182,7 @@ def note_masters(path: Path, ca: str, masters: Sequence[str]) -> None:
     try:
         _write(path, render(outdated[0] if single else contexts))
     except OSError as error:
-        raise ProfileError(f"cannot write the profile {path}: {error}") from error
+        raise ProfileError(f"cannot write the profile {path}: {system_errors.told(error)}") from error
 
 
 def forget(path: Path, ca: str) -> None:

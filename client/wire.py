@@ -15,6 +15,7 @@ import msgspec
 
 from barque.api.errors import ApiError, outcome_unknown, too_large_entity, unavailable
 from barque.api.types.meta_v1 import Status
+from barque.client.system_errors import cannot_listen
 
 STATUS_KEY = "barque-status-bin"
 # The largest message: a batch of writes; a single object is bounded far below by the registry.
@@ -111,6 +112,19 @@ def is_unknown(error: ApiError) -> bool:
     return error.code == 504 and error.message.startswith(_UNKNOWN)
 
 
+def listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials) -> int:
+    """Have a server listen on `host:port` (port 0 picks a free one) and return the port. Raises `OSError`, which says
+    what to do, where the address is not to be had.
+    """
+    try:
+        port: int = server.add_secure_port(address, credentials)
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise cannot_listen(address)
+    return port
+
+
 def plain_reason(details: str) -> str:
     """gRPC's account of a broken connection in a few words."""
     for sign, words in _SIGNS:
@@ -131,6 +145,7 @@ _SIGNS = (
     ("CERTIFICATE_VERIFY_FAILED", "its certificate is not of this cluster's CA"),
     ("Hostname Verification Check failed", "its certificate is not a master's"),
     ("Peer name", "its certificate is not a master's"),
+    ("missing selected ALPN", "it is no gRPC port; a master's is 7443 where nothing else was said"),
     ("WRONG_VERSION_NUMBER", "it does not speak TLS"),
     ("handshake failed", "the TLS handshake failed"),
     ("No route to host", "no route to host"),

@@ -19,7 +19,8 @@ from barque.worker.runtime import registration
 from barque.worker.runtime.sandboxes import RUNTIME, script_in
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
-_START_TIMEOUT_S = 30.0
+_START_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 60.0
 
 
 class DockerError(Exception):
@@ -54,7 +55,8 @@ def ensure(docker_host: str, run_dir: Path, data_root: Path, log: Path, sandboxe
     """Make sure Docker answers at `docker_host`; True where this call started a dockerd of its own, which then knows
     the OCI runtime of the worker's `sandboxes`.
     """
-    if answers(docker_host):
+    # One that is there but slow to answer is not to be joined by another.
+    if answers(docker_host, _START_TIMEOUT_S):
         return False
     if docker_host == DEFAULT_HOST and Path("/run/systemd/system").is_dir():
         done = subprocess.run(["systemctl", "start", "docker"], capture_output=True, text=True, timeout=60, check=False)
@@ -73,13 +75,13 @@ def ensure(docker_host: str, run_dir: Path, data_root: Path, log: Path, sandboxe
 
 def stop(run_dir: Path) -> bool:
     """End the dockerd that `ensure` started, with the mounts and sockets it leaves; False where it started none."""
-    if not processes.stop(run_dir / "dockerd.pid", timeout_s=20.0):
+    if not processes.stop(run_dir / "dockerd.pid", _STOP_TIMEOUT_S):
         return False
     exec_root = run_dir / "docker"
     for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
         mount_point = line.split()[4]
         if mount_point.startswith(f"{exec_root}/"):
-            subprocess.run(["umount", mount_point], check=False, timeout=10)
+            subprocess.run(["umount", mount_point], check=False, timeout=_STOP_TIMEOUT_S)
     shutil.rmtree(exec_root, ignore_errors=True)
     return True
 

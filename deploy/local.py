@@ -38,7 +38,11 @@ log = logging.getLogger(__name__)
 
 # What the cluster is called in the profile.
 CONTEXT = "barque"
-_START_TIMEOUT_S = 30.0
+_START_TIMEOUT_S = 60.0
+# One that is killed leaves what it has started.
+_STOP_TIMEOUT_S = 30.0
+# The nats-server of a master that was killed ends a moment after it.
+_RELEASE_TIMEOUT_S = 2.0
 _POLL_S = 0.05
 
 
@@ -155,7 +159,7 @@ def _take_down(place: Place, report: Report, *, purge: bool) -> None:
     if place.lab.exists():
         _take_lab_down(place, report, purge=purge)
         return
-    if processes.stop(place.pid_file("worker")):
+    if processes.stop(place.pid_file("worker"), _STOP_TIMEOUT_S):
         report.done("worker stopped")
     if place.worker.data_dir.exists():
         report.begin("containers, pod network and service rules")
@@ -166,7 +170,7 @@ def _take_down(place: Place, report: Report, *, purge: bool) -> None:
         except WorkerError as error:
             raise LocalError(str(error)) from error
         report.done("containers, pod network and service rules removed")
-    if processes.stop(place.pid_file("master")):
+    if processes.stop(place.pid_file("master"), _STOP_TIMEOUT_S):
         report.done("master stopped")
     if dockerd.stop(place.run_dir):
         report.done("Docker stopped")
@@ -220,18 +224,28 @@ def _check_ports(place: Place) -> None:
         "--bus-port": "master",
         "--node-port": "worker",
     }
+    deadline = time.monotonic() + _RELEASE_TIMEOUT_S
     for option, port in place.ports.items():
         if processes.read_pid_file(place.pid_file(running[option])) is not None:
             continue
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("0.0.0.0", port))
-            except OSError as error:
+        while fault := _port_fault(port):
+            if time.monotonic() > deadline:
                 raise LocalError(
-                    f"port {port} is taken ({error.strerror}): `ss -ltnp 'sport = :{port}'` shows by whom; "
+                    f"port {port} is taken ({fault}): `ss -ltnp 'sport = :{port}'` shows by whom; "
                     f"free it or choose another with {option}"
-                ) from error
+                )
+            time.sleep(_POLL_S)
+
+
+def _port_fault(port: int) -> str:
+    """Why nobody can listen on this port; "" where one can."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", port))
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""
 
 
 def _ensure_docker(place: Place) -> bool:
@@ -350,11 +364,11 @@ def _placed(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--log-dir", default="/var/log/barque", type=click.Path(path_type=Path), show_default=True),
         click.option("--docker-host", default=dockerd.DEFAULT_HOST, show_default=True, help="Docker to run pods on."),
         click.option("--node-name", default=lambda: socket.gethostname().lower(), help="The worker's name [hostname]."),
-        click.option("--https-port", default=6443, show_default=True, help="Master: health and joining."),
-        click.option("--grpc-port", default=7443, show_default=True, help="Master: the API."),
+        click.option("--https-port", default=6443, show_default=True, help="Master: Kubernetes' REST API, joining."),
+        click.option("--grpc-port", default=7443, show_default=True, help="Master: gRPC, for barque and the workers."),
         click.option("--peer-port", default=7444, show_default=True, help="Master: other masters."),
-        click.option("--bus-port", default=4222, show_default=True, help="Master: NATS."),
-        click.option("--node-port", default=7450, show_default=True, help="Worker: logs and exec."),
+        click.option("--bus-port", default=4222, show_default=True, help="Master: NATS, for events and usage."),
+        click.option("--node-port", default=7450, show_default=True, help="Worker: logs, exec, images."),
     )
     for option in reversed(options):
         command = option(command)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from barque.client import system_errors
+
 if TYPE_CHECKING:
     from barque.master.audit.audit import AuditSettings
     from barque.master.bus.access import UserNats
@@ -108,11 +110,11 @@ def init(
         address = address or _own_address()
         founded = foundation.is_laid(data_dir)
         site = foundation.Site(data_dir, name, [address, *_with_hostname(tls_san)], cluster)
-        foundation.check_profile(path, site, [f"{address}:{grpc_port}"])
+        foundation.check_profile(path, site, [f"{address}:{grpc_port}"], https_port)
         pki = foundation.lay(site, SystemClock().wall())
         kubeconfig = foundation.write_profile(path, site, pki, [f"{address}:{grpc_port}"], https_port)
     except (ValueError, OSError, JoinError, PkiError, ProfileError, KubeconfigError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(system_errors.told(error)) from error
     click.echo(f"Cluster {cluster} {'was founded before' if founded else 'is founded'}.")
     click.echo(f"  CA            {data_dir / 'pki' / 'ca.pem'} ({pki.pin})")
     click.echo(f"  certificates  {data_dir / 'pki'}: the master's until {pki.master.expires:%Y-%m-%d}")
@@ -196,7 +198,7 @@ def join(
         now = SystemClock().wall()
         enrolled = asyncio.run(enrol(data_dir, info, master_address, token, ca_pin.strip(), now, os.urandom, tls_san))
     except (ValueError, OSError, JoinError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(system_errors.told(error)) from error
     _tell(data_dir, enrolled, _write_profile(data_dir, profile, enrolled))
 
 
@@ -343,7 +345,7 @@ def run(log_level: str, profile: Path | None, data_dir: Path, **options: Any) ->
         _found(settings, profile)
         run_until_stopped(Master(settings))
     except (ValueError, OSError, JoinError, PkiError, StopError, UnexpectedEndError) as error:
-        raise click.ClickException(f"the master stops: {error}") from error
+        raise click.ClickException(f"the master stops: {system_errors.told(error)}") from error
 
 
 def _etcd_settings(options: dict[str, Any]) -> EtcdSettings | None:

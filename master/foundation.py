@@ -40,13 +40,14 @@ def lay(site: Site, now: datetime.datetime) -> MasterPki:
     return pki
 
 
-def check_profile(path: Path, site: Site, masters: list[str]) -> None:
-    """Raise `ProfileError` where `write_profile` would, before anything is made."""
-    if not path.exists():
-        return
+def check_profile(path: Path, site: Site, masters: list[str], https_port: int) -> None:
+    """Raise `ProfileError` or `KubeconfigError` where `write_profile` would, before anything is made."""
     ca_file = site.data_dir / "pki" / "ca.pem"
     ca = ca_file.read_text() if is_laid(site.data_dir) and ca_file.exists() else ""
-    profiles.load_contexts(path).add(site.cluster, Profile(masters, ca, "", "", site.cluster))
+    wanted = Profile(masters, ca, "", "", site.cluster)
+    if path.exists():
+        profiles.load_contexts(path).add(site.cluster, wanted)
+    kubeconfig.check_beside(path, site.cluster, wanted, https_port)
 
 
 def write_profile(path: Path, site: Site, pki: MasterPki, masters: list[str], https_port: int) -> Path:

@@ -66,7 +66,10 @@ def _remove_containers(host: str) -> list[str]:
     try:
         api = docker.APIClient(base_url=host, version="auto", timeout=60)
     except docker.errors.DockerException as error:
-        raise WorkerError(f"no Docker at {host}, so its containers cannot be removed: {plain_reason(error)}") from error
+        raise WorkerError(
+            f"no Docker at {host}, so the pods' containers cannot be removed: {plain_reason(error)}; start it "
+            "(`systemctl start docker`), or say by --docker-host where it is"
+        ) from error
     done: list[str] = []
     try:
         # Applications before the sandboxes whose namespaces they use.

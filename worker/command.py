@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from barque.api import quantity
+from barque.client import system_errors
 from barque.client.joining import JoinError, join
 from barque.client.pki import PkiError
 from barque.client.profile import Profile
@@ -106,7 +107,7 @@ def join_command(master: str, token: str, ca_pin: str, node_name: str, data_dir:
     without a pause container.
 
     \b
-    Example:
+    Examples:
       barque worker join --master 10.0.0.1 --token abcdef.0123456789abcdef --ca-pin sha256:…
       barque worker run
     """
@@ -362,4 +363,4 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
             log.error("%s", error, exc_info=cause)
         raise click.ClickException(str(cause) if isinstance(cause, WorkerError) else str(error)) from error
     except OSError as error:
-        raise click.ClickException(f"{error.filename or 'the system'}: {error.strerror or error}") from error
+        raise click.ClickException(system_errors.told(error)) from error

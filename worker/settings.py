@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import NamedTuple
 
+from barque.api import addresses
 from barque.network.dns.settings import TTL_S
 from barque.network.dns.upstreams import StubDomain
 from barque.network.overlay.settings import OverlaySettings
@@ -58,7 +58,7 @@ class Settings(NamedTuple):
     @property
     def dns_address(self) -> str:
         """The cluster's DNS address."""
-        return self.cluster_dns or str(ipaddress.ip_network(self.service_cidr)[_DNS_NUMBER])
+        return self.cluster_dns or addresses.nth(self.service_cidr, _DNS_NUMBER)
 
     @property
     def configuration(self) -> dict[str, object]:

@@ -219,12 +219,10 @@ async def _rotate(session: Session, connection: Connection) -> bool:
 
 
 async def _rotated(session: Session, connection: Connection, sealing: str) -> str:
-    from barque.cli.session import translated
+    from barque.cli.session import translating
     from barque.proto import cluster_pb2
 
     session.screen.waiting(f"sealing {sealing} anew")
-    try:
+    with translating():
         reply = await connection.cluster.RotateKey(cluster_pb2.RotateKeyRequest())
-    except Exception as error:
-        raise translated(error) from error
     return f"{reply.key_id} seals {reply.secrets} secrets now"

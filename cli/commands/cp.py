@@ -52,7 +52,7 @@ def command(session: Session, what: tuple[str, ...], container: str, no_preserve
     if source.pod and target.pod:
         raise CliError("one of src or dest must be a local file specification")
     if not source.pod and not target.pod:
-        raise CliError("one of src or dest must be a remote file specification")
+        raise CliError("one of src or dest must be a remote file specification, as in POD:/path or NAMESPACE/POD:/path")
     if not source.path or not target.path:
         raise CliError("filepath can not be empty")
     remote = target if target.pod else source

@@ -90,7 +90,7 @@ def command(session: Session, what: tuple[str, ...], **given: Any) -> None:
 
     watch = given["watch"] or given["watch_only"]
     asked = asked_for(session, what, given, verb="get")
-    view = _view(given, asked, typed_names=len(asked) > 1 or what == ("all",))
+    view = _view(given, typed_names=len(asked) > 1 or what == ("all",))
     _check(asked, view, given["subresource"], watch=watch)
     failed = session.run(
         lambda connection: (
@@ -103,7 +103,7 @@ def command(session: Session, what: tuple[str, ...], **given: Any) -> None:
         click.get_current_context().exit(1)
 
 
-def _view(given: dict[str, Any], asked: Sequence[Asked], *, typed_names: bool) -> View:
+def _view(given: dict[str, Any], *, typed_names: bool) -> View:
     from barque.cli.printing import printer_for
 
     headers = not given["no_headers"]

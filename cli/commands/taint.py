@@ -59,7 +59,7 @@ def command(session: Session, words: tuple[str, ...], overwrite: bool, **given: 
         if each.resource.plural != "nodes":
             raise CliError(f"invalid resource type {each.resource.plural}, only node type is supported")
     if first == len(words):
-        raise CliError("at least one taint update is required")
+        raise CliError("at least one taint update is required, as in key=value:NoSchedule or key-")
     wish = _Wish(parse_changes(words[first:]), overwrite, writing)
 
     async def run(connection: Connection) -> bool:

@@ -99,7 +99,13 @@ def up(directory: Path, masters: int, workers: int, subnet: str) -> None:
 @click.option("--keep", is_flag=True, help="Keep the hosts' disks for the next `up`.")
 @click.pass_obj
 def down(directory: Path, keep: bool) -> None:
-    """Take the lab down: no process, link, mount, cgroup or directory stays behind, however `up` ended."""
+    """Take the lab down: no process, link, mount, cgroup or directory stays behind, however `up` ended.
+
+    \b
+    Examples:
+      barque lab down
+      barque lab down --keep
+    """
     if not _open(directory).down(keep=keep):
         click.echo(f"There is no lab in {directory}.")
     else:
@@ -111,6 +117,10 @@ def down(directory: Path, keep: bool) -> None:
 def status(directory: Path) -> None:
     """Show every host: whether it is up, its link, its daemons, and what the cluster says of it: of a master whether it
     leads, of a worker whether its node is Ready.
+
+    \b
+    Examples:
+      barque lab status
     """
     click.echo(_open(directory).status(), nl=False)
 
@@ -156,7 +166,14 @@ def cut(directory: Path, first: str, second: str) -> None:
 @click.argument("second", metavar="[HOST]", default="")
 @click.pass_obj
 def heal(directory: Path, first: str, second: str) -> None:
-    """Undo the cut between two hosts, all cuts of one host, or all there are."""
+    """Undo the cut between two hosts, all cuts of one host, or all there are.
+
+    \b
+    Examples:
+      barque lab heal w1 w2
+      barque lab heal w1
+      barque lab heal
+    """
     _open(directory).heal(first, second)
     click.echo(f"Healed {' and '.join(filter(None, (first, second))) or 'every link'}.")
 
@@ -165,7 +182,12 @@ def heal(directory: Path, first: str, second: str) -> None:
 @_host_names
 @click.pass_obj
 def kill(directory: Path, names: tuple[str, ...]) -> None:
-    """Cut hosts' power: daemons, Docker and containers end at once, links go down; `start` brings them back."""
+    """Cut hosts' power: daemons, Docker and containers end at once, links go down; `start` brings them back.
+
+    \b
+    Examples:
+      barque lab kill w2
+    """
     _open(directory).kill(names)
     click.echo(f"Off: {', '.join(names)}.")
 
@@ -177,6 +199,10 @@ def start(directory: Path, names: tuple[str, ...]) -> None:
     """Start hosts that are off, with the disks they had, and daemons that ended.
 
     It returns once their nodes are Ready, unless the masters are kept from seeing them, or have no majority.
+
+    \b
+    Examples:
+      barque lab start w2
     """
     _open(directory).start(names)
     click.echo(f"Up: {', '.join(names)}.")
@@ -186,7 +212,12 @@ def start(directory: Path, names: tuple[str, ...]) -> None:
 @_host_names
 @click.pass_obj
 def pause(directory: Path, names: tuple[str, ...]) -> None:
-    """Halt every process of hosts, containers too. Their links stay up, and nobody answers."""
+    """Halt every process of hosts, containers too. Their links stay up, and nobody answers.
+
+    \b
+    Examples:
+      barque lab pause m1
+    """
     _open(directory).pause(names)
     click.echo(f"Paused: {', '.join(names)}.")
 
@@ -195,6 +226,11 @@ def pause(directory: Path, names: tuple[str, ...]) -> None:
 @_host_names
 @click.pass_obj
 def resume(directory: Path, names: tuple[str, ...]) -> None:
-    """Let paused hosts go on where they were."""
+    """Let paused hosts go on where they were.
+
+    \b
+    Examples:
+      barque lab resume m1
+    """
     _open(directory).resume(names)
     click.echo(f"Resumed: {', '.join(names)}.")

@@ -99,7 +99,7 @@ class Lab:
         self._check_machine()
         with state.held(self.directory):
             lab = state.load(self.directory)
-            if lab is None and any(path.name != "lock" for path in self.directory.iterdir()):
+            if lab is None and any(path.name not in state.UNREMEMBERED for path in self.directory.iterdir()):
                 raise LabError(f"{self.directory} is no lab's directory: it is left as it is")
             if lab is not None:
                 self._end(lab, lab.hosts)

@@ -19,6 +19,9 @@ from barque.deploy.processes import Daemon
 
 VERSION = 1
 _FILE, _LOCK = "state.json", "lock"
+_NEW = f".{_FILE}.new"
+# All that is in the directory of a lab whose making was cut off before it was remembered.
+UNREMEMBERED = frozenset({_LOCK, _NEW})
 
 
 class HostState(msgspec.Struct):
@@ -111,7 +114,7 @@ def read(directory: Path) -> LabState:
 
 def save(directory: Path, state: LabState) -> None:
     """Replace what is remembered."""
-    beside = directory / f".{_FILE}.new"
+    beside = directory / _NEW
     beside.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=1))
     beside.replace(directory / _FILE)
 

@@ -81,11 +81,6 @@ async def serve(
     if feed is not None:
         service = FeedService(feed, registry.environment.authorizer, bounds, audit)
         feed_pb2_grpc.add_FeedServicer_to_server(service, registrar)
-    try:
-        port = server.add_secure_port(address, credentials)
-    except RuntimeError as taken:
-        raise OSError(f"cannot listen on {address}: {taken}") from taken
-    if not port:
-        raise OSError(f"cannot listen on {address}")
+    port = wire.listen(server, address, credentials)
     await server.start()
     return GrpcServer(server, channels, bounds, port)

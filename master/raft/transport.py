@@ -99,12 +99,7 @@ class PeerDoor:
         # Bytes, not messages: what is no message must end a stream with a sentence, not with a traceback in our log.
         handler = grpc.stream_unary_rpc_method_handler(self._hall.deliver, None, raft_pb2.Delivered.SerializeToString)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: handler}),))
-        try:
-            self.port = server.add_secure_port(address, credentials)
-        except RuntimeError as taken:
-            raise OSError(f"cannot listen on {address}: {taken}") from taken
-        if not self.port:
-            raise OSError(f"cannot listen on {address}")
+        self.port = wire.listen(server, address, credentials)
         await server.start()
         self._server = server
         return self.port

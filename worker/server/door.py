@@ -19,11 +19,6 @@ async def serve(
     server = grpc.aio.server(options=wire.SERVER_OPTIONS)
     node_pb2_grpc.add_NodeServicer_to_server(service, server)
     images_pb2_grpc.add_NodeImagesServicer_to_server(images, server)
-    try:
-        port = server.add_secure_port(address, credentials)
-    except RuntimeError as error:
-        raise OSError(f"cannot listen on {address}: {error}") from error
-    if port == 0:
-        raise OSError(f"cannot listen on {address}: the address is taken or not of this host")
+    port = wire.listen(server, address, credentials)
     await server.start()
     return server, port

@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 
+from barque.client.system_errors import cannot_listen
 from barque.master.apiserver.rest.limits import Answering, BoundedServer, Limits
 from barque.master.apiserver.rest.tls import secured
 
@@ -38,10 +39,13 @@ class RestDoor:
         """Listen on `host:port`; port 0 picks a free one. Returns the port. Raises OSError where it is taken."""
         host, _, port = address.rpartition(":")
         server = BoundedServer(self._answer, self._limits, keepalive_timeout=IDLE_TIMEOUT_S)
-        self._site = await asyncio.get_running_loop().create_server(
-            secured(server, context, HANDSHAKE_TIMEOUT_S, server.admits),
-            host.strip("[]") or None, int(port), backlog=BACKLOG,
-        )  # fmt: skip
+        factory = secured(server, context, HANDSHAKE_TIMEOUT_S, server.admits)
+        try:
+            self._site = await asyncio.get_running_loop().create_server(
+                factory, host.strip("[]") or None, int(port), backlog=BACKLOG
+            )
+        except OSError as error:
+            raise cannot_listen(address) from error
         self._server = server
         self.port = self._site.sockets[0].getsockname()[1]
         return self.port

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from barque.cli.commands.config import command as config
 from barque.cli.commands.token import join_host
 from barque.cli.main import COMMANDS, cli
 from barque.cli.output import CliError, styled
-from barque.cli.session import Session
+from barque.cli.session import Session, certificate_fault
+from barque.client.pki import ADMIN, create_authority
+from barque.client.profile import Profile
 from barque.proto import cluster_pb2
 from barque.worker.command import join_command
 from tests.support.builders import PodBuilder
@@ -159,6 +162,13 @@ def test_refusals_of_the_daemons_look_like_ours(monkeypatch: pytest.MonkeyPatch)
             'Error from server (Forbidden): pods "web" is forbidden: the namespace is being deleted',
         ),
         (
+            refused(
+                "pods", "", "web", 'User "jane" cannot get resource "pods" in API group "" in the namespace "shop"'
+            ),
+            'Error from server (Forbidden): pods "web" is forbidden: User "jane" cannot get resource "pods" in API '
+            'group "" in the namespace "shop"; `barque auth can-i --list` shows what you may do',
+        ),
+        (
             unauthorized("the certificate has expired"),
             "error: you are not known to the cluster: the certificate has expired",
         ),
@@ -168,12 +178,46 @@ def test_refusals_of_the_daemons_look_like_ours(monkeypatch: pytest.MonkeyPatch)
         ),
         (too_many_requests("slow down"), "Error from server (TooManyRequests): slow down"),
         (ValueError("odd"), "error: unexpected ValueError: odd; BARQUE_DEBUG=1 shows where"),
-        (PermissionError(13, "Permission denied", "/x"), "error: [Errno 13] Permission denied: '/x'"),
+        (
+            PermissionError(13, "Permission denied", "/x"),
+            "error: /x: permission denied; run it as root, or name a place that you may use",
+        ),
+        (
+            unavailable("no master is reachable (10.0.0.1:7443: its certificate is not of this cluster's CA)"),
+            "Unable to reach the cluster: no master is reachable (10.0.0.1:7443: its certificate is not of this "
+            "cluster's CA); another cluster answers there, or this one was founded anew: `barque config get-contexts` "
+            "lists those of the profile, `barque config import FILE` takes over the way to another",
+        ),
     ],
 )
 def test_every_failure_is_one_line(error: Exception, line: str) -> None:
     result = run(failing(error), "get", "pods")
     assert (result.stdout, result.stderr, result.exit_code) == ("", line + "\n", 1)
+
+
+def test_a_certificate_that_has_ended_is_named_in_the_place_of_masters_that_break_off() -> None:
+    now = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
+    admin = create_authority(now).identity(ADMIN, now)
+    way_in = Profile.of(["10.0.0.1:7443"], admin)
+    broken_off = "no master is reachable (10.0.0.1:7443: connection closed)"
+    fault = certificate_fault(broken_off, way_in, admin.expires)
+    assert fault.startswith(
+        f"your certificate for this cluster has ended, on {admin.expires:%Y-%m-%d}: `barque master init`"
+    )
+    assert certificate_fault(broken_off, way_in, now) == ""
+    assert certificate_fault("no master is reachable (10.0.0.1:7443: connection refused)", way_in, admin.expires) == ""
+    assert certificate_fault("the worker n1: connection closed", way_in, admin.expires) == ""
+
+
+def test_a_manifest_without_its_option_gets_a_hint(tmp_path: Path) -> None:
+    manifest = tmp_path / "web.yaml"
+    manifest.touch()
+    result = run(RegistryCluster(), "apply", str(manifest))
+    assert result.stderr.splitlines()[0] == (
+        f"error: got unexpected extra argument ({manifest}); a manifest is given with -f: `-f {manifest}`"
+    )
+    manifest.unlink()
+    assert "with -f" not in run(RegistryCluster(), "apply", str(manifest)).stderr
 
 
 def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +247,9 @@ def test_a_request_that_takes_too_long_is_given_up() -> None:
 def test_no_profile_says_what_to_do(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["get", "pods", "--config", str(tmp_path / "none")], obj=Session())
     assert result.exit_code == 1
-    assert result.stderr == f"error: no profile at {tmp_path}/none: run `barque up` or set BARQUE_CONFIG\n"
+    assert result.stderr.startswith(
+        f"error: no profile at {tmp_path}/none: `barque up` makes a cluster on this machine"
+    )
 
 
 def test_the_profiles_namespace_counts_where_none_is_given() -> None:

@@ -173,7 +173,7 @@ def test_a_taint_that_someone_else_sets_meanwhile_stays() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nodes", "n1"], "error: at least one taint update is required\n"),
+        (["nodes", "n1"], "error: at least one taint update is required, as in key=value:NoSchedule or key-\n"),
         (["nodes", "n1", "a=b"], "error: invalid taint spec: a=b; it lacks an effect, as in a=b:NoSchedule\n"),
         (["pods", "n1", "a=b:NoSchedule"], "error: invalid resource type pods, only node type is supported\n"),
         (

@@ -90,9 +90,16 @@ def test_a_renewed_certificate_takes_the_old_ones_place() -> None:
 
 def test_another_cluster_of_the_same_name_is_not_overwritten() -> None:
     with pytest.raises(KubeconfigError, match=r'the cluster "lab" in file is another one \(https://10.0.0.1:6443\)'):
-        kubeconfig.merged(kubeconfig.render(ADMIN), ADMIN._replace(ca="OTHER"), "file")
+        kubeconfig.merged(kubeconfig.render(ADMIN), ADMIN._replace(ca="OTHER", server="https://10.9.9.9:6443"), "file")
     with pytest.raises(KubeconfigError, match='the context "work" in file leads to another cluster'):
         kubeconfig.merged(FOREIGN, ADMIN._replace(context="work"), "file")
+
+
+def test_a_cluster_founded_anew_at_the_same_address_takes_the_former_ones_place() -> None:
+    config = read(kubeconfig.merged(kubeconfig.render(ADMIN), ADMIN._replace(ca="NEW", cert="CERT 2"), "file"))
+    assert [len(config[part]) for part in ("clusters", "contexts", "users")] == [1, 1, 1]
+    assert config["clusters"][0]["cluster"]["certificate-authority-data"] == encoded("NEW")
+    assert config["users"][0]["user"]["client-certificate-data"] == encoded("CERT 2")
 
 
 @pytest.mark.parametrize("wrong", ["a: [", "[]", "kind: Pod", "clusters: {}", "users: [1]", "contexts: [{}]"])

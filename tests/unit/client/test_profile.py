@@ -36,7 +36,10 @@ def test_the_environment_names_another_file() -> None:
 def test_no_profile_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ProfileError) as failed:
         profile.load(tmp_path / "config")
-    assert str(failed.value) == f"no profile at {tmp_path}/config: run `barque up` or set BARQUE_CONFIG"
+    assert str(failed.value) == (
+        f"no profile at {tmp_path}/config: `barque up` makes a cluster on this machine, `barque config import FILE` "
+        "takes over the way to one elsewhere, BARQUE_CONFIG names another file"
+    )
 
 
 GOOD = profile.render(Profile.of(["m:7443"], IDENTITY))

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from barque.deploy.lab import host as hosts
 from barque.deploy.lab import plan, state
 from barque.deploy.lab.command import lab
+from barque.deploy.lab.lab import Lab
 from barque.deploy.lab.plan import LabError
 from barque.deploy.processes import start_ticks
+from barque.deploy.progress import Report
 
 
 def a_state() -> state.LabState:
@@ -70,6 +73,19 @@ def test_one_command_at_a_time(tmp_path: Path) -> None:
         pass
     with state.held(tmp_path / "lab"):
         assert (tmp_path / "lab").is_dir()
+
+
+def test_a_lab_cut_off_before_it_was_remembered_is_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(hosts, "missing", lambda: "")
+    cut_off, other = tmp_path / "cut-off", tmp_path / "other"
+    for directory, left in ((cut_off, ".state.json.new"), (other, "letters")):
+        directory.mkdir()
+        (directory / left).write_text("{")
+    assert not Lab(cut_off, Report()).down(keep=False)
+    assert not cut_off.exists()
+    with pytest.raises(LabError, match="is no lab's directory: it is left as it is"):
+        Lab(other, Report()).down(keep=False)
+    assert (other / "letters").exists()
 
 
 def test_without_root_nothing_is_begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

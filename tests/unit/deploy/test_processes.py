@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from barque.deploy import processes
+from tests.support.expecting import expect_soon
 
 
 def test_a_started_daemon_is_read_back_and_stopped(tmp_path: Path) -> None:
@@ -16,7 +17,7 @@ def test_a_started_daemon_is_read_back_and_stopped(tmp_path: Path) -> None:
     # Its standard input is empty, so it ends by itself; until it is collected its pid is nobody else's.
     daemon = processes.read_pid_file(pid_file)
     assert daemon is None or daemon.pid == started.pid
-    started.wait(10)
+    started.wait(60)
     assert processes.read_pid_file(pid_file) is None
     assert "EOFError" in processes.last_lines(log)
 
@@ -46,10 +47,10 @@ def test_nonsense_in_a_pid_file_is_no_daemon(tmp_path: Path) -> None:
 def test_a_detached_daemon_has_noted_itself_when_its_command_ends(tmp_path: Path) -> None:
     pid_file, log = tmp_path / "run" / "d.pid", tmp_path / "log" / "d.log"
     script = ["sh", "-c", 'echo "words: $0"; exec sleep 1000', "with spaces"]
-    subprocess.run(processes.detached(script, str(pid_file), str(log)), check=True, timeout=10)
+    subprocess.run(processes.detached(script, str(pid_file), str(log)), check=True, timeout=60)
     daemon = processes.read_pid_file(pid_file)
     assert daemon is not None
     assert os.getsid(daemon.pid) == daemon.pid
+    expect_soon(lambda: processes.last_lines(log) == "words: with spaces", 60, "it has written to its log")
     processes.kill(daemon)
-    assert processes.wait_gone(daemon, 5)
-    assert processes.last_lines(log) == "words: with spaces"
+    assert processes.wait_gone(daemon, 60)

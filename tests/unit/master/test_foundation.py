@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import errno
+import os
+import shutil
 import socket
 import ssl
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from barque.client import profile
 from barque.client.pki import ADMIN, Identity, hosts_of, pin_of, trust
+from barque.master import foundation
 from barque.master.command import master
 
 
@@ -117,6 +123,37 @@ def test_another_clusters_context_is_refused_before_anything_is_made(tmp_path: P
     assert "is another cluster's (10.0.0.5:7443)" in refused.output
     assert files(tmp_path) == before
     assert not (tmp_path / "other").exists()
+
+
+def test_another_clusters_name_in_the_kubeconfig_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    init(tmp_path)
+    (tmp_path / "config").unlink()
+    before = files(tmp_path)
+    refused = init(tmp_path, "--address", "10.9.9.9", data="other")
+    assert refused.exit_code == 1
+    assert 'the cluster "barque" in ' in refused.output
+    assert "is another one (https://10.0.0.5:6443)" in refused.output
+    assert files(tmp_path) == before
+
+
+def test_a_cluster_founded_anew_at_the_same_address_has_profile_and_kubeconfig_follow(tmp_path: Path) -> None:
+    init(tmp_path)
+    shutil.rmtree(tmp_path / "data")
+    anew = init(tmp_path)
+    assert anew.exit_code == 0, anew.output
+    ca = (tmp_path / "data" / "pki" / "ca.pem").read_bytes()
+    assert profile.load(tmp_path / "config").ca.encode() == ca
+    assert base64.b64encode(ca).decode() in (tmp_path / "kubeconfig").read_text()
+
+
+def test_a_place_that_cannot_be_written_is_named_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/srv/barque")
+
+    monkeypatch.setattr(foundation, "lay", full)
+    refused = init(tmp_path)
+    assert refused.exit_code == 1
+    assert refused.output == "Error: /srv/barque: no space left on device; free some space there and run it again\n"
 
 
 def test_another_cluster_under_another_name_stands_beside_it(tmp_path: Path) -> None:
