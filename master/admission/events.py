@@ -30,8 +30,13 @@ class EventLimit(NamedTuple):
     cache_size: int = 4096
 
 
-# No component says 25 things a second of one object; the server's bound is twice what a busy cluster records.
-DEFAULT_LIMITS = (EventLimit("SourceAndObject", 25, 50), EventLimit("Server", 3000, 6000))
+# No component says 25 things a second of one object; the server's bound is twice what a busy cluster records, and a
+# user's half of that: nobody writes so much that there is nothing left for the others.
+DEFAULT_LIMITS = (
+    EventLimit("SourceAndObject", 25, 50),
+    EventLimit("User", 1500, 3000),
+    EventLimit("Server", 3000, 6000),
+)
 
 
 class _Buckets:

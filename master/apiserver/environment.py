@@ -17,6 +17,7 @@ from barque.client.verbs import Target, WriteOptions
 from barque.master.admission.claims import Held
 from barque.master.admission.events import EventLimits
 from barque.master.apiserver.backend import Backend
+from barque.master.apiserver.event_turns import EventTurns
 from barque.master.apiserver.lengthy import LengthyWork
 from barque.master.apiserver.options import manager_name
 from barque.master.apiserver.settings import ApiSettings
@@ -30,8 +31,8 @@ T = TypeVar("T", bound=Object)
 
 @dataclass(frozen=True)
 class Environment:
-    """Shared by all requests; holds no state of its own but how many Events were written lately, and who waits for the
-    thread of lengthy work.
+    """Shared by all requests; holds no state of its own but how many Events were written lately, and who waits to write
+    more of them, or for the thread of lengthy work.
     """
 
     store: Store
@@ -45,6 +46,7 @@ class Environment:
     entropy: Random
     event_limits: EventLimits
     lengthy: LengthyWork = field(default_factory=LengthyWork)
+    event_turns: EventTurns = field(default_factory=EventTurns)
 
     def backend(self, resource: Resource) -> Backend:
         """Where the objects of this resource are kept. Raises 503 for a view that this registry does not have."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from random import Random
 from secrets import randbits
 
@@ -41,6 +42,7 @@ from barque.master.apiserver.cohorts import in_step
 from barque.master.apiserver.creation import Creation, reader
 from barque.master.apiserver.deletion import Deletion
 from barque.master.apiserver.environment import Call, Environment
+from barque.master.apiserver.event_turns import hold
 from barque.master.apiserver.eviction import PodEviction
 from barque.master.apiserver.modification import Change, Modification, Replace
 from barque.master.apiserver.options import check_apply, check_write, patch_type, read_delete
@@ -171,21 +173,25 @@ class UserVerbs:
 
     async def create(self, target: Target, body: bytes, options: WriteOptions = WriteOptions()) -> bytes:
         await in_step()
-        return await propose_one(await self._creation(target, body, options))
+        async with self._turn(target):
+            return await propose_one(await self._creation(target, body, options))
 
     async def update(self, target: Target, body: bytes, options: WriteOptions = WriteOptions()) -> bytes:
         await in_step()
-        return await self._changed(await self._update(target, body, options))
+        async with self._turn(target):
+            return await self._changed(await self._update(target, body, options))
 
     async def patch(
         self, target: Target, content_type: str, patch: bytes, options: WriteOptions = WriteOptions()
     ) -> bytes:
         await in_step()
-        return await self._changed(await self._patch(target, content_type, patch, options))
+        async with self._turn(target):
+            return await self._changed(await self._patch(target, content_type, patch, options))
 
     async def delete(self, target: Target, options: bytes = b"") -> bytes:
         await in_step()
-        return await propose_one(await self._deletion(target, options))
+        async with self._turn(target):
+            return await propose_one(await self._deletion(target, options))
 
     async def delete_collection(
         self, target: Target, selection: Selection = Selection(), options: bytes = b""
@@ -193,13 +199,22 @@ class UserVerbs:
         await self._authorize("deletecollection", target, selection)
         self._check_size(options)
         call = self._call(target, WriteOptions())
-        return await collection.delete_collection(self._environment, call, selection, read_delete(options))
+        async with self._turn(target):
+            return await collection.delete_collection(self._environment, call, selection, read_delete(options))
 
     async def batch(self, writes: Sequence[Write], decided: Sequence[Decided] = ()) -> builtins.list[bytes | ApiError]:
         """As `Verbs` has it; `decided` are told of one write each."""
         most = self._environment.settings.max_batch_writes
         if len(writes) > most:
             raise ApiError(413, "RequestEntityTooLarge", f"a batch holds at most {most} writes, this one {len(writes)}")
+        targets = [write.target for write in writes]
+        async with self._turn(*targets):
+            answers = await self._batch(writes, decided)
+            if _has_events(targets):
+                await hold(answers)
+            return answers
+
+    async def _batch(self, writes: Sequence[Write], decided: Sequence[Decided]) -> builtins.list[bytes | ApiError]:
         writers: builtins.list[Writer | ApiError] = []
         for number, write in enumerate(writes, 1):
             if number % SLICE == 0:
@@ -208,6 +223,12 @@ class UserVerbs:
                 self._decided = decided[number - 1]
             writers.append(await self._writer(write))
         return await propose(writers)
+
+    def _turn(self, *targets: Target) -> AbstractAsyncContextManager[None]:
+        """What a write of these waits for first: where there are Events among them, a turn of this user's."""
+        if _has_events(targets):
+            return self._environment.event_turns.turn(self._user.name)
+        return nullcontext()
 
     async def _changed(self, writer: Writer) -> bytes:
         json = await propose_one(writer)
@@ -289,7 +310,7 @@ class UserVerbs:
 
     def _patcher(self, call: Call, kind: str, patch: bytes) -> Writer:
         scale = call.target.subresource == "scale"
-        patched = read_patch(kind, patch, Scale if scale else call.target.resource.type)
+        patched = read_patch(call, kind, patch, Scale if scale else call.target.resource.type)
         change: Change = MergeScale(call, patched) if scale else Merge(call, patched)
         return Modification(self._environment, call, "patch", change, len(patch))
 
@@ -300,6 +321,10 @@ class UserVerbs:
         await self._authorize("delete", target)
         self._check_size(options)
         return Deletion(self._environment, self._call(target, WriteOptions()), read_delete(options))
+
+
+def _has_events(targets: Sequence[Target]) -> bool:
+    return any(target.resource.storage == "bus" for target in targets)
 
 
 def _check_target(verb: str, target: Target) -> None:

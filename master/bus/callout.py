@@ -1,9 +1,9 @@
 """Who may connect to NATS besides a server's own master: the answers to nats-server's questions about newcomers.
 
 A server admits certificates of the cluster's CA, knows its own master by its subject, and asks about everybody else,
-other masters too, on `$SYS.REQ.USER.AUTH`. One of the masters answers with a token that says the user's account,
-subjects and end, signed with a key that all masters have alike; a refusal is signed too. Where no master answers, the
-server refuses.
+other masters too, on `$SYS.REQ.USER.AUTH`. One of the masters answers (`serving`) with a token that says the user's
+account, subjects and end, signed with a key that all masters have alike; a refusal is signed too. Where no master
+answers, the server refuses.
 
 The rights end a quarter of an hour after they were given (a master's after a minute), or with the certificate: the
 server then closes the connection, and the client's next one is judged anew. Times are the asking server's, which is the
@@ -42,6 +42,7 @@ from barque.master.bus.permissions import (
     watchable_by,
 )
 from barque.master.bus.serving import serve
+from barque.master.bus.subjects import answered_subject
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,8 @@ class Admission:
 
     async def run(self) -> None:
         """Until cancelled, whatever happens to the bus."""
-        await serve(self._link, SUBJECT, self._answer, self._clock)
+        told = answered_subject(self._cluster, "admission")
+        await serve(self._link, SUBJECT, told, self._answer, self._clock)
 
     async def _answer(self, session: Session, request: Msg) -> None:
         try:

@@ -17,7 +17,7 @@ from barque.master.bus.subjects import change_subject, resync_subject
 from barque.master.store.epoch import is_internal
 from barque.master.store.port import Change, Key, Stored
 
-# Messages under way at once; each names its predecessor, so they stand or fall together and share one answer.
+# Messages under way at once; each names its predecessor, so they share one answer.
 IN_FLIGHT = 256
 IN_FLIGHT_BYTES = 1024 * 1024
 SECRETS = "secrets"

@@ -18,7 +18,7 @@ from barque.client.clock import Clock
 from barque.master.bus.accounts import create_prefix
 from barque.master.bus.link import BusAwayError, Link, Session
 from barque.master.bus.serving import serve
-from barque.master.bus.subjects import CHANGE_STREAM
+from barque.master.bus.subjects import CHANGE_STREAM, answered_subject
 
 # A consumer that nobody asks for so long is removed.
 UNUSED_S = 300
@@ -42,12 +42,14 @@ class Consumers:
 
     def __init__(self, link: Link, cluster: str, clock: Clock) -> None:
         self._link = link
+        self._cluster = cluster
         self._prefix = create_prefix(cluster)
         self._clock = clock
 
     async def run(self) -> None:
         """Until cancelled, whatever happens to the bus."""
-        await serve(self._link, f"{self._prefix}.>", self._answer, self._clock)
+        told = answered_subject(self._cluster, "consumer")
+        await serve(self._link, f"{self._prefix}.>", told, self._answer, self._clock)
 
     async def _answer(self, session: Session, request: Msg) -> None:
         place = request.subject.removeprefix(f"{self._prefix}.")

@@ -2,7 +2,8 @@
 
 A compare becomes the sequence that the stream must have as the last of the object's subject, so any master may write
 and a cache that lags decides nothing wrongly. What is answered is known: 503 where nothing was written, `Unknown` only
-where a message went out and no answer came. Nothing here takes longer than five seconds.
+where a message went out and no answer came. An answer is waited for until `WRITE_S` after the call, to read it back
+three seconds more; what has not been sent by then is not sent any more.
 """
 
 from __future__ import annotations
@@ -86,6 +87,9 @@ class EventWriter:
             results += await self._write_group(session, group, until)
         return results
 
+    def _is_late(self, until: float) -> bool:
+        return self._clock.monotonic() >= until
+
     async def carry_over(self, living: Sequence[Living]) -> list[Living]:
         """Write objects of an earlier stream, each where this one knows nothing better; return those that could not
         be written. Raises 503 where none can.
@@ -138,6 +142,9 @@ class EventWriter:
         stands: dict[int, int] = {}
         left: Sequence[int] = range(len(ops))
         for _ in range(_ATTEMPTS):
+            if self._is_late(until):
+                late = unavailable("events cannot be written: the bus does not answer in time")
+                return [results.get(number, late) for number in range(len(ops))]
             sent: list[_Sent] = []
             for number in left:
                 op = ops[number]

@@ -5,7 +5,12 @@ revisions, exactly once. The leader publishes. A message names the sequence of i
 message nor a second publisher can break the order: the stream refuses it, and whoever is refused reads anew where the
 stream ends and goes on from there. Where the store's history does not reach back that far, or the stream does not say
 where it ended, a message of verb RESYNC on `barque.<cluster>.change.RESYNC` comes first: a consumer must then read the
-state itself. See docs/feed.md.
+state itself.
+
+Of messages that are under way together the first may be refused and another still fit: where the former leader was
+paused amid sending them and the new one has written a RESYNC meanwhile. They are of an older generation, and of
+revisions that the RESYNC speaks of, since its own comes from a barrier: consumers pass over them, and the publisher
+says RESYNC once more. See docs/feed.md.
 """
 
 from __future__ import annotations
@@ -68,6 +73,8 @@ class ChangeFeed:
         # Of which stream the end is known, and where that is.
         self._stream: object = None
         self._end = Position(0)
+        # Whether it is to begin with a RESYNC, having taken another's place.
+        self._made_anew = False
         self.fault = ""
 
     def lag(self) -> int:
@@ -95,18 +102,20 @@ class ChangeFeed:
         """Where the stream ends; it is made where there is none."""
         info = await self._ensure(session)
         end = info.state.last_seq
-        if self._stream == info.created and self._end.sequence == end:
-            return self._end
-        made_anew = self._stream not in (None, info.created)
+        known = self._stream == info.created
+        self._made_anew |= self._stream not in (None, info.created)
         self._stream = info.created
         if end < max(info.config.first_seq or 0, 1):
             # Nothing has ever stood in it. Whoever followed its predecessor does not know what is missing.
-            return Position(end, generation=end + 1, known=not made_anew)
+            return Position(end, generation=end + 1, known=not self._made_anew)
         try:
             last = await session.ask(session.jetstream.get_msg(CHANGE_STREAM, end))
         except NotFoundError:
-            return Position(end, known=False)
-        return read_position(end, last.data or b"")
+            return self._end if known and self._end.sequence == end else Position(end, known=False)
+        found = read_position(end, last.data or b"")
+        # A former leader's, come late behind our RESYNC.
+        is_late = known and found.generation < self._end.generation
+        return found._replace(known=found.known and not is_late)
 
     async def _ensure(self, session: Session) -> api.StreamInfo:
         """The stream as it is to be."""
@@ -118,9 +127,9 @@ class ChangeFeed:
             discard=api.DiscardPolicy.OLD,
             max_consumers=MAX_CONSUMERS,
             consumer_limits=CONSUMER_LIMITS,
-            # One copy is not synced message by message: what a power cut takes from the end is published again, since
-            # the feed goes on from the stream's end. Several copies are never without one that has it.
-            persist_mode=api.PersistMode.ASYNC if self._streams.replicas() == 1 else api.PersistMode.DEFAULT,
+            # The one copy of a master alone is not synced message by message: what a power cut takes from the end is
+            # published again, since the feed goes on from the stream's end.
+            persist_mode=api.PersistMode.DEFAULT if self._streams.lasting else api.PersistMode.ASYNC,
         )
         beyond = max(int(self._clock.wall().timestamp() * 1000), self._end.sequence + _BEYOND)
         return await self._streams.ensure(session, wanted, beyond)
@@ -171,7 +180,9 @@ class ChangeFeed:
             await changes.aclose()
 
     async def _resync(self, session: Session, position: Position) -> Position:
-        step = resync(self._cluster, self._store.cluster_id, position, self._store.revision)
+        # Not below what any publisher may have under way.
+        revision = await self._store.barrier()
+        step = resync(self._cluster, self._store.cluster_id, position, revision)
         await self._publish(session, [step.message], step.position)
         log.warning(
             "the change feed has a gap, from revision %s to %d; it says RESYNC",
@@ -187,6 +198,7 @@ class ChangeFeed:
 
     def _note(self, position: Position) -> None:
         self._end = position
+        self._made_anew = False
         self._at = position.revision
         self.fault = ""
 

@@ -35,6 +35,13 @@ class Streams:
         self.replicas = replicas
         self._owner = owner
 
+    @property
+    def lasting(self) -> bool:
+        """Whether a stream that is made now is the one that there will be with more copies: how it is synced cannot be
+        changed later. A master's own server that stands alone has streams that are made anew when others join.
+        """
+        return bool(self._owner) or self.replicas() > 1
+
     def check(self, stream: str, metadata: Mapping[str, str] | None) -> None:
         """Return where the stream may be used. Raises `ForeignStreamError`."""
         found = (metadata or {}).get(OWNER, "")
@@ -73,11 +80,12 @@ class Streams:
         """The configurations to try, the best first."""
         present = (found.num_replicas or 1) if found is not None else 1
         most = max(self.replicas(), present) if self._owner else self.replicas()
-        first = found.first_seq if found is not None else None
+        if found is not None:
+            # Neither can be changed.
+            wanted = dataclasses.replace(wanted, first_seq=found.first_seq, persist_mode=found.persist_mode)
         metadata = {OWNER: self._owner} if self._owner else None
         return [
-            dataclasses.replace(wanted, num_replicas=replicas, first_seq=first, metadata=metadata)
-            for replicas in range(most, 0, -1)
+            dataclasses.replace(wanted, num_replicas=replicas, metadata=metadata) for replicas in range(most, 0, -1)
         ]
 
 

@@ -10,6 +10,7 @@ from barque.master.store.port import Key
 __all__ = [
     "CHANGE_STREAM",
     "EVENT_STREAM",
+    "answered_subject",
     "change_subject",
     "change_subjects",
     "event_subject",
@@ -54,6 +55,11 @@ def _place(cluster: str, resource: str, namespace: str) -> str:
 def resync_subject(cluster: str) -> str:
     """Where the feed says that changes are missing before the next one."""
     return f"barque.{token(cluster)}.change.{RESYNC}"
+
+
+def answered_subject(cluster: str, what: str) -> str:
+    """Where the masters tell each other which requests they have answered; `what` tells the sorts apart."""
+    return f"barque.{token(cluster)}.answered.{what}"
 
 
 def usage_subjects(cluster: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 
 import pytest
 
@@ -83,6 +84,16 @@ def test_the_server_bears_what_a_cluster_is_to_record() -> None:
     for second in range(5):
         assert sum(admitted(limits, 1, float(second), an_event(about)) for about in objects) == 1500
     assert DEFAULT_LIMITS[0] == EventLimit("SourceAndObject", 25, 50, 4096)
+
+
+def test_one_user_leaves_half_to_the_others() -> None:
+    """Somebody who makes up an object for each Event."""
+    limits = EventLimits()
+    made_up = (an_event(ObjectReference(kind="Pod", name=f"p{n}")) for n in itertools.count())
+    for second in range(5):
+        loud = sum(admitted(limits, 1, float(second), next(made_up), "loud") for _ in range(4000))
+        assert loud == (3000 if second == 0 else 1500)
+        assert sum(admitted(limits, 1, float(second), next(made_up), "other") for _ in range(1400)) == 1400
 
 
 def test_buckets_are_bounded_and_those_in_use_stay() -> None:

@@ -30,6 +30,19 @@ def test_there_a_stream_says_whose_it_is() -> None:
     assert [config.metadata for config in Streams(lambda: 1).choices(WANTED, None)] == [None]
 
 
+def test_only_the_streams_of_a_server_alone_do_not_last() -> None:
+    """How a stream is synced cannot be changed when it is to have more copies; there it is made anew."""
+    assert [Streams(lambda: 1).lasting, Streams(lambda: 3).lasting, Streams(lambda: 1, "ours").lasting] == [
+        False, True, True,
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_changed_stays_as_it_is() -> None:
+    found = api.StreamConfig(name="S", first_seq=7, persist_mode=api.PersistMode.ASYNC)
+    (config,) = Streams(lambda: 1).choices(WANTED, found)
+    assert (config.first_seq, config.persist_mode) == (7, api.PersistMode.ASYNC)
+
+
 @pytest.mark.parametrize("metadata", [None, {}, {OWNER: "ours"}, {"of": "others"}])
 def test_our_own_stream_is_used(metadata: dict[str, str] | None) -> None:
     Streams(lambda: 1, "ours").check("S", metadata)
