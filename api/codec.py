@@ -10,13 +10,15 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from barque.api.bulk import check_bulk
 from barque.api.types.base import Object
 
 T = TypeVar("T", bound=Object)
 
 _encoder = msgspec.json.Encoder()
 _decoders: dict[type[Object], msgspec.json.Decoder[Any]] = {}
-_SLOT_START = b'"metadata":{"resourceVersion":"'
+_MEMBER_START = b'"resourceVersion":"'
+_SLOT_START = b'"metadata":{' + _MEMBER_START
 
 
 class Slotted(NamedTuple):
@@ -28,6 +30,11 @@ class Slotted(NamedTuple):
     def at(self, revision: int) -> bytes:
         json, slot = self.json, self.slot
         return b"%b%d%b" % (json[:slot], revision, json[slot:])
+
+    def unstored(self) -> bytes:
+        """The object as one that stands nowhere: with a uid, say, but without a revision."""
+        before, after = self.json[: self.slot - len(_MEMBER_START)], self.json[self.slot + len(b'"') :]
+        return before + after.removeprefix(b",")
 
 
 def encode(obj: Object) -> bytes:
@@ -44,11 +51,14 @@ def decode(kind: type[T], data: bytes) -> T:
 
 
 def from_document(kind: type[T], document: Any) -> T:
-    """A struct from a JSON document in memory. Raises `msgspec.ValidationError` as `decode` does.
+    """A struct from a JSON document in memory. Raises `msgspec.ValidationError` as `decode` does, and `ApiError` 413
+    for one of too many values: a patch may have copied them.
 
     By way of bytes, since only these fill the fields that stay undecoded (`msgspec.Raw`).
     """
-    return decode(kind, _encoder.encode(document))
+    data = _encoder.encode(document)
+    check_bulk(data)
+    return decode(kind, data)
 
 
 def to_document(obj: Object) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from barque.api import codec
+from barque.api import codec, ranges
+from barque.api.bulk import check_bulk
 from barque.api.errors import ApiError, bad_request
 from barque.api.resources import Resource
 from barque.api.shapes import Container, FieldShape, shape_of
@@ -35,6 +36,8 @@ _JSON_NAMES: dict[type, str] = {
 _MOST_FAULTS = 100
 # No kind nests half as deep; everything that walks a body may recurse safely.
 _MAX_DEPTH = 100
+# Of an operation of a JSON patch (RFC 6902).
+_OPERATION_MEMBERS = frozenset(("op", "path", "from", "value"))
 _raw_decoder = msgspec.json.Decoder()
 
 
@@ -50,12 +53,14 @@ def decode_object(body: bytes, resource: Resource, field_validation: str = "Stri
         obj = codec.decode(resource.type, body)
     except msgspec.ValidationError as error:
         obj = _typed(raw, resource, error)
+    _check_ranges(obj, resource)
     faults = [] if field_validation == "Ignore" else [*_unknown(resource.type, raw), *_duplicates(body, raw)]
     return obj, _judge(faults, resource, field_validation)
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
-    """The body as a JSON object. Raises ApiError 400 saying what is not JSON about it."""
+    """The body as a JSON object. Raises ApiError 400 saying what is not JSON about it, 413 where it holds too much."""
+    check_bulk(body)
     try:
         raw = _raw_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -75,6 +80,7 @@ def parse_configuration(body: bytes, field_validation: str = "Strict") -> tuple[
     Raises ApiError 400 where it cannot be read or, strictly, gives a key twice.
     """
     if body.lstrip()[:1] == b"{":
+        check_bulk(body)
         try:
             raw = _raw_decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -100,7 +106,8 @@ def _judge_configuration(faults: list[str], field_validation: str) -> list[str]:
 
 
 def parse_list(body: bytes) -> list[Any]:
-    """The body as a JSON list (the operations of a JSON patch). Raises ApiError 400."""
+    """The body as a JSON list (the operations of a JSON patch). Raises ApiError 400 and 413."""
+    check_bulk(body)
     try:
         raw = _raw_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -111,6 +118,24 @@ def parse_list(body: bytes) -> list[Any]:
         raise bad_request(f"the body must be a JSON list of operations, not {_json_name(raw)}")
     _check_depth(raw)
     return raw
+
+
+def check_patch(body: bytes, patch: dict[str, Any] | list[Any], resource: Resource, field_validation: str) -> list[str]:
+    """Warnings of what the body of a patch gives twice, or of an operation's member that means nothing.
+
+    What is unknown in a merge or strategic patch shows in the patched object. Raises ApiError 400 where it is strict.
+    """
+    if field_validation == "Ignore":
+        return []
+    faults = _duplicates(body, patch)
+    if isinstance(patch, list):
+        faults = [f"json patch {fault}" for fault in [*_unknown_members(patch), *faults]]
+    return _judge(faults, resource, field_validation)
+
+
+def _unknown_members(operations: list[Any]) -> list[str]:
+    members = ((i, name) for i, operation in enumerate(operations) if isinstance(operation, dict) for name in operation)
+    return [f'unknown field "[{i}].{name}"' for i, name in members if name not in _OPERATION_MEMBERS]
 
 
 def _check_depth(raw: Any) -> None:
@@ -145,6 +170,7 @@ def convert_with_warnings(
         obj: Object = codec.from_document(resource.type, data)
     except msgspec.ValidationError as error:
         obj = _typed(data, resource, error)
+    _check_ranges(obj, resource)
     return obj, _judge(faults, resource, field_validation)
 
 
@@ -153,6 +179,13 @@ def _judge(faults: list[str], resource: Resource, field_validation: str) -> list
     if faults and field_validation in ("Strict", ""):
         raise _refusal(resource, f"strict decoding error: {', '.join(faults)}")
     return faults
+
+
+def _check_ranges(obj: Object, resource: Resource) -> None:
+    """Raises ApiError 400 where a number or a moment is none that clients can read; writes moments in one form."""
+    faults = ranges.settle(obj)
+    if faults:
+        raise _refusal(resource, ", ".join(faults[:_MOST_FAULTS]))
 
 
 def _refusal(resource: Resource, why: str) -> ApiError:
@@ -252,7 +285,7 @@ def _unknown_within(field: FieldShape, struct: type[Object], value: Any, path: s
     return faults
 
 
-def _duplicates(body: bytes, raw: dict[str, Any]) -> list[str]:
+def _duplicates(body: bytes, raw: Any) -> list[str]:
     """`duplicate field "spec.replicas"` for each key that stands twice in one object.
 
     A body that equals its own re-encoding, but for white space, has none; only others are read key by key.

@@ -12,6 +12,10 @@ import msgspec
 
 from barque.api.types.meta_v1 import ListMeta, Status, StatusCause, StatusDetails
 
+# Each fault stands twice in an answer, and a body of a megabyte may have a hundred thousand of hundreds of characters:
+# who reads slowly would hold all that in the master's memory.
+_TOLD_CHARACTERS = 256 * 1024
+
 
 class FieldError(NamedTuple):
     """One fault in an object: `reason` is a StatusCause reason (FieldValueRequired, …), `message` the whole wording."""
@@ -92,12 +96,24 @@ class ApiError(Exception):
 
 
 def invalid_object(kind: str, group: str, name: str, errors: list[FieldError]) -> ApiError:
-    """422: the object's fields are wrong; every fault is named."""
+    """422: the object's fields are wrong; every fault is named, or as many as somebody may want to read."""
     subject = f"{kind}.{group}" if group else kind
-    listed = str(errors[0]) if len(errors) == 1 else "[" + ", ".join(map(str, errors)) + "]"
-    causes = [StatusCause(field=e.path, reason=e.reason, message=e.message) for e in errors]
+    told = _told(errors)
+    words = [*map(str, told), *([f"and {len(errors) - len(told)} more"] if len(told) < len(errors) else [])]
+    listed = words[0] if len(words) == 1 else "[" + ", ".join(words) + "]"
+    causes = [StatusCause(field=e.path, reason=e.reason, message=e.message) for e in told]
     details = StatusDetails(name=name, group=group, kind=kind, causes=causes)
     return ApiError(422, "Invalid", f'{subject} "{name}" is invalid: {listed}', details)
+
+
+def _told(errors: list[FieldError]) -> list[FieldError]:
+    """The first ones, as many as fit; one at least."""
+    size = 0
+    for number, error in enumerate(errors):
+        size += len(error.path) + len(error.message)
+        if number and size > _TOLD_CHARACTERS:
+            return errors[:number]
+    return errors
 
 
 def not_found(resource: str, group: str, name: str) -> ApiError:

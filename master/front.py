@@ -23,6 +23,7 @@ from barque.master.apiserver.rest.calls import Calls, Handlers, counted
 from barque.master.apiserver.rest.discovery import Discovery
 from barque.master.apiserver.rest.door import RestDoor
 from barque.master.apiserver.rest.health import Check, Health
+from barque.master.apiserver.rest.index import index_paths
 from barque.master.apiserver.rest.issuer import issuer_paths
 from barque.master.apiserver.rest.limits import Limits
 from barque.master.apiserver.rest.objects import Objects
@@ -69,19 +70,21 @@ class Front:
         callers = Callers(authenticator, authorizer, self.clock)
         bounds = Bounds(MAX_CALLS, MAX_STREAMS)
         watching = Watching(self.registry, callers.recheck, lambda: authorizer.generation, bounds)
-        paths = self._paths()
+        discovery = Discovery(RESOURCES, self.address())
+        paths = self._paths(discovery)
         metrics = RequestMetrics(self.clock.monotonic, [path for path in paths if " " not in path])
         built = partial(build_families, git_version(self.version), self.version)
         sources: list[Source] = [*self.sources, metrics.families, process_families, built]
         paths |= MetricsPage(sources).paths()
+        paths |= index_paths([*discovery.places(), *paths])
         handlers = Handlers(Objects(self.registry), watching, self._streams(bounds), paths)
         return RestDoor(Calls(handlers, callers, authorizer, bounds, audit, metrics), watching.stop, limits)
 
-    def _paths(self) -> dict[str, Handler]:
+    def _paths(self, discovery: Discovery) -> dict[str, Handler]:
         health = Health(live=[], ready=[Check("store", self.fault)])
         return {
             **health.paths(),
-            **Discovery(RESOURCES, self.address()).paths(),
+            **discovery.paths(),
             **OpenAPI(RESOURCES, git_version(self.version)).paths(),
             **version_paths(self.version),
             **issuer_paths(self.registry.environment.tokens, self.address),

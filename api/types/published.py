@@ -2,7 +2,7 @@
 
 By module, then by struct and field: `REQUIRED` fields; the `FORMATS` of numbers and texts (a whole number that is not
 listed is int32); the definitions that a field names and its Python type does not (`SCALARS`: moments, free-form JSON);
-the lists that are `ATOMIC`, said outright. Only `barque.api.openapi` reads this.
+the lists that are `ATOMIC`, said outright. Read by `barque.api.openapi` and `barque.api.ranges`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from barque.api.types.core_v1 import (
     ResourceHealth,
     ResourceStatus,
 )
-from barque.api.validation.checks import immutable, not_negative, one_of, spelt
+from barque.api.validation.checks import amount, immutable, not_negative, one_of, spelt
 from barque.api.validation.choices import ip_address, unix_id
 from barque.api.validation.pod_annotations import check_annotations_update
 
@@ -42,6 +42,7 @@ def _check_status(pod: Pod) -> list[FieldError]:
     faults += _check_generation("status.observedGeneration", status.observedGeneration)
     for index, condition in enumerate(status.conditions):
         faults += _check_condition(condition, f"status.conditions[{index}]")
+    faults += _check_amounts(status, "status")
     faults += _check_claims(pod)
     windows = pod.spec.os is not None and pod.spec.os.name == "windows"
     faults += _check_containers(status.containerStatuses, "status.containerStatuses", pod.spec.containers, windows)
@@ -162,6 +163,7 @@ def _check_containers(
     for index, status in enumerate(statuses):
         below = f"{path}[{index}]"
         faults += not_negative(f"{below}.restartCount", status.restartCount)
+        faults += _check_amounts(status, below)
         user = status.user.linux if status.user is not None else None
         if user is not None and windows:
             faults.append(forbidden(f"{below}.user.linux", "cannot be set for a windows pod"))
@@ -178,6 +180,19 @@ def _check_containers(
             faults += _check_allocated(status.allocatedResourcesStatus, f"{below}.allocatedResourcesStatus", container)
         faults += _check_image_volumes(status, f"{below}.volumeMounts")
     return faults
+
+
+def _check_amounts(status: PodStatus | ContainerStatus, path: str) -> list[FieldError]:
+    """The amounts of a status are ones: a client that meets another gives up on the whole list."""
+    named = [("allocatedResources", status.allocatedResources)]
+    if status.resources is not None:
+        named += [("resources.limits", status.resources.limits), ("resources.requests", status.resources.requests)]
+    return [
+        fault
+        for name, amounts in named
+        for resource, value in amounts.items()
+        for fault in amount(f"{path}.{name}[{resource}]", value)
+    ]
 
 
 def _check_allocated(resources: list[ResourceStatus], path: str, container: Container | None) -> list[FieldError]:

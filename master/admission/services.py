@@ -50,8 +50,13 @@ def carry_over(service: Service, old: Service) -> None:
     if spec.type in _IP_TYPES:
         if not spec.clusterIP and not spec.clusterIPs and was.type in _IP_TYPES:
             spec.clusterIP, spec.clusterIPs = was.clusterIP, list(was.clusterIPs)
-    elif spec.clusterIP == was.clusterIP:
-        spec.clusterIP, spec.clusterIPs, spec.ipFamilies, spec.ipFamilyPolicy = "", [], [], ""
+    else:
+        if spec.clusterIP in ("", was.clusterIP):
+            spec.clusterIP, spec.clusterIPs = "", []
+        if spec.ipFamilies == was.ipFamilies:
+            spec.ipFamilies = []
+        if spec.ipFamilyPolicy == was.ipFamilyPolicy:
+            spec.ipFamilyPolicy = ""
     former = {(port.protocol, port.port): port.nodePort for port in was.ports if port.nodePort}
     if spec.type in _PORT_TYPES:
         asked = {port.nodePort for port in spec.ports if port.nodePort}

@@ -30,14 +30,16 @@ class Applying(Upsert):
         if scaled:
             check_configuration(Scale, configuration)
         named = configuration.get("metadata")
-        self._names_revision = isinstance(named, dict) and bool(named.get("resourceVersion"))
+        self._named: dict[str, Any] = named if isinstance(named, dict) else {}
         now = timestamp(environment.clock.wall())
         self._change: Configure | ConfigureScale = (ConfigureScale if scaled else Configure)(call, configuration, now)
         super().__init__(environment, call, "patch", self._change, len(body))
 
     def _check_creatable(self) -> None:
-        if self._names_revision:
+        if self._named.get("resourceVersion"):
             raise metadata.changed_meanwhile(self._call.target)
+        if self._named.get("uid"):
+            raise metadata.gone_uid(self._call.target, str(self._named["uid"]))
 
     def _begin(self) -> Any:
         assert isinstance(self._change, Configure)

@@ -24,6 +24,7 @@ BINDING = Resource("", "v1", "Binding", "bindings", "binding")
 class Bind:
     """The `Change` of a create at `pods/binding`."""
 
+    uid = ""
     owns_unchanged = False
 
     def __init__(self, call: Call, body: bytes, clock: Clock) -> None:

@@ -83,6 +83,8 @@ class Creation:
         apply_defaults(obj)
         strategies.begin_status(obj)
         strategies.note_requester(obj, self._call.user)
+        # Before admission: what the cluster adds belongs to nobody, as in Kubernetes.
+        meta.managedFields = self._owners(obj) if self._owners else self._own_all(obj)
         return obj
 
     async def plan(self) -> Plan:
@@ -103,11 +105,10 @@ class Creation:
         claims = strategies.admit(obj, None, self._key, environment)
         op, slotted = await self._lengthy(lambda: self._put(obj, claims))
         if dry_run:
-            return Plan(lambda _: slotted.json)
+            return Plan(lambda _: slotted.unstored())
         return Plan(slotted.at, op, claims=claims)
 
     def _put(self, obj: Any, claims: Claims) -> tuple[Op, Slotted]:
-        obj.metadata.managedFields = self._owners(obj) if self._owners else self._own_all(obj)
         limit = self._environment.settings.max_object_bytes
         return put(self._resource, self._key, obj, self._compares(), claims, limit)
 

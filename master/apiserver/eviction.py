@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from barque.api.conditions import set_condition
-from barque.api.decode import decode_object
+from barque.api.decode import decode_object, parse_json
 from barque.api.resources import Resource
 from barque.api.types.core_v1 import PodCondition
 from barque.api.types.meta_v1 import DeleteOptions, Status
@@ -24,14 +24,25 @@ from barque.master.apiserver.options import read_delete
 from barque.master.apiserver.proposals import Plan
 
 EVICTION = Resource("policy", "v1", "Eviction", "evictions", "eviction")
-_DONE = msgspec.json.encode(Status(status="Success"))
+_OLD_VERSION = b"policy/v1beta1"
+_DONE = msgspec.json.encode(Status(status="Success", code=201))
+
+
+def _as_served(body: bytes) -> bytes:
+    """The body of an older client, which says policy/v1beta1, as v1: the two have the same fields."""
+    if _OLD_VERSION not in body:
+        return body
+    document = parse_json(body)
+    if document.get("apiVersion") != _OLD_VERSION.decode():
+        return body
+    return msgspec.json.encode({**document, "apiVersion": EVICTION.api_version})
 
 
 class PodEviction(Deletion):
     """The `Writer` of a create at `pods/eviction`."""
 
     def __init__(self, environment: Environment, call: Call, body: bytes) -> None:
-        eviction, warnings = decode_object(body, EVICTION, call.options.field_validation)
+        eviction, warnings = decode_object(_as_served(body), EVICTION, call.options.field_validation)
         assert isinstance(eviction, Eviction)
         call.warn(warnings)
         metadata.match_namespace(eviction.metadata, call.target)

@@ -2,14 +2,17 @@
 
 A megabyte of JSON takes a tenth of a second to decode, validate and track, and more where it is made to. One thread
 does such work for all: the interpreter is its own for half a millisecond at a time, so the loop waits for no more than
-that, and a second thread would make it wait for both. Each user has at most one piece of work waiting for the thread,
-and these are taken in the order they came in: whoever sends a hundred large bodies waits for them alone.
+that, and a second thread would make it wait for both. A single call into C shares the interpreter with nobody, however
+long it takes; so how much a body may make of its bytes is bounded (`barque.api.bulk`). Each user has at most one piece
+of work waiting for the thread, and these are taken in the order they came in: whoever sends a hundred large bodies
+waits for them alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -58,6 +61,10 @@ def _uncollected(work: Callable[[], T]) -> T:
     gc.disable()
     try:
         return work()
+    except BaseException as failure:
+        # A refused body and all its faults would stay in these frames, to be freed by the loop.
+        traceback.clear_frames(failure.__traceback__)
+        raise
     finally:
         if was_enabled:
             gc.enable()

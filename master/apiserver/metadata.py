@@ -108,6 +108,12 @@ def stale_uid(target: Target, wanted: str, found: str) -> ApiError:
     return conflict(target.resource.plural, target.resource.group, target.name, why)
 
 
+def gone_uid(target: Target, wanted: str) -> ApiError:
+    """409: a configuration means one certain object, and there is none."""
+    why = f"uid mismatch: the provided object specified uid {wanted}, and no existing object was found"
+    return conflict(target.resource.plural, target.resource.group, target.name, why)
+
+
 def stale_revision(target: Target, wanted: str, found: int) -> ApiError:
     why = f"Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {found}"
     return conflict(target.resource.plural, target.resource.group, target.name, why)

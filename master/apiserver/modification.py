@@ -43,8 +43,12 @@ T = TypeVar("T")
 class Change(Protocol):
     """Makes the new object. `expected` is the revision the caller has read, None where any will do.
 
-    `owns_unchanged`: whether the owners may differ though the object does not.
+    `uid` is that of the object the caller means, "" where any of its name will do. `owns_unchanged`: whether the owners
+    may differ though the object does not.
     """
+
+    @property
+    def uid(self) -> str: ...
 
     @property
     def owns_unchanged(self) -> bool: ...
@@ -71,6 +75,7 @@ class Replace:
         self._object, warnings = decode_object(_reset(body), call.target.resource, call.options.field_validation)
         call.warn(warnings)
         self.expected = metadata.expected_revision(self._object.metadata)
+        self.uid: str = self._object.metadata.uid
         metadata.match_namespace(self._object.metadata, call.target)
         metadata.match_name(self._object.metadata, call.target)
 
@@ -113,7 +118,7 @@ class Modification(ExistingObject):
     async def plan(self) -> Plan:
         stored = await self.backend.get(self._key)
         if stored is None:
-            raise not_found(self._resource.plural, self._resource.group, self._key.name)
+            raise self._gone()
         return await self.plan_on(stored)
 
     async def plan_on(self, stored: Stored) -> Plan:
@@ -232,7 +237,13 @@ class Modification(ExistingObject):
             if refusal.reservation not in plan.claims.chosen:
                 raise strategies.reservation_taken(self._new, refusal.reservation)
         elif refusal.revision == 0:
-            raise not_found(self._resource.plural, self._resource.group, self._key.name)
+            raise self._gone()
+
+    def _gone(self) -> ApiError:
+        """409 where the caller means one certain object, as in Kubernetes; else 404."""
+        if self._change.uid:
+            return metadata.stale_uid(self._call.target, self._change.uid, "")
+        return not_found(self._resource.plural, self._resource.group, self._key.name)
 
     def give_up(self) -> ApiError:
         return metadata.changed_meanwhile(self._call.target)

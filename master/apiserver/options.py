@@ -20,7 +20,9 @@ from barque.api.errors import (
     required,
     too_long,
 )
+from barque.api.resources import RESOURCES
 from barque.api.types.meta_v1 import DeleteOptions
+from barque.api.unserved import UNSERVED
 from barque.client.verbs import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, WriteOptions
 from barque.master.auth.identity import User
 
@@ -28,6 +30,10 @@ _MAX_MANAGER_BYTES = 128
 _VALIDATIONS = ("", "Ignore", "Strict", "Warn")
 _PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, APPLY_PATCH)
 _POLICIES = ("Orphan", "Foreground", "Background")
+# Kubernetes knows its options as of every group and version: clients write that of what they delete.
+_OPTION_VERSIONS = frozenset(
+    ("", "meta.k8s.io/v1", *(r.api_version for r in RESOURCES), *(u.api_version for u in UNSERVED))
+)
 # Under this name stand the fields that the workers write, whichever node they are of.
 _WORKERS = "barque-worker"
 
@@ -79,7 +85,7 @@ def read_delete(body: bytes) -> DeleteOptions:
         options = msgspec.json.decode(body, type=DeleteOptions)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as unreadable:
         raise bad_request(f"the delete options cannot be read: {unreadable}") from None
-    if options.kind not in ("", "DeleteOptions") or options.apiVersion not in ("", "v1", "meta.k8s.io/v1"):
+    if options.kind not in ("", "DeleteOptions") or options.apiVersion not in _OPTION_VERSIONS:
         raise bad_request(f"decoded object cannot be converted to DeleteOptions: {options.apiVersion} {options.kind}")
     errors = []
     if options.propagationPolicy and options.orphanDependents is not None:

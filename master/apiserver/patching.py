@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from barque.api import codec, conversion
+from barque.api import conversion
 from barque.api.apply import Applied, apply_configuration, finish, mark_reset, track_update
-from barque.api.decode import convert_with_warnings, parse_json, parse_list
+from barque.api.decode import check_patch, convert, convert_with_warnings, parse_json, parse_list
 from barque.api.errors import bad_request
 from barque.api.patch import json_patch, merge_patch, strategic_merge
 from barque.api.types.base import Object
@@ -28,12 +28,15 @@ Document = dict[str, Any]
 Patched = Callable[[Document], Document]
 
 
-def read_patch(patch_type: str, body: bytes, kind: type[Object]) -> Patched:
-    """The patch of a body; `kind` has the merge keys of a strategic one. Raises 400."""
+def read_patch(call: Call, patch_type: str, body: bytes, kind: type[Object]) -> Patched:
+    """The patch of a body; `kind` has the merge keys of a strategic one. Raises 400; tells what stands in it twice."""
+    resource, validation = call.target.resource, call.options.field_validation
     if patch_type == JSON_PATCH:
         operations = parse_list(body)
+        call.warn(check_patch(body, operations, resource, validation))
         return lambda document: _object(json_patch(document, operations))
     patch = parse_json(body)
+    call.warn(check_patch(body, patch, resource, validation))
     if patch_type == STRATEGIC_MERGE_PATCH:
         return lambda document: _object(strategic_merge(kind, document, patch))
     return lambda document: _object(merge_patch(document, patch))
@@ -42,6 +45,7 @@ def read_patch(patch_type: str, body: bytes, kind: type[Object]) -> Patched:
 class Merge:
     """The stored object with a JSON, merge or strategic patch in it."""
 
+    uid = ""
     owns_unchanged = False
 
     def __init__(self, call: Call, patched: Patched) -> None:
@@ -70,6 +74,7 @@ class Merge:
 class Configure:
     """The stored object with an applied configuration in it; the times of owners are those of `now` (RFC 3339)."""
 
+    uid = ""
     owns_unchanged = True
 
     def __init__(self, call: Call, configuration: Document, now: str) -> None:
@@ -90,7 +95,7 @@ class Configure:
         manager = call.manager(self._now, "Apply")
         kind = call.target.resource.type
         self._applied = apply_configuration(kind, old, self._configuration, manager, call.options.force)
-        obj: Any = decode_applied(self._applied.document, call)
+        obj: Any = convert(self._applied.document, call.target.resource, "Ignore")
         return obj, metadata.expected_revision(obj.metadata)
 
     def owners(self, old: Any, new: Any, now: str) -> list[ManagedFieldsEntry]:
@@ -99,15 +104,6 @@ class Configure:
 
     def answer(self, new: Any, revision: int) -> bytes | None:
         return None
-
-
-def decode_applied(document: Document, call: Call) -> Object:
-    """The merged document as an object. Raises 400 where a value has the wrong type."""
-    try:
-        return codec.from_document(call.target.resource.type, document)
-    except msgspec.ValidationError:
-        # The slow way names every fault.
-        return convert_with_warnings(document, call.target.resource, "Ignore")[0]
 
 
 def after(patched: Patched, document: Document) -> Document:

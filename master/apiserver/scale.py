@@ -12,10 +12,11 @@ import msgspec
 from barque.api import codec, selectors
 from barque.api.apply import Applied, apply_configuration, finish, scale_managed, track_update
 from barque.api.decode import convert_with_warnings, decode_object
-from barque.api.errors import invalid, invalid_object, required
+from barque.api.errors import invalid_object, required
 from barque.api.resources import Resource
 from barque.api.types.autoscaling_v1 import Scale, ScaleSpec, ScaleStatus
 from barque.api.types.meta_v1 import ManagedFieldsEntry, ObjectMeta
+from barque.api.validation.checks import not_negative
 from barque.master.apiserver import metadata
 from barque.master.apiserver.environment import Call
 from barque.master.apiserver.patching import Document, Patched, after
@@ -23,7 +24,6 @@ from barque.master.store.port import Stored
 
 # Never listed among the served resources: a Scale stands nowhere but at `…/scale`.
 SCALE = Resource("autoscaling", "v1", "Scale", "scales", "scale")
-_MAX_REPLICAS = 2**31 - 1
 
 
 def scale_of(obj: Any, revision: int) -> bytes:
@@ -49,6 +49,7 @@ def scale_of(obj: Any, revision: int) -> bytes:
 class _Scaling:
     """What every change at `scale` shares: the parent's replicas are written, and owned, through it."""
 
+    uid = ""
     owns_unchanged = False
 
     def __init__(self, call: Call) -> None:
@@ -70,6 +71,7 @@ class ReplaceScale(_Scaling):
         self._scale, warnings = decode_object(body, SCALE, call.options.field_validation)
         call.warn(warnings)
         self._expected = metadata.expected_revision(self._scale.metadata)
+        self.uid = self._scale.metadata.uid
         metadata.match_namespace(self._scale.metadata, call.target)
         metadata.match_name(self._scale.metadata, call.target)
 
@@ -134,8 +136,8 @@ class ConfigureScale(_Scaling):
 def _scaled(old: Any, replicas: int | None) -> Any:
     """The old object with another number of replicas."""
     replicas = replicas or 0
-    if not 0 <= replicas <= _MAX_REPLICAS:
-        why = f"must be between 0 and {_MAX_REPLICAS}"
-        raise invalid_object("Scale", "autoscaling", old.metadata.name, [invalid("spec.replicas", replicas, why)])
+    errors = not_negative("spec.replicas", replicas)
+    if errors:
+        raise invalid_object("Scale", "autoscaling", old.metadata.name, errors)
     meta = msgspec.structs.replace(old.metadata)
     return msgspec.structs.replace(old, metadata=meta, spec=msgspec.structs.replace(old.spec, replicas=replicas))

@@ -89,9 +89,8 @@ class Replacing(Upsert):
     def _check_creatable(self) -> None:
         if self._change.expected is not None:
             raise self._not_found()
-        uid = self._change.begin().metadata.uid
-        if uid:
-            raise metadata.stale_uid(self._call.target, uid, "")
+        if self._change.uid:
+            raise metadata.stale_uid(self._call.target, self._change.uid, "")
 
     def _begin(self) -> Any:
         return self._change.begin()

@@ -259,20 +259,32 @@ class EngineEtcd:
         self._ended.set_exception(failure)
         self._ended.exception()  # It is in the log already, should nobody await `run`.
 
-    async def start(self, timeout_s: float) -> None:
+    async def start(self, timeout_s: float, clock: Clock) -> None:
         """Begin to follow, and wait until all that was there before is here. Raises `StoreStartError`."""
         self._task = asyncio.create_task(self._run_parts(), name="store")
         self._task.add_done_callback(self._parts_ended)
         try:
             async with asyncio.timeout(timeout_s):
-                await self._reader.catch_up()
-                await self._election.claim_name()
+                await self._catch_up_and_claim_name(clock)
         except (TimeoutError, EtcdError, StoreUnavailableError) as e:
             raise StoreStartError(self._stopping or f"etcd's watch does not come up: {e}") from e
         self._started.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ELECTED_S):
                 await self._election.decided()
+
+    async def _catch_up_and_claim_name(self, clock: Clock) -> None:
+        """Asked again where etcd is slow to answer."""
+        while True:
+            try:
+                await self._reader.catch_up()
+                await self._election.claim_name()
+                return
+            except EtcdUntrustedError:
+                raise
+            except EtcdAwayError as e:
+                log.warning("%s: trying again", e)
+                await clock.sleep(_RETRY_S)
 
     async def _run_parts(self) -> None:
         async def once_started(work: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -346,7 +358,7 @@ async def open_etcd_store(
             client, reader, writer, keys, shared, entropy, clock, settings.compaction_s, lambda: election.leads
         )
         engine = EngineEtcd(client, reader, writer, election, upkeep, hub)
-        await engine.start(settings.start_s)
+        await engine.start(settings.start_s, clock)
     except BaseException:
         await (client if engine is None else engine).close()
         raise

@@ -80,6 +80,7 @@ DIFFERS: dict[str, tuple[tuple[str, ...], str]] = {
 
 # Paths that are no resource's: whether they are served, and what to know of them.
 PATHS: dict[str, tuple[str, str]] = {
+    "/": ("✓", "the index of all paths"),
     "/api, /apis": ("✓", "and every group and version below; also as one document, apidiscovery.k8s.io v2 and v2beta1"),
     "/openapi/v2": ("✓", "JSON and protobuf"),
     "/openapi/v3": ("≈", "JSON alone"),

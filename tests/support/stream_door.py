@@ -33,6 +33,8 @@ from tests.support.harbour import FakeWorker, Harbour, a_harbour
 
 USER = User("alice", ("system:authenticated",))
 FLOOD = b"x" * 65536
+# Who asks for so many lines of a log gets lines without end.
+FLOODS = 987_654
 
 
 class ObedientWorker(FakeWorker):
@@ -40,28 +42,37 @@ class ObedientWorker(FakeWorker):
     capitals, 81 refuses, 82 says hello and ends, 83 floods, 84 reads nothing.
     """
 
+    def forget(self) -> None:
+        """As if nothing had been asked yet; what still ends tells it to whoever asked for it."""
+        self.asked, self.ended, self.sent = [], asyncio.Event(), 0
+
     async def Logs(self, request: Any, context: Any) -> AsyncIterator[pb.LogsChunk]:
         self.asked.append(request)
+        ended = self.ended
         if request.previous:
             await _refuse(context, 'previous terminated container "main" in pod "alone" not found')
         try:
             yield pb.LogsChunk(data=b"line 1\n")
             if request.follow:
                 yield pb.LogsChunk(data=b"line 2\n")
+                while request.tail_lines == FLOODS:
+                    yield pb.LogsChunk(data=FLOOD)
+                    self.sent += 1
                 if request.container == "b":
                     await _refuse(context, "the log broke off")
                 await asyncio.Event().wait()
         finally:
-            self.ended.set()
+            ended.set()
 
     async def Exec(self, request_iterator: Any, context: Any) -> AsyncIterator[pb.ExecOutput]:
         first = await anext(request_iterator)
         self.asked.append(first)
+        ended = self.ended
         try:
             async for output in self._run(first.start, request_iterator, context):
                 yield output
         finally:
-            self.ended.set()
+            ended.set()
 
     Attach = Exec
 
@@ -99,6 +110,7 @@ class ObedientWorker(FakeWorker):
     async def PortForward(self, request_iterator: Any, context: Any) -> AsyncIterator[pb.PortForwardOutput]:
         start = (await anext(request_iterator)).start
         self.asked.append(start)
+        ended = self.ended
         if start.port == 81:
             await _refuse(context, f"error forwarding port 81 to pod {start.pod}: connection refused")
         yield pb.PortForwardOutput(connected=True)
@@ -116,7 +128,7 @@ class ObedientWorker(FakeWorker):
                 yield pb.PortForwardOutput(data=message.data.upper())
             yield pb.PortForwardOutput(end=True)
         finally:
-            self.ended.set()
+            ended.set()
 
 
 async def _refuse(context: Any, message: str) -> None:

@@ -80,8 +80,8 @@ class DockerExec(DockerSession):
                 yield stream, data
 
     async def exit_code(self) -> int:
-        # The output may end a moment before Docker has noted the exit code.
-        for pause_s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
+        # The output may end a moment before Docker has noted the exit code, and on a busy host that moment is long.
+        for pause_s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0):
             found = await self._look()
             if not found["Running"]:
                 return int(found["ExitCode"] or 0)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime
 import ssl
-from collections.abc import Awaitable, Callable
-from functools import partial
 
 from aiohttp import web
 
@@ -29,26 +27,43 @@ class Callers:
         self._authorizer = authorizer
         self._clock = clock
 
-    def recheck(self, call: RestCall) -> Callable[[], Awaitable[None]]:
+    def recheck(self, call: RestCall) -> Recheck:
         """What raises 401 once what the sender of a lasting request has shown is no longer good."""
         certificate, authorization = _certificate(call.request), _authorization(call.request)
         ends = read_certificate(certificate).ends if certificate is not None else None
-        # Thousands may last: what is not needed is not kept.
-        return partial(self._check_known, ends, certificate if authorization else None, authorization)
-
-    async def _check_known(self, ends: datetime.datetime | None, certificate: bytes | None, authorization: str) -> None:
-        if ends is not None and self._clock.wall() > ends:
-            raise unauthorized("Unauthorized")
-        if authorization:
-            await self._authenticator.authenticate(certificate, authorization)
+        return Recheck(self, ends, certificate if authorization else None, authorization)
 
     async def acting(self, sender: User, request: web.BaseRequest) -> User:
         """Whom the sender acts as: himself, where he asks for nobody."""
         return await impersonated(sender, request.headers, self._authorizer)
 
+    async def check(self, shown: Recheck) -> None:
+        """Raises 401 where it is no longer good."""
+        if shown.ends is not None and self._clock.wall() > shown.ends:
+            raise unauthorized("Unauthorized")
+        if shown.authorization:
+            await self._authenticator.authenticate(shown.certificate, shown.authorization)
+
     async def sender(self, request: web.BaseRequest) -> User:
         """Who it is before he acts as somebody else."""
         return await self._authenticator.authenticate(_certificate(request), _authorization(request))
+
+
+class Recheck:
+    """What the sender of a lasting request has shown. Thousands may last: what is not needed is not kept."""
+
+    __slots__ = ("_callers", "authorization", "certificate", "ends")
+
+    def __init__(
+        self, callers: Callers, ends: datetime.datetime | None, certificate: bytes | None, authorization: str
+    ) -> None:
+        self._callers = callers
+        self.ends = ends
+        self.certificate = certificate
+        self.authorization = authorization
+
+    async def __call__(self) -> None:
+        await self._callers.check(self)
 
 
 def _authorization(request: web.BaseRequest) -> str:

@@ -44,7 +44,7 @@ CLIENT_LEFT = 499
 
 class Handlers(NamedTuple):
     """Who answers what. `streams` by the connecting subresource; `paths` by path where they are read (GET), else by
-    method and path (`POST /x`), a path that ends with a slash for all below it.
+    method and path (`POST /x`), a path that ends with a slash for all below it, but "/" for itself.
     """
 
     objects: Handler
@@ -69,7 +69,7 @@ class Calls:
         metrics: RequestMetrics | None = None,
     ) -> None:
         self._handlers = handlers
-        prefixes = {key.rpartition(" ")[2] for key in handlers.paths if key.endswith("/")}
+        prefixes = {key.rpartition(" ")[2] for key in handlers.paths if key.endswith("/")} - {"/"}
         self._prefixes = sorted(prefixes, key=len, reverse=True)
         self._callers = callers
         self._authorizer = authorizer

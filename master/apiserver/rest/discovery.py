@@ -67,6 +67,10 @@ class Discovery:
         """The handlers by path, or by the beginning of one."""
         return dict.fromkeys(("/api", "/api/", "/apis", "/apis/"), self)
 
+    def places(self) -> tuple[str, ...]:
+        """The paths of all documents."""
+        return tuple(self._documents)
+
     async def __call__(self, call: RestCall) -> web.StreamResponse:
         path = call.info.path.rstrip("/")
         plain = self._documents.get(path)

@@ -238,7 +238,10 @@ class BoundedConnection(web.RequestHandler):
 class Detached(asyncio.Protocol):
     """What a connection is given to that leaves aiohttp; still counted among the server's."""
 
-    server: BoundedServer | None = None
+    __slots__ = ("server",)
+
+    def __init__(self) -> None:
+        self.server: BoundedServer | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.server is not None:

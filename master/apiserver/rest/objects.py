@@ -11,6 +11,7 @@ from aiohttp import web
 from barque.api import resources
 from barque.api.errors import not_found_path
 from barque.api.subresources import SUBRESOURCES
+from barque.api.types.meta_v1 import Status
 from barque.client.verbs import APPLY_PATCH, RawList, Target
 from barque.master.apiserver.registry import Registry, UserVerbs
 from barque.master.apiserver.rest import lists, options, tables
@@ -25,7 +26,7 @@ _NO_QUERY: Mapping[str, str] = {}
 # `ReturnDeletedObject`).
 _RETURNED = frozenset(
     ("pods", "services", "serviceaccounts", "podtemplates", "resourcequotas", "persistentvolumes",
-     "persistentvolumeclaims", "podsecuritypolicies.policy")
+     "persistentvolumeclaims", "podsecuritypolicies.policy", "namespaces")
 )  # fmt: skip
 
 
@@ -43,6 +44,7 @@ class _Deleted(msgspec.Struct):
     metadata: _Remains
 
 
+_BOUND = msgspec.json.encode(Status(status="Success", code=201))
 _deleted = msgspec.json.Decoder(_Deleted)
 
 
@@ -83,7 +85,11 @@ class Objects:
     async def _create(self, call: RestCall, verbs: UserVerbs, target: Target, form: Accepted) -> web.StreamResponse:
         said = options.write_options(query_of(call), "CreateOptions", _agent(call), apply=False)
         body = await read_object(call, said.field_validation)
-        return await self._one(call, await verbs.create(target, body, said), target, form, 201)
+        json = await verbs.create(target, body, said)
+        if target.subresource == "binding":
+            # The verb tells the pod as it is bound; Kubernetes' clients hear that it is.
+            json = _BOUND
+        return await self._one(call, json, target, form, 201)
 
     async def _update(self, call: RestCall, verbs: UserVerbs, target: Target, form: Accepted) -> web.StreamResponse:
         said = options.write_options(query_of(call), "UpdateOptions", _agent(call), apply=False)

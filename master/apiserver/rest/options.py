@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from barque.api.errors import ApiError, FieldError, bad_request, invalid_object, not_supported
+from barque.api.errors import ApiError, FieldError, bad_request, forbidden, invalid_object, not_supported
 from barque.client.verbs import Page, Selection, WriteOptions
 
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
@@ -69,7 +69,10 @@ def selection(query: Query) -> Selection:
 
 
 def page(query: Query) -> Page:
-    """Which part of a list. Raises 400."""
+    """Which part of a list. Raises 400, and 422 for what only a watch may ask for."""
+    if "sendInitialEvents" in query:
+        why = "sendInitialEvents is forbidden for list"
+        raise _refusal("ListOptions", [forbidden("sendInitialEvents", why)])
     match = cast(Literal["", "Exact", "NotOlderThan"], query.get("resourceVersionMatch", ""))  # the registry checks it
     return Page(integer(query, "limit"), query.get("continue", ""), query.get("resourceVersion", ""), match)
 

@@ -16,8 +16,10 @@ from barque.api.errors import ApiError, not_found_path
 _VERB_OF_ONE = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _VERB_OF_MANY = {"GET": "list", "HEAD": "list", "POST": "create", "DELETE": "deletecollection"}
 _PROXIED = {"pods", "services", "nodes"}
-# Parsed paths that are kept: the requests of a controller are much alike.
+# Requests whose reading is kept: those of a controller are much alike, and of thousands that watch the same, each needs
+# it for as long as it lasts. Nobody may fill the master's memory by them, so longer paths are read each time.
 _KEPT = 4096
+_LONGEST_KEPT = 512
 
 
 class RequestInfo(NamedTuple):
@@ -44,6 +46,11 @@ def not_allowed() -> ApiError:
 
 def request_info(method: str, path: str, watch: bool = False) -> RequestInfo:
     """The request of this method and (encoded) path; `watch` where the query says so. Raises 404 and 405."""
+    read = _kept if len(method) + len(path) <= _LONGEST_KEPT else _read
+    return read(method, path, watch)
+
+
+def _read(method: str, path: str, watch: bool) -> RequestInfo:
     place = _place(path)
     if not place.is_resource:
         return place._replace(verb=method.lower())
@@ -60,7 +67,9 @@ def request_info(method: str, path: str, watch: bool = False) -> RequestInfo:
     return place._replace(verb=verb)
 
 
-@lru_cache(_KEPT)
+_kept = lru_cache(_KEPT)(_read)
+
+
 def _place(path: str) -> RequestInfo:
     """What the path addresses, without a verb. Raises 404."""
     parts = path.split("/")[1:]

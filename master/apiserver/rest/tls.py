@@ -1,8 +1,9 @@
 """TLS for the server's side of a connection, on top of the loop's plain one.
 
 uvloop's own costs each connection a read buffer of 256 KiB, of which pages are touched, and more time a request; with
-ten thousand watches that is a quarter of their memory. Here all connections share two buffers (the loop hands one read
-at a time), and a connection keeps what OpenSSL keeps: 27 KiB with a client's certificate.
+ten thousand watches that is a quarter of their memory. Here all connections of a door share its buffers (the loop
+hands one read at a time, and what OpenSSL writes is taken from it at once), and a connection keeps what OpenSSL keeps:
+25 KiB with a client's certificate.
 
 In: a factory of protocols and an `SSLContext`. Out: a factory for `create_server` without `ssl`. What a protocol sees
 is an `asyncio.Transport`, with `ssl_object` and `sslcontext` among its extra info; it is made once the handshake is
@@ -25,7 +26,7 @@ from typing import Any, cast
 log = logging.getLogger(__name__)
 
 _READ_BYTES = 32 * 1024
-# One record of TLS: OpenSSL's outgoing buffer grows to what is written at once, and never shrinks.
+# One record of TLS.
 _WRITE_BYTES = 16 * 1024
 # OpenSSL's incoming buffer does not shrink either: a client's certificate is given to it by and by.
 _HANDSHAKE_BYTES = 512
@@ -49,10 +50,22 @@ def secured(
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     # Go's clients, which most are, never come back with a session: its tickets would be written for nobody.
     context.num_tickets = 0
-    encrypted, plain = memoryview(bytearray(_READ_BYTES)), bytearray(_READ_BYTES)
     loop = asyncio.get_running_loop()
-    handshakes = Handshakes(loop, admit, handshake_s)
-    return lambda: TlsConnection(loop, factory, context, handshakes, encrypted, plain)
+    handshakes, buffers = Handshakes(loop, admit, handshake_s), Buffers()
+    return lambda: TlsConnection(loop, factory, context, handshakes, buffers)
+
+
+class Buffers:
+    """What all connections of a door share. `outgoing` is empty but between a call of OpenSSL and what follows it: one
+    of each connection's own would keep the size of its handshake.
+    """
+
+    __slots__ = ("encrypted", "outgoing", "plain")
+
+    def __init__(self) -> None:
+        self.encrypted = memoryview(bytearray(_READ_BYTES))
+        self.plain = bytearray(_READ_BYTES)
+        self.outgoing = ssl.MemoryBIO()
 
 
 class Handshakes:
@@ -105,8 +118,8 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
 
     # There are thousands that hear nothing: what only a handshake needs goes with it.
     __slots__ = (
-        "_closing", "_connection", "_encrypted", "_handshake", "_handshakes", "_incoming", "_loop", "_outgoing",
-        "_paused", "_plain", "_protocol", "_ssl", "_timer",
+        "_buffers", "_closing", "_connection", "_handshake", "_handshakes", "_incoming", "_loop", "_paused",
+        "_protocol", "_ssl", "_timer",
     )  # fmt: skip
 
     def __init__(
@@ -115,15 +128,13 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
         factory: Factory,
         context: ssl.SSLContext,
         handshakes: Handshakes,
-        encrypted: memoryview,
-        plain: bytearray,
+        buffers: Buffers,
     ) -> None:
         self._loop = loop
         self._handshake: _Handshake | None = _Handshake(factory, context)
         self._handshakes = handshakes
-        self._encrypted = encrypted
-        self._plain = plain
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._buffers = buffers
+        self._incoming = ssl.MemoryBIO()
         # Made at the first step of the handshake, for it costs as much as all else of accepting a connection.
         self._ssl: Any = None
         self._connection: Any = None
@@ -145,10 +156,11 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
             self.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._encrypted if self._handshake is None else self._encrypted[:_KEPT_BYTES]
+        encrypted = self._buffers.encrypted
+        return encrypted if self._handshake is None else encrypted[:_KEPT_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
-        came = self._encrypted[:nbytes]
+        came = self._buffers.encrypted[:nbytes]
         if self._handshake is None:
             self._incoming.write(came)
             self._receive()
@@ -176,7 +188,7 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
         handshake.deadline += now - handshake.since
         self._timer = self._loop.call_at(max(handshake.deadline, now), self.abort)
         if self._ssl is None:
-            self._ssl = handshake.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+            self._ssl = handshake.context.wrap_bio(self._incoming, self._buffers.outgoing, server_side=True)
         taken = 0
         while self._handshake is not None and taken < len(came) and not self._closing:
             taken += self._incoming.write(came[taken : taken + _HANDSHAKE_BYTES])
@@ -216,7 +228,7 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
         try:
             while view:
                 view = view[self._ssl.write(view[:_WRITE_BYTES]) :]
-                self._connection.write(self._outgoing.read())
+                self._flush()
         except ssl.SSLError as error:
             self._fail(error)
 
@@ -305,14 +317,17 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
 
     def _receive(self) -> None:
         """Hand over what has come, for as long as the protocol takes it."""
+        plain = self._buffers.plain
         try:
             while not self._paused and self._protocol is not None:
                 # With a buffer it tells how much it has put there.
-                count = cast(int, self._ssl.read(_READ_BYTES, self._plain))
+                count = cast(int, self._ssl.read(_READ_BYTES, plain))
+                # It may have answered a change of keys; the next to write may be another connection.
+                self._flush()
                 if not count:
                     self.close()
                     return
-                self._protocol.data_received(bytes(memoryview(self._plain)[:count]))
+                self._protocol.data_received(bytes(memoryview(plain)[:count]))
         except ssl.SSLWantReadError:
             self._flush()
         except ssl.SSLZeroReturnError:
@@ -321,8 +336,9 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
             self._fail(error)
 
     def _flush(self) -> None:
-        if self._outgoing.pending:
-            self._connection.write(self._outgoing.read())
+        outgoing = self._buffers.outgoing
+        if outgoing.pending:
+            self._connection.write(outgoing.read())
 
     def _fail(self, error: Exception) -> None:
         """End a connection that does not keep to TLS; the peer is told so by an alert."""

@@ -342,13 +342,13 @@ class _Watch:
 class _Lines(Detached):
     """The lines of an answer, in chunks (RFC 9112, 7.1) or, to HTTP/1.0, until the connection ends."""
 
-    __slots__ = ("_chunked", "_may_write", "_transport", "server", "watch")
+    __slots__ = ("_chunked", "_may_write", "_transport", "watch")
 
     def __init__(self, *, chunked: bool) -> None:
+        super().__init__()
         self._chunked = chunked
         self._transport: asyncio.Transport | None = None
         self._may_write: asyncio.Future[None] | None = None
-        self.server = None
         self.watch: _Standing | None = None
 
     def attach(self, transport: asyncio.Transport) -> None:

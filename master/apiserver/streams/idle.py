@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -16,7 +17,7 @@ CHECK_S = 10.0
 
 class Idleness:
     """`touch` at each sign of life in either direction; `run` ends what shows none for `limit_s` seconds, or whose
-    client `is_gone`.
+    client `is_gone`. After a `rest` no sign is expected, until the next `touch`.
     """
 
     def __init__(self, clock: Clock, limit_s: float = IDLE_S, is_gone: Callable[[], bool] = lambda: False) -> None:
@@ -27,6 +28,9 @@ class Idleness:
 
     def touch(self) -> None:
         self._last_s = self._clock.monotonic()
+
+    def rest(self) -> None:
+        self._last_s = math.inf
 
     async def run(self, session: Coroutine[Any, Any, None]) -> None:
         """The session until it ends or is given up. Raises what it raises."""

@@ -61,9 +61,9 @@ class PodStreams:
             if not pod.spec.nodeName:
                 return web.Response(status=204)
             place = await self._places.of(pod)
-            wires.notice_dead_client(call.request)
+            idleness = self._idleness(call.request)
             async with self._places.stub(place) as stub, aclosing(answers(stub.Logs(wanted), place)) as chunks:
-                return await logs.answer(call.request, chunks)
+                return await logs.answer(call.request, chunks, idleness)
 
     async def exec(self, call: RestCall) -> web.StreamResponse:
         """PodExecOptions, over WebSocket or SPDY."""

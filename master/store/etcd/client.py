@@ -79,7 +79,9 @@ class EtcdUntrustedError(EtcdAwayError):
 
 
 class EtcdRefusedError(EtcdError):
-    """etcd refuses the request, and nothing of it was done: out of space, no permission, too large, …"""
+    """etcd refuses the request, and nothing of it was done: no permission, too large, … Out of space it may have been
+    done: etcd carries out the transaction that uses up the last of it.
+    """
 
 
 class TooLargeError(EtcdRefusedError):

@@ -181,9 +181,12 @@ class Writer:
                 if self._clock.monotonic() > deadline:
                     raise StoreUnavailableError(f"other masters were faster {lost} times: the store is busy")
             except EtcdRefusedError as e:
-                self._unsure = False
                 if isinstance(e, TooLargeError):
+                    self._unsure = False
                     raise
+                if sent and await self._was_done_all_the_same(make):
+                    return None
+                doubt = doubt or (str(e) if self._unsure else "")
                 raise _given_up(doubt, f"etcd refuses the write: {e}") from e
             except (EtcdError, StoreUnavailableError) as e:
                 doubt = doubt or (str(e) if sent else "")
@@ -191,6 +194,20 @@ class Writer:
                     raise _given_up(doubt, str(e)) from e
                 await self._clock.sleep(retry_s)
                 retry_s = min(_LONGEST_RETRY_S, retry_s * 2)
+
+    async def _was_done_all_the_same(self, make: Callable[[], Plan | None]) -> bool:
+        """Whether a refused transaction was carried out: etcd does the very one that uses up its space, and says that
+        there is none. Where neither is certain, the newest call is left as not answered.
+        """
+        written_on = self._reader.head_at
+        try:
+            await self._reader.catch_up()
+            done = make() is None
+        except (EtcdError, StoreUnavailableError):
+            return False
+        # Ops have results to be known by; what else there is may be what has moved the head.
+        self._unsure = not done and self._reader.head_at != written_on
+        return done
 
     def stop(self, why: str) -> None:
         """Refuse what waits and whatever comes."""

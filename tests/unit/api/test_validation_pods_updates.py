@@ -19,6 +19,7 @@ from barque.api.types.core_v1 import (
     PodCondition,
     PodIP,
     PodSchedulingGate,
+    ResourceRequirements,
     Toleration,
 )
 from barque.api.validation import pods
@@ -192,6 +193,27 @@ def test_what_has_ended_for_good_stays_so(policy: str, own: str, exit_code: int,
     why = "status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state"
     assert status_faults(new, old) == ([] if comes_back else [why])
     assert status_faults(old, old) == []
+
+
+def test_amounts_of_a_status_are_ones() -> None:
+    """Nobody reckons with them here, but Go's clients read them all."""
+    pod = planted({})
+    fine = ResourceRequirements(limits={"cpu": "1"}, requests={"cpu": 0.5})
+    pod.status.resources, pod.status.allocatedResources = fine, {"memory": "1Gi"}
+    pod.status.containerStatuses = [ContainerStatus(name="main", resources=fine, allocatedResources={"cpu": "1"})]
+    assert status_faults(pod) == []
+    pod.status.resources = ResourceRequirements(limits={"cpu": "much"})
+    pod.status.allocatedResources = {"cpu": "much"}
+    pod.status.containerStatuses = [
+        ContainerStatus(name="main", resources=ResourceRequirements(requests={"cpu": "much"})),
+        ContainerStatus(name="other", allocatedResources={"cpu": "-1"}),
+    ]
+    assert [fault.partition(": ")[0] for fault in status_faults(pod)] == [
+        "status.allocatedResources[cpu]",
+        "status.resources.limits[cpu]",
+        "status.containerStatuses[0].resources.requests[cpu]",
+        "status.containerStatuses[1].allocatedResources[cpu]",
+    ]
 
 
 def test_sidecars_come_back_and_debuggers_do_not() -> None:

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+import pytest
+
 from barque.client.verbs import MERGE_PATCH
 from barque.master.apiserver.registry import UserVerbs
 from barque.master.apiserver.settings import ApiSettings
@@ -208,15 +210,17 @@ async def test_one_port_of_two_protocols_has_one_node_port() -> None:
     assert port(apart) != port(apart, 1)
 
 
-async def test_an_external_name_has_no_address_and_gives_back_the_one_it_had() -> None:
+@pytest.mark.parametrize("cleared", [{}, {"clusterIP": ""}, {"clusterIP": None, "clusterIPs": None}])
+async def test_an_external_name_has_no_address_and_gives_back_the_one_it_had(cleared: dict[str, Any]) -> None:
+    """Whether its clients leave the address out, as they may, or empty it, as they once had to."""
     bench = await a_bench()
     made = await bench.create("services", {"metadata": {"name": "out"}, "spec": NAMED})
     assert ("clusterIP" in made["spec"], held(bench)) == (False, [])
     await bench.create("services", service(type="NodePort"))
     assert len(held(bench)) == 2
-    named = await bench.patch("services", "web", {"spec": NAMED})
+    named = await bench.patch("services", "web", {"spec": {**NAMED, **cleared}})
     assert (named["spec"]["type"], held(bench)) == ("ExternalName", [])
-    assert "clusterIP" not in named["spec"]
+    assert not named["spec"].keys() & {"clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"}
     back = await bench.patch("services", "web", {"spec": {"type": "ClusterIP", "externalName": None}})
     assert held(bench) == [f"clusterip/{back['spec']['clusterIP']}"]
 

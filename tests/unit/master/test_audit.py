@@ -319,7 +319,7 @@ class Stuck:
 
     def write(self, lines: Sequence[bytes]) -> int:
         self.asked.set()
-        self.open.wait(10)
+        self.open.wait(60)
         self.lines += lines
         return len(lines)
 
@@ -332,7 +332,7 @@ def test_a_slow_log_holds_nobody_up_and_losses_are_counted(caplog: pytest.LogCap
     writer.start()
     for number in range(5):
         writer.put(a_line(str(number)))
-    assert log.asked.wait(5)
+    assert log.asked.wait(60)
     assert writer.counts()._replace(written=0) == (0, 2, 3, 0)
     log.open.set()
     writer.close()

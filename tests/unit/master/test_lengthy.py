@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +48,7 @@ async def test_each_user_has_one_turn_at_a_time() -> None:
 
 async def test_who_left_while_waiting_is_passed_over() -> None:
     work, done, free = LengthyWork(), list[str](), threading.Event()
-    first = asyncio.ensure_future(work.do("a", AT_ONCE_BYTES, lambda: free.wait(5)))
+    first = asyncio.ensure_future(work.do("a", AT_ONCE_BYTES, lambda: free.wait(60)))
     left = asyncio.ensure_future(work.do("b", AT_ONCE_BYTES, lambda: done.append("left")))
     stays = asyncio.ensure_future(work.do("c", AT_ONCE_BYTES, lambda: done.append("stays")))
     await asyncio.sleep(0)
@@ -57,6 +58,40 @@ async def test_who_left_while_waiting_is_passed_over() -> None:
     await asyncio.gather(first, stays)
     assert done == ["stays"]
     assert work._turns == {}
+
+
+class Body:
+    """Something that can be seen to be gone."""
+
+
+async def test_what_a_refused_body_was_made_into_is_freed_beside_the_loop() -> None:
+    gone: list[int] = []
+
+    def work() -> None:
+        body = Body()
+        weakref.finalize(body, lambda: gone.append(threading.get_ident()))
+        raise ValueError("refused")
+
+    with pytest.raises(ValueError, match="refused") as refused:
+        await LengthyWork().do("a", AT_ONCE_BYTES, work)
+    assert gone
+    assert gone != [threading.get_ident()]
+    assert refused.value.__traceback__ is not None
+
+
+async def test_of_very_many_faults_as_many_are_told_as_somebody_may_read() -> None:
+    bench = await a_bench()
+    few, many = ({f"/{number}": "" for number in range(count)} for count in (500, 20_000))
+    refused = await refusal(bench.admin.create(target("configmaps"), msgspec.json.encode({**CONFIG, "data": few})))
+    assert refused.details is not None
+    assert len(refused.details.causes) == refused.message.count("Invalid value") == 500
+    refused = await refusal(bench.admin.create(target("configmaps"), msgspec.json.encode({**CONFIG, "data": many})))
+    assert refused.details is not None
+    told = len(refused.details.causes)
+    assert 500 < told < 20_000
+    assert refused.message.count("Invalid value") == told
+    assert refused.message.endswith(f", and {20_000 - told} more]")
+    assert len(msgspec.json.encode(refused.status())) < 1024 * 1024
 
 
 @pytest.fixture

@@ -208,6 +208,15 @@ async def test_a_pod_that_waits_for_a_node_is_gone_at_once(bench: Bench) -> None
     assert (await refusal(evict(bench))).code == 404
 
 
+async def test_older_clients_evict_too(bench: Bench) -> None:
+    await bench.create("pods", a_pod("web"))
+    assert (await evict(bench, apiVersion="policy/v1beta1"))["status"] == "Success"
+    assert await bench.names("pods") == []
+    await bench.create("pods", a_pod("web"))
+    refused = await refusal(evict(bench, apiVersion="policy/v1alpha1"))
+    assert (refused.code, "policy/v1alpha1" in refused.message) == (400, True)
+
+
 async def test_an_eviction_keeps_its_preconditions_and_dry_runs_do_nothing(bench: Bench) -> None:
     await bench.create("pods", a_pod("web"))
     await evict(bench, deleteOptions={"dryRun": ["All"]})

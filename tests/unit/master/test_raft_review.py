@@ -124,7 +124,7 @@ async def test_many_large_secrets_are_restored(tmp_path: Path) -> None:
 
 
 async def restore(store: EngineRaft, data: bytes) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await store.restore_snapshot(chunks_of(data))
 
 
@@ -299,7 +299,7 @@ async def test_a_member_that_is_alone_reads_only_what_includes_its_whole_log(
     await settle()
     assert not reading.done()
     disk.full = False
-    await asyncio.wait_for(reading, 10)
+    await asyncio.wait_for(reading, 60)
     assert again.get(a_pod("acknowledged").key) is not None
     await again.close()
 

@@ -170,6 +170,21 @@ async def test_a_configuration_may_name_the_revision_it_means() -> None:
     assert (await refusal(apply(bench, "configmaps", named))).code == 409
 
 
+async def test_a_configuration_that_means_another_object_creates_none() -> None:
+    bench = await a_bench()
+    named = config(a="1")
+    named["metadata"]["uid"] = "u"
+    refused = await refusal(apply(bench, "configmaps", named))
+    assert (refused.code, refused.reason) == (409, "Conflict")
+    why = "uid mismatch: the provided object specified uid u, and no existing object was found"
+    assert refused.message == f'Operation cannot be fulfilled on configmaps "c": {why}'
+    made = await apply(bench, "configmaps", config(a="1"))
+    assert "UID in precondition: u" in (await refusal(apply(bench, "configmaps", named))).message
+    named["metadata"]["uid"] = made["metadata"]["uid"]
+    named["data"] = {"a": "2"}
+    assert (await apply(bench, "configmaps", named))["data"] == {"a": "2"}
+
+
 async def test_services_keep_their_address_and_never_share_one() -> None:
     bench = await a_bench()
     described = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}

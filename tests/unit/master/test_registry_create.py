@@ -169,6 +169,8 @@ async def test_a_dry_run_answers_and_writes_nothing() -> None:
     bench = await a_bench()
     made = await bench.create("services", {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}, dry_run=True)
     assert made["spec"]["clusterIP"].startswith("10.")
+    assert made["metadata"]["uid"], "it says what there would be"
+    assert "resourceVersion" not in made["metadata"], "it is at no revision"
     assert bench.store.commits == 0
     assert (await refusal(bench.create("configmaps", config(), "nowhere", dry_run=True))).code == 404
     await bench.create("configmaps", config())
@@ -214,3 +216,19 @@ async def test_the_field_manager_that_is_named_owns_what_it_made() -> None:
     bench = await a_bench()
     made = await bench.create("configmaps", config() | {"data": {"a": "b"}}, field_manager="me")
     assert [(owner["manager"], owner["operation"]) for owner in made["metadata"]["managedFields"]] == [("me", "Update")]
+
+
+async def test_what_admission_adds_belongs_to_nobody() -> None:
+    """As in Kubernetes: so no applier comes into conflict over what its predecessor never said."""
+    bench = await a_bench()
+    service = await bench.create("services", {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}})
+    owned = service["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]
+    assert service["spec"]["clusterIP"]
+    assert "f:ports" in owned
+    assert not owned.keys() & {"f:clusterIP", "f:clusterIPs"}
+    pod = await bench.create("pods", {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a", "image": "b"}]}})
+    owned = pod["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]
+    assert pod["spec"]["tolerations"]
+    assert pod["spec"]["serviceAccountName"] == "default"
+    assert not owned.keys() & {"f:tolerations", "f:volumes", "f:serviceAccount", "f:serviceAccountName"}
+    assert "f:volumeMounts" not in owned["f:containers"]['k:{"name":"a"}']

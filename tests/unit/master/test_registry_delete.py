@@ -114,6 +114,21 @@ async def test_bad_options_delete_nothing(options: bytes) -> None:
     assert await bench.names("pods") == ["p"]
 
 
+@pytest.mark.parametrize("version", ["v1", "meta.k8s.io/v1", "coordination.k8s.io/v1", "policy/v1"])
+async def test_options_are_of_any_group(version: str) -> None:
+    bench = await with_pod(node="")
+    await bench.delete("pods", "p", apiVersion=version, kind="DeleteOptions")
+    assert await bench.names("pods") == []
+
+
+@pytest.mark.parametrize(("version", "kind"), [("nobody.io/v1", "DeleteOptions"), ("v1", "Pod"), ("apps/v7", "")])
+async def test_what_are_no_options_delete_nothing(version: str, kind: str) -> None:
+    bench = await with_pod(node="")
+    refused = await refusal(bench.delete("pods", "p", apiVersion=version, kind=kind))
+    assert (refused.code, "cannot be converted to DeleteOptions" in refused.message) == (400, True)
+    assert await bench.names("pods") == ["p"]
+
+
 async def test_a_dry_run_deletes_nothing() -> None:
     bench = await with_pod(node="")
     await bench.delete("pods", "p", dryRun=["All"])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from barque.client.verbs import MERGE_PATCH, STRATEGIC_MERGE_PATCH, WriteOptions
+from barque.client.verbs import JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, WriteOptions
 from tests.support.memory_store import Bench, a_bench, refusal, target
 
 TEMPLATE = {
@@ -229,6 +229,36 @@ async def test_bad_patches_are_named_and_change_nothing(kind: str, patch: bytes,
     assert await bench.get("deployments", "web") == old
 
 
+TWICE = b'{"spec":{"replicas":2},"spec":{"replicas":3}}'
+
+
+@pytest.mark.parametrize(
+    ("kind", "patch", "fault"),
+    [
+        (MERGE_PATCH, TWICE, 'duplicate field "spec"'),
+        (STRATEGIC_MERGE_PATCH, TWICE, 'duplicate field "spec"'),
+        (
+            JSON_PATCH, b'[{"op":"replace","path":"/spec/replicas","value":1,"value":3}]',
+            'json patch duplicate field "[0].value"',
+        ),
+        (
+            JSON_PATCH, b'[{"op":"replace","path":"/spec/replicas","value":3,"was":1}]',
+            'json patch unknown field "[0].was"',
+        ),
+    ],
+)  # fmt: skip
+async def test_what_a_patch_says_twice_is_refused_or_remarked(kind: str, patch: bytes, fault: str) -> None:
+    bench, old = await with_deployment()
+    refused = await refusal(bench.admin.patch(target("deployments", "web"), kind, patch))
+    assert (refused.code, f"strict decoding error: {fault}" in refused.message) == (400, True), refused.message
+    assert await bench.get("deployments", "web") == old
+    await bench.admin.patch(target("deployments", "web"), kind, patch, WriteOptions(field_validation="Ignore"))
+    assert bench.warnings == []
+    await bench.admin.patch(target("deployments", "web"), kind, patch, WriteOptions(field_validation="Warn"))
+    assert bench.warnings == [fault]
+    assert (await bench.get("deployments", "web"))["spec"]["replicas"] == 3
+
+
 async def test_owned_fields_within_a_template_are_data_like_any_other() -> None:
     bench = await a_bench()
     template = {"metadata": {"labels": {"app": "web"}}, "spec": TEMPLATE["spec"]}
@@ -247,10 +277,19 @@ async def test_what_is_not_there_cannot_be_changed() -> None:
     assert (await refusal(bench.patch("deployments", "web", {}))).code == 404
 
 
-async def test_an_object_deleted_in_between_is_404() -> None:
-    bench, _ = await with_deployment()
+async def test_an_object_deleted_in_between_is_404_and_for_who_means_that_very_one_a_conflict() -> None:
+    bench, old = await with_deployment()
+    scale = await bench.get("deployments", "web", sub="scale")
     bench.store.before_commit = lambda: bench.delete("deployments", "web")
     assert (await refusal(bench.patch("deployments", "web", {"spec": {"replicas": 2}}))).code == 404
+    bench, old = await with_deployment()
+    bench.store.before_commit = lambda: bench.delete("deployments", "web")
+    changed = {**old, "spec": {**old["spec"], "replicas": 2}}
+    for write in (bench.update("deployments", changed), bench.update("deployments", old, "status")):
+        refused = await refusal(write)
+        assert (refused.code, refused.reason) == (409, "Conflict")
+        assert f"UID in precondition: {old['metadata']['uid']}, UID in object meta: " in refused.message
+    assert (await refusal(bench.update("deployments", scale, "scale"))).code == 409
 
 
 async def test_a_dry_run_of_a_change() -> None:
@@ -281,7 +320,8 @@ async def test_a_scale_reads_and_writes_the_replicas() -> None:
     assert (await refusal(bench.update("deployments", {**stale, "spec": {"replicas": 4}}, "scale"))).code == 409
     refused = await refusal(bench.patch("deployments", "web", {"spec": {"replicas": -1}}, "scale"))
     assert refused.code == 422
-    assert 'Scale.autoscaling "web" is invalid: spec.replicas: Invalid value: -1' in refused.message
+    why = "Invalid value: -1: must be greater than or equal to 0"
+    assert refused.message == f'Scale.autoscaling "web" is invalid: spec.replicas: {why}'
     bench.store.before_commit = lambda: bench.patch("deployments", "web", {"spec": {"paused": True}})
     await bench.patch("deployments", "web", {"spec": {"replicas": 6}}, "scale", MERGE_PATCH)
     new = await bench.get("deployments", "web")

@@ -18,9 +18,12 @@ from barque.api.errors import ApiError
 from barque.api.openapi import v2
 from barque.api.resources import RESOURCES, Resource, by_plural
 from barque.api.types.generate import SCHEMA_VERSION
+from barque.master.apiserver.grpc_calls import Bounds
 from barque.master.apiserver.rest.call import Handler, RestCall
+from barque.master.apiserver.rest.calls import Calls, Handlers
 from barque.master.apiserver.rest.discovery import Discovery
 from barque.master.apiserver.rest.documents import Document
+from barque.master.apiserver.rest.index import index_paths
 from barque.master.apiserver.rest.openapi import OpenAPI, _sliced
 from barque.master.apiserver.rest.request_info import request_info
 from barque.master.apiserver.rest.version import MAJOR, MINOR, PATCH, git_version, version_paths
@@ -99,6 +102,26 @@ async def test_groups_stand_in_kubernetes_order_with_the_newest_version_preferre
     }
     assert told["groups"][3] == autoscaling
     assert await discovered("/apis/autoscaling") == {"kind": "APIGroup", "apiVersion": "v1", **autoscaling}
+
+
+@pytest.mark.shows("/")
+async def test_the_index_names_every_path_that_answers() -> None:
+    paths = Discovery(ROWS, "10.0.0.1:6443")
+    index = index_paths([*paths.places(), *paths.paths(), "/healthz", "/healthz/", "POST /barque/v1/join"])
+    told = body(await ask(index, "/"))["paths"]
+    assert told == sorted(told)
+    assert {"/api", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1", "/healthz"} < set(told)
+    assert not {path for path in told if path.endswith("/") or " " in path}
+    known: Any = None
+    calls = Calls(Handlers(_silent, _silent, {}, {**index, "/version": _silent}), known, known, Bounds())
+    assert calls._handler("GET", "/") is index["/"]
+    for path in ("/nothing", "/version/nothing"):
+        with pytest.raises(ApiError, match="could not find"):
+            calls._handler("GET", path)
+
+
+async def _silent(call: RestCall) -> Any:
+    raise AssertionError(f"{call.info.path} is not asked for")
 
 
 @pytest.mark.shows("/api, /apis")

@@ -7,6 +7,7 @@ import pytest
 from barque.api.errors import ApiError
 from barque.client.verbs import Page, WriteOptions
 from barque.master.apiserver.rest import options
+from barque.master.apiserver.rest import request_info as reading
 from barque.master.apiserver.rest.negotiation import Accepted, accepted
 from barque.master.apiserver.rest.request_info import RequestInfo, request_info
 
@@ -143,6 +144,12 @@ def test_delete_options_come_in_the_body_or_the_query() -> None:
 def test_the_part_of_a_list() -> None:
     query = {"limit": "5", "continue": "x", "resourceVersion": "7", "resourceVersionMatch": "Exact"}
     assert options.page(query) == Page(5, "x", "7", "Exact")
+    with pytest.raises(ApiError) as refused:
+        options.page({"sendInitialEvents": "true"})
+    assert (refused.value.code, refused.value.message) == (
+        422,
+        'ListOptions.meta.k8s.io "" is invalid: sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list',
+    )
 
 
 @pytest.mark.parametrize("value", ["x", "5.0", "9" * 30, "٣", "-", "9223372036854775808"])
@@ -156,3 +163,14 @@ def test_a_place_is_found_anew_for_each_method() -> None:
     path = "/api/v1/namespaces/a/pods/p"
     assert request_info("GET", path) == RequestInfo(path, True, "get", "", "v1", "pods", "", "a", "p")
     assert request_info("DELETE", path).verb == "delete"
+
+
+def test_requests_that_say_the_same_share_what_was_read_and_long_ones_are_not_kept() -> None:
+    path = "/api/v1/namespaces/a/configmaps"
+    assert request_info("GET", path, True) is request_info("GET", f"{path[:-1]}s", True)
+    assert request_info("GET", path, True).verb == "watch"
+    assert request_info("GET", path).verb == "list"
+    kept = reading._kept.cache_info().currsize
+    for number in range(3):
+        assert request_info("GET", f"{path}/{'x' * 600}{number}").name == f"{'x' * 600}{number}"
+    assert reading._kept.cache_info().currsize == kept

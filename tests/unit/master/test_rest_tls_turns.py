@@ -45,6 +45,9 @@ class Wire(asyncio.Transport):
     def resume_reading(self) -> None:
         self.paused = False
 
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
 
 class Client:
     """The other end of a wire, in memory."""
@@ -63,6 +66,16 @@ class Client:
         with suppress(ssl.SSLWantReadError):
             self._tls.do_handshake()
         self.send(self._out.read())
+
+    def read(self) -> bytes:
+        """All that the server has said since, up to its goodbye."""
+        self._in.write(self.wire.written)
+        self.wire.written = b""
+        said = b""
+        with suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+            while piece := self._tls.read(65536):
+                said += piece
+        return said
 
     def send(self, data: bytes) -> None:
         while data and not self.wire.paused:
@@ -141,6 +154,31 @@ async def test_those_who_left_while_they_waited_cost_no_turn(identity: Identity)
         client.connection.connection_lost(None)
     await asyncio.sleep(0)
     assert [bool(client.wire.written) for client in clients] == [False] * (2 * STEPS) + [True] * STEPS
+
+
+async def test_connections_share_what_is_written_through_and_nothing_stays_in_it(identity: Identity) -> None:
+    make, made = a_server(identity)
+    clients = [Client(make, identity) for _ in range(2)]
+    buffers = {client.connection._buffers for client in clients}
+    assert len(buffers) == 1
+    (shared,) = buffers
+    while len(made) < 2:
+        for client in clients:
+            client.shake()
+            await asyncio.sleep(0)
+            assert not shared.outgoing.pending
+    for number, client in enumerate(clients):
+        client.connection.write(b"%d" % number * 40_000)
+        assert not shared.outgoing.pending
+    for number, client in enumerate(clients):
+        assert client.read() == b"%d" % number * 40_000
+    clients[0].send(b"\x17\x03\x03\x00\x20" + bytes(32))
+    assert not shared.outgoing.pending
+    assert clients[0].wire.written
+    assert clients[0].wire.aborted
+    clients[1].connection.close()
+    assert not shared.outgoing.pending
+    assert clients[1].read() == b""
 
 
 async def test_waiting_for_a_turn_is_not_the_handshakes_own_time(identity: Identity) -> None:

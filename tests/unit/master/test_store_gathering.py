@@ -17,7 +17,7 @@ from tests.support.clock import FakeClock
 from tests.support.raft_group import open_store
 from tests.support.store import a_pod, entropy
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0
 # Longer than any test lasts: a group that is written was complete.
 FOR_EVER_S = 600.0
 

@@ -166,7 +166,7 @@ async def test_any_frames_in_any_order_end_with_the_wire_or_a_goodbye(frames: li
     wire = Script(*[encoder.encode(frame) for frame in frames])
     streams: list[SpdyStream] = []
     connection = SpdyConnection(wire, streams.append)
-    await asyncio.wait_for(connection.run(), 2)
+    await asyncio.wait_for(connection.run(), 60)
     said = list(spdy.Decoder().feed(bytes(wire.sent)))
     assert [frame for frame in said if isinstance(frame, spdy.GoAway)] in (
         [], [spdy.GoAway(connection._last, spdy.GOAWAY_PROTOCOL_ERROR)],
@@ -240,6 +240,6 @@ async def test_a_client_that_broke_the_protocol_and_reads_nothing_is_not_waited_
 
     monkeypatch.setattr(spdy_connection, "GOODBYE_S", 0.0)
     with suppress(TimeoutError):
-        await asyncio.wait_for(SpdyConnection(Stuck(b"\xff" * 8 + b"\x80\2\0\1" + bytes(4)), lambda _: None).run(), 5)
+        await asyncio.wait_for(SpdyConnection(Stuck(b"\xff" * 8 + b"\x80\2\0\1" + bytes(4)), lambda _: None).run(), 60)
         return
     pytest.fail("it is waited for")

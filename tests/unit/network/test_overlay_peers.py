@@ -153,8 +153,12 @@ def test_a_heartbeat_counts_for_nothing() -> None:
 def test_the_time_for_many_nodes_grows_with_their_number_alone() -> None:
     nodes = [a_peer(f"n{i}", f"10.{i // 256}.{i % 256}.0/24", f"172.16.{i // 250}.{i % 250}") for i in range(3000)]
     own = Own("me", "10.200.0.0/24", "172.31.0.1", UNDERLAY._replace(address="172.31.0.1"))
-    begin = time.process_time()
-    chart = a_chart(*nodes, own=own, ranges=Ranges("10.0.0.0/8", "192.168.0.0/16"))
-    assert (len(chart.peers), chart.fault, chart.remarks) == (3000, None, ())
-    # Every pair compared would take ten times as long.
-    assert time.process_time() - begin < 1.0
+
+    def spent_s(count: int) -> float:
+        begin = time.process_time()
+        chart = a_chart(*nodes[:count], own=own, ranges=Ranges("10.0.0.0/8", "192.168.0.0/16"))
+        assert (len(chart.peers), chart.fault, chart.remarks) == (count, None, ())
+        return time.process_time() - begin
+
+    # Six times as many, and not thirty-six times the work, however slow the machine is; it may be slower for a moment.
+    assert any(spent_s(3000) < 18 * spent_s(500) for _ in range(3))

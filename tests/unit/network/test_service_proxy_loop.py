@@ -49,13 +49,13 @@ class Stage:
     async def quiet(self) -> None:
         """Let a write end, with the thread that looks at flows after it."""
         await settle()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while self.proxy._writing:
                 await asyncio.sleep(0)
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Let what threads do for the proxy come to its end."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not holds():
                 await asyncio.sleep(0)
 

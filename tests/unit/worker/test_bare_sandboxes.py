@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 def call(folder: Path, *arguments: str) -> int:
     env = {**os.environ, "PATH": f"{folder.parent}/bin:{os.environ['PATH']}"}
-    return subprocess.run([folder / "oci-runtime", *arguments], env=env, check=False, timeout=10).returncode
+    return subprocess.run([folder / "oci-runtime", *arguments], env=env, check=False, timeout=60).returncode
 
 
 def create(folder: Path, config: dict[str, Any]) -> int:
