@@ -12,6 +12,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,8 @@ from barque.master.raft.errors import NewerFormatError, StoreStartError
 from barque.master.raft.messages import MemberInfo
 from barque.master.store.engine_etcd import EngineEtcd, EtcdSettings, member_id, open_etcd_store
 from barque.master.store.etcd import layout
-from barque.master.store.etcd.client import Endpoints
+from barque.master.store.etcd.client import Endpoints, EtcdAwayError, EtcdRefusedError
+from barque.master.store.etcd.election import Election
 from barque.master.store.etcd.layout import Keys
 from barque.master.store.group import GroupError
 from barque.master.store.port import (
@@ -35,6 +37,7 @@ from barque.master.store.port import (
     Unknown,
 )
 from tests.support import etcd
+from tests.support.expecting import expect_soon_async
 from tests.support.store import AnObject, Reading, a_node, a_pod, a_secret, a_service
 
 pytestmark = pytest.mark.skipif(bool(etcd.missing()), reason=etcd.missing())
@@ -88,11 +91,8 @@ def _etcds_revision() -> int:
     return int(ctl("get", "nothing", "--write-out=fields").split('"Revision" : ')[1].split()[0])
 
 
-async def until(holds: Callable[[], object], what: str, seconds: float = 30) -> None:
-    async with asyncio.timeout(seconds):
-        while not holds():
-            await asyncio.sleep(0.02)
-    assert holds(), what
+async def until(holds: Callable[[], object], what: str, seconds: float = 60) -> None:
+    await expect_soon_async(holds, seconds, what)
 
 
 async def create(store: EngineEtcd, made: AnObject) -> Committed:
@@ -118,8 +118,10 @@ async def test_a_watch_goes_on_after_etcd_was_killed_and_writes_are_refused_mean
             reading = Reading(store.watch("pods", store.revision))
             first = await create(store, web)
             own.members[0].kill()
-            doubtful = await store.commit([a_pod("doubtful").put()])
-            assert isinstance(doubtful[0], Unknown)
+            # Whether it was sent depends on what is noticed first.
+            with suppress(StoreUnavailableError):
+                (doubtful,) = await store.commit([a_pod("doubtful").put()])
+                assert isinstance(doubtful, Unknown)
             why = await refused(store.commit([a_pod("lost").put()]))
             assert "etcd does not answer at 127.0.0.1:" in why
             assert why.endswith("nothing was written")
@@ -177,7 +179,8 @@ async def test_no_acknowledged_write_is_lost_when_etcds_leader_is_killed(tmp_pat
             await other.barrier()
             found = {stored.key.name: stored.revision for stored in one.list("pods").items}
             assert {name: found.get(name) for name in acknowledged} == acknowledged
-            assert one.list("pods") == other.list("pods")
+            # What nobody has heard of any more may still come.
+            await until(lambda: one.list("pods") == other.list("pods"), "both have the same")
             await until(lambda: feed.events and feed.events[-1].revision == other.revision, "the feed is complete")
             assert [change.revision for change in feed.events] == list(range(base + 1, other.revision + 1))
             await feed.stop()
@@ -222,17 +225,17 @@ async def test_a_master_far_from_etcd_has_its_turn_while_a_near_one_writes_all_t
     _, url = await world.line(delay_s=0.004)
     near, far = await world.master("m1"), await world.master("m2", (url,))
     count = {"near": 0, "far": 0}
-    ends = asyncio.get_running_loop().time() + 2
 
     async def write(store: EngineEtcd, name: str, worker: int) -> None:
-        while asyncio.get_running_loop().time() < ends:
-            await store.commit([a_pod(f"{name}-{worker}").saying(str(count[name])).put()])
+        while count["far"] < 20:
+            (result,) = await store.commit([a_pod(f"{name}-{worker}").saying(str(count[name])).put()])
+            assert isinstance(result, Committed)
             count[name] += 1
 
-    await asyncio.gather(*(write(near, "near", n) for n in range(16)), *(write(far, "far", n) for n in range(2)))
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(write(near, "near", n) for n in range(16)), *(write(far, "far", n) for n in range(2)))
     await near.barrier()
     assert near.revision == sum(count.values())
-    assert count["far"] >= 20
     assert count["near"] > count["far"]
 
 
@@ -254,8 +257,8 @@ async def test_a_master_cut_off_stops_leading_and_its_late_write_is_refused(worl
     began = asyncio.get_running_loop().time()
     line.cut()
     await asyncio.wait_for(losing, 30)
-    assert asyncio.get_running_loop().time() - began < 3.0
-    await asyncio.wait_for(new.led(leads=True), 15)
+    assert asyncio.get_running_loop().time() - began < 10.0
+    await asyncio.wait_for(new.led(leads=True), 30)
     assert not old.leads
     await new.commit([_with_fields(fence, {**first.fields, "epoch": "2"})])
     line.mend()
@@ -275,7 +278,7 @@ async def test_a_leader_that_stops_hands_over_at_once(world: World) -> None:
     await until(lambda: one.leads, "the first leads")
     other = await world.master("m2", lease_s=30)
     await one.close()
-    await asyncio.wait_for(other.led(leads=True), 10)
+    await asyncio.wait_for(other.led(leads=True), 20)
     assert not one.leads
     with pytest.raises(StoreUnavailableError):
         await one.led(leads=True)
@@ -388,8 +391,9 @@ async def test_a_restore_reaches_the_other_masters_and_leaves_nothing_of_the_old
     assert "later" not in names(other)
     assert list(other.reserved("")) == ["ip/1"]
     assert isinstance(await reading.ended(), HistoryGoneError)
-    kept = ctl("get", "--prefix", f"{world.prefix}/state/", "--keys-only").split()
-    assert len(kept) == 252
+    await until(
+        lambda: len(ctl("get", "--prefix", f"{world.prefix}/state/", "--keys-only").split()) == 252, "the old has gone"
+    )
     assert await create(other, a_pod("next")) == Committed(restored.revision + 1)
     await one.barrier()
     assert "next" in names(one)
@@ -475,6 +479,52 @@ async def test_an_etcd_without_space_is_named_and_nothing_is_written(tmp_path: P
             await store.close()
 
 
+async def test_a_write_that_etcd_does_and_yet_refuses_is_told_as_done(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does the one that uses up its space, where it has not come to count the ones before it."""
+    store = await world.master()
+    client = store._writer._client
+    carry_out, refusals = client.txn, []
+
+    async def filling(request: Any) -> Any:
+        reply = await carry_out(request)
+        if b"/pods/" in request.SerializeToString():
+            refusals.append(EtcdRefusedError("etcdserver: mvcc: database space exceeded"))
+            raise refusals[-1]
+        return reply
+
+    async def refusing(request: Any) -> Any:
+        if b"/pods/" in request.SerializeToString():
+            raise EtcdRefusedError("etcdserver: mvcc: database space exceeded")
+        return await carry_out(request)
+
+    monkeypatch.setattr(client, "txn", filling)
+    await create(store, web)
+    assert len(refusals) == 1
+    monkeypatch.setattr(client, "txn", refusing)
+    assert "database space exceeded; nothing was written" in await refused(store.commit([a_pod("x").put()]))
+    monkeypatch.undo()
+    await store.barrier()
+    assert names(store) == {"web"}
+
+
+async def test_a_start_waits_for_an_etcd_that_is_slow_to_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim, calls = Election.claim_name, 0
+
+    async def slow(election: Election) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise EtcdAwayError("etcd does not answer")
+        await claim(election)
+
+    monkeypatch.setattr(Election, "claim_name", slow)
+    store = await world.master()
+    await create(store, web)
+    assert calls == 2
+
+
 async def test_a_head_that_somebody_removed_stops_the_store(world: World) -> None:
     store = await world.master()
     await create(store, web)
@@ -487,12 +537,12 @@ async def test_a_head_that_somebody_removed_stops_the_store(world: World) -> Non
 async def test_a_start_says_what_is_wrong(world: World, tmp_path: Path) -> None:
     keys, clock, info = tmp_path / "keys", SystemClock(), MemberInfo("", "m1", "127.0.0.1")
 
-    def opening(url: str, prefix: str = "/x") -> Awaitable[EngineEtcd]:
-        settings = EtcdSettings(Endpoints((url,), call_s=0.3), prefix, start_s=0.1)
+    def opening(url: str, prefix: str = "/x", start_s: float = 60) -> Awaitable[EngineEtcd]:
+        settings = EtcdSettings(Endpoints((url,), call_s=5), prefix, start_s=start_s)
         return open_etcd_store(settings, info, keys, etcd.WRAPPING, clock)
 
     with pytest.raises(StoreStartError, match=r"etcd does not answer at 127.0.0.1:1: .*check --etcd-endpoints"):
-        await opening("http://127.0.0.1:1")
+        await opening("http://127.0.0.1:1", start_s=0.1)
     for wrong in ("127.0.0.1:2379", "http://host", "ftp://a:1", "http://a:1/path"):
         with pytest.raises(ValueError, match="no endpoint of etcd"):
             await opening(wrong)
@@ -523,8 +573,7 @@ async def test_masters_that_start_together_found_one_cluster(world: World) -> No
     engines = await asyncio.gather(*(world.master(f"m{n}") for n in range(3)))
     assert len({engine.cluster_id for engine in engines}) == 1
     assert len({engine.figures().key_id for engine in engines}) == 1
-    await until(lambda: any(engine.leads for engine in engines), "one leads")
-    assert sum(engine.leads for engine in engines) == 1
+    await until(lambda: sum(engine.leads for engine in engines) == 1, "one leads")
     await asyncio.gather(*(create(engine, a_pod(f"of-{n}")) for n, engine in enumerate(engines)))
     for engine in engines:
         await engine.barrier()
@@ -568,7 +617,7 @@ async def test_etcd_over_tls_with_client_certificates(tmp_path: Path) -> None:
             assert await store.barrier() == 1
         finally:
             await store.close()
-        settings = EtcdSettings(Endpoints(own.urls, tmp_path / "ca.pem", call_s=0.3), "/b", start_s=0.1)
+        settings = EtcdSettings(Endpoints(own.urls, tmp_path / "ca.pem", call_s=5), "/b", start_s=60)
         with pytest.raises(StoreStartError, match=r"it does not take this master's certificate \(--etcd-cert"):
             await open_etcd_store(
                 settings, MemberInfo("", "m1", "127.0.0.1"), tmp_path / "keys", etcd.WRAPPING, SystemClock()

@@ -28,7 +28,8 @@ from barque.master.store.engine_etcd import EngineEtcd, EtcdSettings, open_etcd_
 from barque.master.store.etcd.client import Endpoints
 from barque.master.store.hub import HubSettings
 from barque.master.store.port import Absent, Committed
-from tests.support.host import dying_with_parent, expect_soon
+from tests.support.expecting import expect_soon
+from tests.support.host import dying_with_parent
 from tests.support.ports import free_ports
 from tests.support.store import a_pod
 
@@ -84,16 +85,16 @@ class Member:
         """As power does."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(60)
             self.process = None
 
     def says(self, *words: str) -> subprocess.CompletedProcess[str]:
         """What etcdctl says of this member."""
         files = zip(("--cacert", "--cert", "--key"), map(str, self.tls or ()), strict=False)
         return subprocess.run(
-            ["etcdctl", "--endpoints", self.url, "--command-timeout=2s", *chain.from_iterable(files), *words],
+            ["etcdctl", "--endpoints", self.url, "--command-timeout=10s", *chain.from_iterable(files), *words],
             env={**os.environ, "ETCDCTL_API": "3"}, capture_output=True, text=True, errors="replace", check=False,
-            timeout=20,
+            timeout=60,
         )  # fmt: skip
 
 
@@ -110,7 +111,7 @@ class Etcd:
     def start(self, *members: Member) -> None:
         for member in members or self.members:
             member.start(self.members)
-        expect_soon(self._serves, 30, "etcd serves")
+        expect_soon(self._serves, 60, "etcd serves")
 
     def leader(self) -> Member:
         """The member that leads."""
@@ -124,7 +125,7 @@ class Etcd:
                     return member
             return None
 
-        found = expect_soon(find, 30, "etcd has a leader")
+        found = expect_soon(find, 60, "etcd has a leader")
         assert found is not None
         return found
 
@@ -194,6 +195,10 @@ class Line:
             writer.transport.abort()
             return
         far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
+        if not self._up:
+            writer.transport.abort()
+            far_writer.transport.abort()
+            return
         self._open |= {writer, far_writer}
         try:
             await asyncio.gather(
@@ -225,7 +230,7 @@ async def open_engine(
     hub: HubSettings = HubSettings(),
     lease_s: int = 2,
     compaction_s: float = 0.0,
-    patience_s: float = 5.0,
+    patience_s: float = 30.0,
     wrapping: bytes = WRAPPING,
     tls: Tls | None = None,
 ) -> EngineEtcd:
@@ -234,7 +239,7 @@ async def open_engine(
         prefix,
         lease_s=lease_s,
         compaction_s=compaction_s,
-        start_s=15,
+        start_s=60,
         patience_s=patience_s,
         hub=hub,
     )
