@@ -14,7 +14,7 @@ from barque.deploy.lab.lab import Lab
 from barque.deploy.progress import Report
 from tests.bench.report import Figure, median, spread
 from tests.support.cluster import objects
-from tests.support.host import expect_soon
+from tests.support.expecting import expect_soon
 from tests.support.lab import REPLICAS, WEB, ALab, LabHost, a_lab
 
 VICTIMS = ("w1", "w2", "w3")

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.bench.report import Figure, median, spread
-from tests.support.host import dying_with_parent, expect_soon
+from tests.support.expecting import expect_soon
+from tests.support.host import dying_with_parent
 from tests.support.namespaces import Namespace, missing
 from tests.support.overlay_hosts import Fleet, OverlayHost, a_fleet
 

@@ -35,7 +35,8 @@ from barque.deploy import images, processes
 from barque.proto import pods_pb2
 from tests.bench import schedule
 from tests.bench.report import Figure, median, publish, spread
-from tests.support.host import Host, a_host, expect_soon, missing
+from tests.support.expecting import expect_soon
+from tests.support.host import Host, a_host, missing
 
 DOCKER = "unix:///var/run/docker.sock"
 IMAGE = "barque-bench/pod:1"

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.report import Figure, median, publish, spread
-from tests.support.host import Host, a_host, expect_soon, missing
+from tests.support.expecting import expect_soon
+from tests.support.host import Host, a_host, missing
 
 ROUNDS = 7
 UPS = 3

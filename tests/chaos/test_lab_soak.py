@@ -15,7 +15,7 @@ import time
 import pytest
 
 from tests.support.cluster import objects, one, write_maps
-from tests.support.host import expect_soon
+from tests.support.expecting import expect_soon
 from tests.support.lab import REPLICAS, WEB, ALab, LabHost, a_lab, missing
 
 ROUNDS = int(os.environ.get("BARQUE_SOAK_ROUNDS", "20"))
@@ -32,7 +32,7 @@ def test_hosts_that_are_hurt_and_mended() -> None:
     dice = random.Random(SEED)
     with a_lab(workers=3) as lab:
         lab.apply(WEB)
-        lab.wait_ready_pods("app=web", REPLICAS, timeout_s=60)
+        lab.wait_ready_pods("app=web", REPLICAS)
         address = one(lab.m1, "service", "web")["spec"]["clusterIP"]
         acknowledged: list[str] = []
         for number in range(ROUNDS):
@@ -65,12 +65,12 @@ def check(lab: ALab, address: str, acknowledged: list[str], what: str) -> None:
         expect_soon(lambda name=worker.name: lab.node_ready(name), MENDED_S, f"{what}: {worker.name} is Ready")  # type: ignore[misc]
     lab.wait_ready_pods("app=web", REPLICAS, timeout_s=MENDED_S)
     for worker in lab.workers:
-        expect_soon(lambda host=worker: answers(host, address) == 20, 20, f"{what}: the service answers {worker.name}")  # type: ignore[misc]
+        expect_soon(lambda at=worker: answers(at, address) == 20, 60, f"{what}: the service answers {worker.name}")  # type: ignore[misc]
 
 
 def answers(host: LabHost, address: str) -> int:
     """How many of twenty requests are answered."""
-    ask = f"urllib.request.urlopen('http://{address}/', timeout=3).status == 200"
+    ask = f"urllib.request.urlopen('http://{address}/', timeout=10).status == 200"
     program = f"import urllib.request\nprint(sum({ask} for _ in range(20)))"
     done = host.run(sys.executable, "-c", program, check=False)
     return int(done.stdout) if done.returncode == 0 else 0

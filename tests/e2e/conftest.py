@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.host import Host, a_host, missing
-
-LOGS = Path(__file__).resolve().parents[2] / "build" / "e2e-logs"
+from tests.support.host import Host, a_host, keep_logs, missing
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[Host]:
+def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     """A host with nothing on it."""
     if why := missing():
         pytest.skip(why)
     with a_host() as made:
         yield made
-        # For whoever must find out why a test failed.
-        shutil.rmtree(LOGS, ignore_errors=True)
-        shutil.copytree(made.folder / "log", LOGS)
+        keep_logs(request.path.stem, {"host": made.folder / "log"})

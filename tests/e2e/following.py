@@ -32,7 +32,7 @@ async def follow() -> None:
     await informer.wait_synced()
     print("synced", flush=True)
     last = (await asyncio.to_thread(sys.stdin.readline)).strip()
-    for _ in range(600):
+    for _ in range(1200):
         if last in told:
             break
         await asyncio.sleep(0.1)

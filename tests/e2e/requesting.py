@@ -20,7 +20,7 @@ PAUSE_S = 0.01
 
 def fetch(address: str) -> str:
     """What a request came to: the version its page names, else its fault."""
-    connection = http.client.HTTPConnection(address, timeout=10)
+    connection = http.client.HTTPConnection(address, timeout=30)
     try:
         connection.request("GET", "/")
         answer = connection.getresponse()

@@ -18,14 +18,15 @@ import pytest
 
 from barque.deploy.lab import host as hosts
 from barque.deploy.processes import Daemon
-from tests.support.cluster import objects, traces
-from tests.support.host import Host, expect_soon
-from tests.support.lab import IMAGE, ALab, LabHost, a_lab, leftovers, missing
+from tests.support.cluster import expect_traces, objects, traces
+from tests.support.expecting import expect_soon
+from tests.support.host import Host
+from tests.support.lab import IMAGE, ALab, LabHost, a_lab, expect_nothing_left, leftovers, missing
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 # A node is lost 8 s after its last word; on a busy machine it is later noticed, and later back.
-LOST_S = 45
+LOST_S = 90
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,22 @@ def rows(lab: ALab) -> dict[str, list[str]]:
     return {line[0]: line[3:] for line in lines[1:]}
 
 
+def expect_rows(lab: ALab, **wanted: list[str]) -> None:
+    """What the cluster says of a host comes in its own time, and an answer may be late."""
+
+    def shown() -> bool:
+        found = rows(lab)
+        assert found.items() >= wanted.items(), found
+        return True
+
+    expect_soon(shown, LOST_S, f"the status shows {wanted}", pause_s=0.3)
+
+
+def expect_pings(host: LabHost, *others: str) -> None:
+    for other in others:
+        expect_soon(lambda to=other: host.pings(to), 30, f"{host.name} reaches {other}")
+
+
 def expect_node(lab: ALab, name: str, ready: bool) -> None:
     expect_soon(lambda: lab.node_ready(name) == ready, LOST_S, f"{name} is {'' if ready else 'not '}Ready", pause_s=0.3)
 
@@ -55,11 +72,13 @@ def beats(host: LabHost) -> int:
 
 
 def test_every_host_is_a_machine_of_its_own(lab: ALab) -> None:
-    assert rows(lab) == {
-        "m1": ["up", "up", "master", "leader"],
-        "w1": ["up", "up", "dockerd, worker", "Ready"],
-        "w2": ["up", "up", "dockerd, worker", "Ready"],
-    }
+    expect_rows(
+        lab,
+        m1=["up", "up", "master", "leader"],
+        w1=["up", "up", "dockerd, worker", "Ready"],
+        w2=["up", "up", "dockerd, worker", "Ready"],
+    )
+    assert list(rows(lab)) == ["m1", "w1", "w2"]
     nodes = {node["metadata"]["name"]: node["status"] for node in objects(lab.m1, "nodes")}
     assert {name: status["addresses"][0]["address"] for name, status in nodes.items()} == {
         worker.name: worker.address for worker in lab.workers
@@ -69,7 +88,7 @@ def test_every_host_is_a_machine_of_its_own(lab: ALab) -> None:
     for host in lab.hosts:
         assert host.run("hostname").stdout == f"{host.name}\n"
         # By name and by address, and nowhere else.
-        assert [host.pings(other.name) for other in lab.hosts] == [True] * 3
+        expect_pings(host, *(other.name for other in lab.hosts))
     assert not lab.m1.pings("192.0.2.1")
     for worker in lab.workers:
         assert IMAGE in worker.run("docker", "images", "--format", "{{.Repository}}:{{.Tag}}").stdout
@@ -94,22 +113,26 @@ def test_a_cut_between_two_hosts_and_its_healing(lab: ALab) -> None:
     w1, w2 = lab.workers
     lab.run("cut", "w2", "w1")
     assert (w1.pings("w2"), w2.pings("w1")) == (False, False)
-    assert (w1.pings("m1"), lab.m1.pings("w2")) == (True, True)
+    expect_pings(w1, "m1")
+    expect_pings(lab.m1, "w2")
     assert [rows(lab)[name][1] for name in ("w1", "w2")] == ["cut from w2", "cut from w1"]
     lab.run("heal", "w1", "w2")
-    assert (w1.pings("w2"), w2.pings("w1")) == (True, True)
+    expect_pings(w1, "w2")
+    expect_pings(w2, "w1")
     assert rows(lab)["w1"][1] == "up"
 
 
 def test_a_pulled_cable_is_seen_by_the_master(lab: ALab) -> None:
     w1 = lab.host("w1")
     lab.run("cut", "w2")
-    assert (w1.pings("w2"), lab.m1.pings("w2"), w1.pings("m1")) == (False, False, True)
+    assert (w1.pings("w2"), lab.m1.pings("w2")) == (False, False)
+    expect_pings(w1, "m1")
     expect_node(lab, "w2", ready=False)
-    assert (rows(lab)["w2"], rows(lab)["w1"][3]) == (["up", "cut", "dockerd, worker", "NotReady"], "Ready")
+    wanted = ["up", "cut", "dockerd, worker", "NotReady"]
+    expect_rows(lab, w1=["up", "up", "dockerd, worker", "Ready"], w2=wanted)
     lab.run("heal")
     expect_node(lab, "w2", ready=True)
-    assert w1.pings("w2")
+    expect_pings(w1, "w2")
 
 
 def test_a_paused_host_answers_pings_but_does_nothing(lab: ALab) -> None:
@@ -121,9 +144,17 @@ def test_a_paused_host_answers_pings_but_does_nothing(lab: ALab) -> None:
     )
     expect_soon(lambda: beats(w1) > 3, 60, "the loop counts")
     lab.run("pause", "w1")
+
+    def stands() -> bool:
+        seen = beats(w1)
+        time.sleep(0.5)
+        return beats(w1) == seen
+
+    # A step that was under way in the kernel is still taken.
+    expect_soon(stands, 30, "the loop halts")
     halted = beats(w1)
     assert rows(lab)["w1"][0] == "paused"
-    assert w1.pings("m1")
+    expect_pings(w1, "m1")
     assert beats(w1) == halted
     lab.run("resume", "w1")
     expect_soon(lambda: beats(w1) > halted, 60, "the loop goes on")
@@ -131,10 +162,12 @@ def test_a_paused_host_answers_pings_but_does_nothing(lab: ALab) -> None:
 
 
 def test_a_pod_runs_on_every_worker(lab: ALab) -> None:
+    # They outlast their nodes' absence, however long a slow machine takes to bring a node back.
     for worker in lab.workers:
         lab.apply(
             f"{{apiVersion: v1, kind: Pod, metadata: {{name: on-{worker.name}, labels: {{app: web}}}}, "
             f"spec: {{nodeName: {worker.name}, terminationGracePeriodSeconds: 0, "
+            "tolerations: [{operator: Exists, effect: NoExecute}], "
             f"containers: [{{name: c, image: '{IMAGE}', imagePullPolicy: Never}}]}}}}"
         )
     found = lab.wait_ready_pods("app=web", 2)
@@ -157,10 +190,11 @@ def test_a_host_without_power_and_its_return(lab: ALab) -> None:
     lab.run("start", "w2")
     assert w2.pid != first
     # It comes back to the links as they are now.
-    expect_soon(lambda: rows(lab)["w2"] == ["up", "cut from w1", "dockerd, worker", "Ready"], LOST_S, "w2 is back")
-    assert (w1.pings("w2"), w2.pings("m1")) == (False, True)
+    expect_rows(lab, w2=["up", "cut from w1", "dockerd, worker", "Ready"])
+    expect_pings(w2, "m1")
+    assert not w1.pings("w2")
     lab.run("heal")
-    assert w1.pings("w2")
+    expect_pings(w1, "w2")
     # Its disk is the one it had, and its pod comes back.
     assert w2.run("docker", "ps", "-aq", "--filter", f"id={containers[0]}").stdout.strip() == containers[0]
     expect_soon(lambda: w2.run("docker", "ps", "-q").stdout.split(), 60, "its pod runs again")
@@ -180,7 +214,7 @@ def test_a_daemon_that_ended_is_shown_and_started(lab: ALab) -> None:
 def test_kept_disks_bring_the_cluster_back(lab: ALab) -> None:
     lab.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: kept}}")
     assert "its disks are kept" in lab.run("down", "--keep").stdout
-    assert leftovers(lab.directory) == ([], [], [])
+    expect_nothing_left(lab.directory)
     lab.run("up", "--workers", "2")
     assert lab.barque("get", "configmap", "kept", "-o", "name") == "configmap/kept\n"
 
@@ -206,19 +240,18 @@ def test_down_after_an_up_that_was_killed(after_s: float) -> None:
         pytest.skip(why)
     directory = Path(tempfile.mkdtemp(prefix="barque-lab-killed-"))
     command = [sys.executable, "-P", "-m", "barque.cli", "lab", "--dir", str(directory)]
-    mounts = Path("/proc/self/mountinfo").read_text()
     begun = subprocess.Popen([*command, "up", "--workers", "1"], stdout=subprocess.DEVNULL)
     time.sleep(after_s)
     begun.send_signal(signal.SIGKILL)
-    begun.wait(30)
+    begun.wait(60)
     for answer in ("The lab is gone.\n", f"There is no lab in {directory}.\n"):
-        done = subprocess.run([*command, "down"], capture_output=True, text=True, timeout=90, check=False)
+        done = subprocess.run([*command, "down"], capture_output=True, text=True, timeout=180, check=False)
         if not directory.exists() and answer.startswith("The lab") and done.stdout.startswith("There is no lab"):
             continue  # It was killed before there was one.
         assert (done.returncode, done.stdout) == (0, answer), done.stderr
     assert not directory.exists()
-    expect_soon(lambda: leftovers(directory) == ([], [], []), 60, "nothing of it is left")
-    assert Path("/proc/self/mountinfo").read_text() == mounts
+    expect_nothing_left(directory)
+    assert str(directory) not in Path("/proc/self/mountinfo").read_text()
 
 
 _NODES_BY_REST = """
@@ -233,7 +266,7 @@ print(client.Configuration.get_default_copy().host, *(node.metadata.name for nod
 def test_up_with_nodes_is_a_lab_that_this_machine_speaks_to(host: Host) -> None:
     """On a machine of its own, where the ordinary profile and ports are free."""
     before = traces(host)
-    host.barque("up", "--nodes", "2")
+    host.barque("up", "--nodes", "2", timeout_s=300)
     assert host.barque("get", "nodes", "-o", "name") == "node/w1\nnode/w2\n"
     # By the kubeconfig that lies beside the profile, too, at the master's other port.
     assert host.run(sys.executable, "-c", _NODES_BY_REST).stdout == "https://127.0.0.1:6443 w1 w2\n"
@@ -241,6 +274,6 @@ def test_up_with_nodes_is_a_lab_that_this_machine_speaks_to(host: Host) -> None:
     refused = host.run("barque", "up", check=False)
     assert "a cluster of several nodes is in /var/lib/barque/lab" in refused.stderr
     host.barque("down", "--purge")
-    assert traces(host) == before
+    expect_traces(host, before)
     assert host.run("barque", "get", "nodes", check=False).stderr.startswith("error: no profile at ")
     assert host.run("ls", "/var/lib/barque").stdout == ""

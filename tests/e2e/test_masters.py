@@ -7,6 +7,7 @@ What clients were told is judged by the checker of linearisability: no acknowled
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,11 +19,12 @@ import pytest
 
 from tests.simulation.harness.linearizability import Call, check
 from tests.support.cluster import ROOT, cluster_ip, fetch, objects, one
+from tests.support.expecting import expect_soon
 from tests.support.history_client import calls_of
-from tests.support.host import expect_soon
+from tests.support.host import end_group
 from tests.support.lab import IMAGE, REPLICAS, WEB, ALab, LabHost, a_lab, missing
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
 MASTERS = ["m1", "m2", "m3"]
 
@@ -33,7 +35,7 @@ def lab() -> Iterator[ALab]:
         pytest.skip(why)
     with a_lab(2, "--masters", "3") as made:
         made.apply(WEB)
-        made.wait_ready_pods("app=web", REPLICAS, timeout_s=60)
+        made.wait_ready_pods("app=web", REPLICAS)
         yield made
 
 
@@ -74,25 +76,26 @@ def clients(lab: ALab, prefix: str, history: list[Call]) -> Iterator[None]:
     host = lab.workers[0]
     process = subprocess.Popen(
         host.argv([sys.executable, "-m", "tests.support.history_client", prefix]),
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
         env=host.environment({"PYTHONPATH": str(ROOT)}),
     )  # fmt: skip
     try:
-        assert process.stderr is not None
-        assert process.stderr.readline() == "begun\n"
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
         yield
-        told, said = process.communicate(timeout=120)
-        assert process.returncode == 0, said
+        told, _ = process.communicate(timeout=180)
+        assert process.returncode == 0, "the clients failed: see the test's standard error"
         history += calls_of(told)
     finally:
-        process.kill()
-        process.wait()
+        end_group(process, signal.SIGKILL)
 
 
 def roll(lab: ALab, version: int) -> None:
     """Begin another rollout, from a worker's host: any master may be away."""
     patch = json.dumps({"spec": {"template": {"metadata": {"annotations": {"version": str(version)}}}}})
-    lab.workers[1].barque("patch", "deployment", "web", "--type", "merge", "-p", patch)
+    command = ("patch", "deployment", "web", "--type", "merge", "-p", patch)
+    # Whether it was carried out may be unknown where the leader falls meanwhile: it may be given again.
+    expect_soon(lambda: lab.workers[1].barque(*command), 60, "the template is changed")
 
 
 def rolled(lab: ALab, version: int) -> bool:
@@ -120,12 +123,13 @@ def test_masters_fall_one_after_another(lab: ALab, blow: str) -> None:
             version = 10 * len(blow) + number
             lab.run(blow, name)
             roll(lab, version)
-            expect_soon(lambda v=version: rolled(lab, v), 120, f"version {version} is out without {name}")  # type: ignore[misc]
+            expect_soon(lambda v=version: rolled(lab, v), 180, f"version {version} is out without {name}")  # type: ignore[misc]
             lab.run(*mending, name)
-            expect_soon(lambda n=name: up_to_date(lab, n), 60, f"{name} has caught up")  # type: ignore[misc]
+            expect_soon(lambda n=name: up_to_date(lab, n), 120, f"{name} has caught up")  # type: ignore[misc]
     written = [call for call in history if call.ok and call.value]
-    assert len(written) > 100, "the clients hardly wrote"
-    verdict = check(history)
+    assert len(written) > 50, "the clients hardly wrote"
+    # On a slow machine more calls end without an answer, and more orders may have been.
+    verdict = check(history, budget=2_000_000)
     assert verdict.ok, str(verdict)
 
 
@@ -142,7 +146,7 @@ def test_one_command_is_enough_after_the_leader_is_killed(lab: ALab) -> None:
     lab.workers[0].barque("create", "configmap", "after-the-kill", "--from-literal=a=b")
     assert {m["metadata"]["name"] for m in objects(lab.workers[0], "configmaps")} >= {"after-the-kill"}
     lab.run("start", name)
-    expect_soon(lambda: up_to_date(lab, name), 60, f"{name} has caught up")
+    expect_soon(lambda: up_to_date(lab, name), 120, f"{name} has caught up")
 
 
 def test_two_of_three_lost(lab: ALab) -> None:
@@ -152,13 +156,18 @@ def test_two_of_three_lost(lab: ALab) -> None:
     host = lab.host(staying)
     lab.run("kill", *lost)
     write = ["create", "configmap", "lost", "--from-literal=a=b"]
-    refused = host.run(sys.executable, "-P", "-m", "barque.cli", *write, check=False)
-    assert refused.returncode != 0
-    assert "1 of 3 masters" in refused.stderr, refused.stderr
+
+    def refused() -> bool:
+        done = host.run(sys.executable, "-P", "-m", "barque.cli", *write, check=False)
+        assert (done.returncode != 0, "1 of 3 masters" in done.stderr) == (True, True), done
+        return True
+
+    # At first the one that stays may believe that it still leads.
+    expect_soon(refused, 60, "a write is refused with the reason")
     stale = host.barque("get", "deployment", "web", "--stale")
     assert "web" in stale
     lab.run("start", *lost)
-    expect_soon(lambda: all(up_to_date(lab, name) for name in MASTERS), 60, "all masters are back")
+    expect_soon(lambda: all(up_to_date(lab, name) for name in MASTERS), 120, "all masters are back")
     host.barque("create", "configmap", "found", "--from-literal=a=b")
 
 
@@ -226,7 +235,7 @@ def expect_well(host: LabHost, *of_master: str) -> None:
         assert not (fault := bus_fault(host, *of_master)), fault
         return True
 
-    expect_soon(well, 60, f"the bus is well for barque {' '.join(of_master)}")
+    expect_soon(well, 120, f"the bus is well for barque {' '.join(of_master)}")
 
 
 def nats_pid(master: LabHost) -> int:
@@ -247,39 +256,55 @@ def expect_life(host: LabHost, pod: str, *of_master: str) -> None:
         assert not missing, f"nothing is told of {missing}; the bus: {bus_fault(host, *of_master) or 'ok'}"
         return True
 
-    expect_soon(told, 60, f"the life of {pod}")
+    expect_soon(told, 120, f"the life of {pod}")
 
 
 def test_events_tell_the_life_of_a_pod_at_every_master(lab: ALab) -> None:
-    """Of a pod that begins now: what a master had not yet told of others when it was killed, nobody tells."""
+    """Of what begins now: what a master had not yet told when it was killed, nobody tells. Whoever leads tells of that
+    itself, and of the nodes.
+    """
     host = lab.workers[0]
     run_pod(host, "told")
+    host.barque("create", "deployment", "crew", f"--image={IMAGE}")
     for name in MASTERS:
         only = asking(host, name)
         expect_life(host, "told", *only)
-        described = host.barque(*only, "describe", "pod", "told")
-        assert "Successfully assigned default/told" in described
-        assert "Started" in described.partition("Events:")[2], described
-    said = {event["reason"] for event in objects(host, "events", "-A")}
-    assert {"LeaderElection", "Starting", "RegisteredNode", "ScalingReplicaSet", "SuccessfulCreate"} <= said
+        expect_soon(lambda at=only: is_described(host, "told", *at), 60, f"{name} describes it")  # type: ignore[misc]
+    wanted = {"LeaderElection", "RegisteredNode", "ScalingReplicaSet", "SuccessfulCreate"}
+
+    def told() -> bool:
+        said = {event["reason"] for event in objects(host, "events", "-A")}
+        assert wanted <= said, said
+        return True
+
+    expect_soon(told, 120, f"{wanted} are told")
+    lab.barque("delete", "deployment", "crew")
     lab.barque("delete", "pod", "told", "--grace-period=0", "--force")
+
+
+def is_described(host: LabHost, pod: str, *of_master: str) -> bool:
+    described = host.barque(*of_master, "describe", "pod", pod)
+    assert f"Successfully assigned default/{pod}" in described, described
+    assert "Started" in described.partition("Events:")[2], described
+    return True
 
 
 def test_nats_killed_on_each_master_in_turn(lab: ALab) -> None:
     """Pods, the service and writes feel nothing; Events go on at every master, and the feed tells each change once."""
     host = lab.workers[0]
+    expect_soon(lambda: len(lab.pods("-l", "app=web")) == REPLICAS, 60, "no pod of an earlier rollout is there")
     before = {pod["metadata"]["uid"]: restarts_of(pod) for pod in lab.pods("-l", "app=web")}
     page = f"http://{cluster_ip(host)}/"
     with followed(host, "core.configmaps.default.>") as heard:
         for name in MASTERS:
             master = lab.host(name)
-            pid = nats_pid(master)
+            pid = expect_soon(lambda at=master: nats_pid(at), 60, f"the nats-server of {name}")  # type: ignore[misc]
             master.kill(pid)
-            host.barque("create", "configmap", f"bus-{name}", "--from-literal=a=b", timeout_s=15)
+            host.barque("create", "configmap", f"bus-{name}", "--from-literal=a=b", timeout_s=30)
             assert len(fetch(host, page, 10)) == 10
             run_pod(host, f"bus-{name}")
             only = asking(host, name)
-            expect_soon(lambda at=master, old=pid: nats_pid(at) != old, 60, f"{name} has another nats-server")  # type: ignore[misc]
+            expect_soon(lambda at=master, old=pid: nats_pid(at) != old, 120, f"{name} has another nats-server")  # type: ignore[misc]
             expect_well(host, *only)
             expect_life(host, f"bus-{name}", *only)
         made = [f"bus-{name}" for name in MASTERS]
@@ -300,7 +325,7 @@ def followed(host: LabHost, subject: str) -> Iterator[Path]:
     with heard.open("wb") as output:
         process = subprocess.Popen(
             host.argv(["barque", "feed", subject, "-o", "json"]), stdin=subprocess.DEVNULL, stdout=output,
-            env=host.environment(),
+            env=host.environment(), start_new_session=True,
         )  # fmt: skip
         try:
             host.barque("create", "configmap", "feed-begun", "--from-literal=a=b")
@@ -312,8 +337,7 @@ def followed(host: LabHost, subject: str) -> Iterator[Path]:
             expect_soon(begun, 60, "the feed is followed", pause_s=0.5)
             yield heard
         finally:
-            process.kill()
-            process.wait()
+            end_group(process)
 
 
 def names_in(heard: Path) -> list[str]:
@@ -326,7 +350,7 @@ def names_in(heard: Path) -> list[str]:
 
 def test_top_agrees_with_the_control_groups(lab: ALab) -> None:
     lab.apply(USERS)
-    expect_soon(lambda: {"burns", "holds"} <= {p["metadata"]["name"] for p in lab.ready_pods()}, 60, "they run")
+    expect_soon(lambda: {"burns", "holds"} <= {p["metadata"]["name"] for p in lab.ready_pods()}, 120, "they run")
     host = lab.workers[0]
     expected = {"burns": (0.2, 0.0), "holds": (0.0, 64.0)}
 
@@ -339,9 +363,15 @@ def test_top_agrees_with_the_control_groups(lab: ALab) -> None:
         if not expected.keys() <= seen.keys():
             return False
         (burnt, _), (_, held) = seen["burns"], seen["holds"]
-        return abs(burnt - 0.2) <= 0.01 and abs(held - 64) <= 3.2
+        assert (abs(burnt - 0.2) <= 0.02, abs(held - 64) <= 3.2) == (True, True), seen
+        return True
 
-    expect_soon(agrees, 60, "top says what the control groups hold them to", pause_s=1)
-    shown = host.barque("top", "nodes")
-    assert all(worker.name in shown for worker in lab.workers), shown
+    expect_soon(agrees, 120, "top says what the control groups hold them to", pause_s=1)
+
+    def nodes_shown() -> bool:
+        shown = host.barque("top", "nodes")
+        assert all(worker.name in shown for worker in lab.workers), shown
+        return True
+
+    expect_soon(nodes_shown, 60, "top shows every node", pause_s=1)
     lab.barque("delete", "pods", "burns", "holds", "--grace-period=0", "--force")

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from tests.support.cluster import one
-from tests.support.host import expect_soon
+from tests.support.expecting import expect_soon
 from tests.support.lab import REPLICAS, WEB, ALab, LabHost, a_lab, missing
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 REQUESTING = Path(__file__).with_name("requesting.py")
 # So many answers of six pods at random leave one out less than once in ten million times.
@@ -32,7 +32,7 @@ def lab() -> Iterator[ALab]:
         pytest.skip(why)
     with a_lab(workers=3) as made:
         made.apply(WEB)
-        made.wait_ready_pods("app=web", REPLICAS, timeout_s=60)
+        made.wait_ready_pods("app=web", REPLICAS)
         yield made
 
 
@@ -52,7 +52,7 @@ def name_of(pod: dict[str, Any]) -> str:
 
 def fetch_in_pod(lab: ALab, pod: str, *urls: str, times: int = 1) -> list[str]:
     """Which pods answered; each fetch of each address must be answered."""
-    once = " && ".join(f"timeout 5 wget -q -O- {url}" for url in urls)
+    once = " && ".join(f"timeout 30 wget -q -O- {url}" for url in urls)
     pages = lab.in_pod(pod, "sh", "-c", f"n=0; while [ $n -lt {times} ]; do {once} || exit 1; n=$((n+1)); done")
     answers = [page.rpartition("pod ")[2] for page in pages.splitlines()]
     assert len(answers) == times * len(urls), pages
@@ -81,22 +81,28 @@ def test_pods_of_different_hosts_reach_each_other(lab: ALab, by_node: dict[str, 
     assert sorted(by_node) == ["w1", "w2", "w3"]
     firsts = [pods[0] for _, pods in sorted(by_node.items())]
     urls = [f"http://{pod['status']['podIP']}:8080/" for pod in firsts]
-    for pod in firsts:
-        assert fetch_in_pod(lab, name_of(pod), *urls) == [name_of(other) for other in firsts]
+    names = [name_of(pod) for pod in firsts]
+    # A host hears of the others' pods in its own time.
+    for name in names:
+        expect_soon(lambda pod=name: fetch_in_pod(lab, pod, *urls) == names, 60, f"{name} reaches {names}")  # type: ignore[misc]
 
 
 def test_a_service_is_one_address_from_every_pod_and_host(lab: ALab, by_node: dict[str, list[dict[str, Any]]]) -> None:
     url, everyone = f"http://{cluster_ip(lab)}/", {name_of(pod) for pods in by_node.values() for pod in pods}
     for node, pods in sorted(by_node.items()):
-        assert set(fetch_in_pod(lab, name_of(pods[0]), url, times=ROUNDS)) == everyone
-        assert set(fetch_on_host(lab.host(node), url, ROUNDS)) == everyone
+        in_pod = lambda pod=name_of(pods[0]): set(fetch_in_pod(lab, pod, url, times=ROUNDS)) == everyone  # noqa: E731
+        on_host = lambda host=lab.host(node): set(fetch_on_host(host, url, ROUNDS)) == everyone  # noqa: E731
+        expect_soon(in_pod, 60, f"a pod of {node} is led to each of {everyone}")
+        expect_soon(on_host, 60, f"so is {node}")
 
 
 def test_a_service_is_one_name_in_every_pod(lab: ALab, by_node: dict[str, list[dict[str, Any]]]) -> None:
     everyone = {name_of(pod) for pods in by_node.values() for pod in pods}
     names = ("web", "web.default", "web.default.svc", "web.default.svc.cluster.local", "web.default.svc.cluster.local.")
+    urls = [f"http://{name}/" for name in names]
     for _, pods in sorted(by_node.items()):
-        assert set(fetch_in_pod(lab, name_of(pods[-1]), *(f"http://{name}/" for name in names))) <= everyone
+        found = lambda pod=name_of(pods[-1]): set(fetch_in_pod(lab, pod, *urls)) <= everyone  # noqa: E731
+        expect_soon(found, 60, f"{name_of(pods[-1])} knows the service by name")
 
 
 def test_a_dead_host_loses_no_request_once_its_endpoints_are_gone(
@@ -107,14 +113,14 @@ def test_a_dead_host_loses_no_request_once_its_endpoints_are_gone(
     expect_soon(lambda: endpoint_nodes(lab) == {"w1", "w2"}, 60, "the endpoints of w3 are gone", pause_s=0.1)
     survivors = [name_of(by_node[node][0]) for node in ("w1", "w2")]
     lost = [pod["status"]["podIP"] for pod in by_node["w3"]]
-    expect_soon(lambda: without_rules(lab, lost), 20, "no rule leads to them", pause_s=0.01)
+    expect_soon(lambda: without_rules(lab, lost), 60, "no rule leads to them", pause_s=0.01)
     fetching = [start_fetching(lab.host(node), url) for node in ("w1", "w2")]
-    moved = lab.wait_ready_pods("app=web", REPLICAS, timeout_s=60)
+    moved = lab.wait_ready_pods("app=web", REPLICAS)
     for pod in survivors:
         assert len(fetch_in_pod(lab, pod, f"http://{url}/", times=20)) == 20
     for counts in [stop_fetching(each) for each in fetching]:
         assert list(counts) == ["Hello: version 1"], counts
-        assert counts["Hello: version 1"] > 100
+        assert counts["Hello: version 1"] >= 20
     assert {pod["spec"]["nodeName"] for pod in moved} == {"w1", "w2"}
 
 
@@ -136,7 +142,7 @@ def start_fetching(host: LabHost, address: str) -> subprocess.Popen[str]:
 
 def stop_fetching(process: subprocess.Popen[str]) -> dict[str, int]:
     """How many answers there were of each kind."""
-    out, _ = process.communicate("", timeout=60)
+    out, _ = process.communicate("", timeout=120)
     counts: dict[str, int] = json.loads(out)
     return counts
 
@@ -149,7 +155,7 @@ def test_a_host_that_returns_serves_again(lab: ALab) -> None:
     expect_soon(lambda: endpoint_nodes(lab) == {"w1", "w2", "w3"}, 60, "w3 has endpoints again")
     url = f"http://{cluster_ip(lab)}/"
     here = {name_of(pod) for pod in lab.ready_pods("-l", "app=web")}
-    expect_soon(lambda: set(fetch_on_host(lab.host("w3"), url, 2 * ROUNDS)) == here, 30, f"it leads to each of {here}")
+    expect_soon(lambda: set(fetch_on_host(lab.host("w3"), url, 2 * ROUNDS)) == here, 60, f"it leads to each of {here}")
 
 
 def test_cleanup_leaves_a_host_as_it_was(lab: ALab) -> None:

@@ -16,6 +16,7 @@ from tests.support.cluster import (
     cluster_ip,
     condition,
     container_ids,
+    expect_traces,
     fetch,
     kill,
     objects,
@@ -28,7 +29,8 @@ from tests.support.cluster import (
     traces,
     write_maps,
 )
-from tests.support.host import ADDRESS, Host, expect_soon
+from tests.support.expecting import expect_soon
+from tests.support.host import ADDRESS, Host
 
 _ACCOUNT_FILES = ("token", "ca.crt", "namespace")
 _KNOWN_AS = """
@@ -44,7 +46,7 @@ with tempfile.TemporaryDirectory() as folder:
     review = client.AuthenticationV1Api().create_self_subject_review({}, _request_timeout=30)
     print(json.dumps(review.status.user_info.to_dict()))
 """
-pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -75,17 +77,17 @@ def test_three_replicas_answer_at_the_service_address(cluster: Host) -> None:
     names = {pod["metadata"]["name"] for pod in pods}
     url = f"http://{cluster_ip(cluster)}/"
     answered = lambda: {page.rpartition(" ")[2] for page in fetch(cluster, url, 40)}  # noqa: E731
-    expect_soon(lambda: answered() == names, 30, f"the address leads to each of {names}")
+    expect_soon(lambda: answered() == names, 60, f"the address leads to each of {names}")
 
 
 def test_node_port_answers_on_the_nodes_address(cluster: Host) -> None:
-    assert "version 1" in fetch(cluster, f"http://{ADDRESS}:30080/")[0]
+    expect_soon(lambda: "version 1" in fetch(cluster, f"http://{ADDRESS}:30080/")[0], 60, "the node port answers")
 
 
 def test_every_pod_reaches_the_service_and_itself_through_it(cluster: Host) -> None:
     url = f"http://{cluster_ip(cluster)}/"
     for pod in pod_names(cluster):
-        pages = [cluster.barque("exec", pod, "--", "timeout", "5", "wget", "-q", "-O-", url) for _ in range(8)]
+        pages = [cluster.barque("exec", pod, "--", "timeout", "30", "wget", "-q", "-O-", url) for _ in range(8)]
         assert all("version 1" in page for page in pages)
 
 
@@ -122,8 +124,12 @@ def test_a_pod_is_known_at_the_api_by_its_token(cluster: Host) -> None:
 
 
 def test_the_nodes_lease_is_kept(cluster: Host) -> None:
-    (lease,) = json.loads(cluster.barque("get", "leases", "-n", "kube-node-lease", "-o", "json"))["items"]
-    assert lease["spec"]["holderIdentity"] == objects(cluster, "nodes")[0]["metadata"]["name"]
+    (node,) = [node["metadata"]["name"] for node in objects(cluster, "nodes")]
+
+    def holders() -> list[str]:
+        return [lease["spec"]["holderIdentity"] for lease in objects(cluster, "leases", "-n", "kube-node-lease")]
+
+    expect_soon(lambda: holders() == [node], 60, "the node has its lease")
 
 
 def test_exec_passes_the_exit_code_and_the_input_on(cluster: Host) -> None:
@@ -135,7 +141,7 @@ def test_exec_passes_the_exit_code_and_the_input_on(cluster: Host) -> None:
 
 def test_exec_in_a_terminal(cluster: Host) -> None:
     # The size follows the command.
-    wait = 'n=0; until [ "$(stty size)" = "20 90" ] || [ $n = 100 ]; do n=$((n+1)); sleep 0.1; done'
+    wait = 'n=0; until [ "$(stty size)" = "20 90" ] || [ $n = 500 ]; do n=$((n+1)); sleep 0.1; done'
     command = f"stty cols 90 rows 20; barque exec -it {pod_names(cluster)[0]} -- sh -c '{wait}; test -t 0 && stty size'"
     shown = cluster.run("script", "-qec", command, "/dev/null").stdout
     assert "20 90" in shown
@@ -149,6 +155,9 @@ def test_describe_tells_the_events(cluster: Host) -> None:
         return all(reason in text for reason in ("Scheduled", "Created", "Started"))
 
     expect_soon(told, 60, "describe shows Scheduled, Created and Started")
+    about_nodes = ("events", "--field-selector", "involvedObject.kind=Node")
+    begun = lambda: "Starting" in [event["reason"] for event in objects(cluster, *about_nodes)]  # noqa: E731
+    expect_soon(begun, 60, "the worker has told that it started")
 
 
 def test_a_killed_container_is_restarted(cluster: Host) -> None:
@@ -179,7 +188,7 @@ def test_secret_and_config_map_volumes(cluster: Host) -> None:
     cluster.barque("apply", "-f", "-", stdin=VOLUMES)
     expect_soon(lambda: ready(cluster, "reader"), 60, "the pod is ready")
     shown = lambda: cluster.barque("exec", "reader", "--", "cat", "/config/motto", "/secret/word", "/scratch/made")  # noqa: E731
-    expect_soon(lambda: shown() == "fair winds\nswordfish\nby the container\n", 30, "the files are as they should be")
+    expect_soon(lambda: shown() == "fair winds\nswordfish\nby the container\n", 60, "the files are as they should be")
     uid = one(cluster, "pod", "reader")["metadata"]["uid"]
     cluster.barque("delete", "pod", "reader", "--grace-period", "1")
     assert uid not in cluster.run("findmnt", "-rno", "TARGET").stdout
@@ -194,7 +203,7 @@ def test_an_image_from_a_file_runs_with_volumes_of_every_kind(cluster: Host) -> 
     assert ": loaded barque-demo/carried:1\n" in cluster.barque("image", "load", "/run/carried.tar")
     cluster.run("install", "-d", "-m", "777", "/run/carried")
     cluster.barque("apply", "-f", "-", stdin=CARRIED)
-    cluster.barque("wait", "--for=condition=Ready", "pod/carried", "--timeout", "60s")
+    cluster.barque("wait", "--for=condition=Ready", "pod/carried", "--timeout", "100s")
 
     def told() -> bool:
         said = cluster.barque("logs", "carried").splitlines()
@@ -245,7 +254,8 @@ def test_faults_of_pods_are_told(cluster: Host) -> None:
         return True
 
     expect_soon(told, 60, "every fault shows in the STATUS column")
-    assert "Insufficient cpu" in cluster.barque("describe", "pod", "too-big")
+    why = lambda: cluster.barque("describe", "pod", "too-big")  # noqa: E731
+    expect_soon(lambda: "Insufficient cpu" in why(), 60, "why no node takes it is told")
     cluster.barque("delete", "pod", *expected, "--grace-period", "1")
 
 
@@ -345,17 +355,19 @@ def test_pods_heal_while_the_master_is_away(cluster: Host) -> None:
 
 def test_a_silent_node_is_lost_and_its_endpoints_leave(cluster: Host) -> None:
     worker = pid_of(cluster, "worker")
-    cluster.kill(worker, signal.SIGSTOP)
-    expect_soon(lambda: condition(objects(cluster, "nodes")[0], "Ready") == "Unknown", 60, "the node is lost")
 
     def no_ready_endpoint() -> bool:
         slices = objects(cluster, "endpointslices", "-l", "kubernetes.io/service-name=web")
         return not any(e["conditions"]["ready"] for s in slices for e in s.get("endpoints", ()))
 
-    expect_soon(no_ready_endpoint, 60, "no endpoint is ready")
-    cluster.kill(worker, signal.SIGCONT)
+    cluster.kill(worker, signal.SIGSTOP)
+    try:
+        expect_soon(lambda: condition(objects(cluster, "nodes")[0], "Ready") == "Unknown", 60, "the node is lost")
+        expect_soon(no_ready_endpoint, 60, "no endpoint is ready")
+    finally:
+        cluster.kill(worker, signal.SIGCONT)
     expect_soon(lambda: condition(objects(cluster, "nodes")[0], "Ready") == "True", 60, "the node is back")
-    expect_soon(lambda: all(ready(cluster, pod) for pod in pod_names(cluster)), 60, "its pods are ready")
+    expect_soon(lambda: all(ready(cluster, pod) for pod in pod_names(cluster)), 120, "its pods are ready")
 
 
 def test_up_twice_changes_nothing(cluster: Host) -> None:
@@ -370,7 +382,7 @@ def test_deleting_the_deployment_takes_its_pods_along(cluster: Host) -> None:
     url = f"http://{cluster_ip(cluster)}/"
     fetched = f"import urllib.request; urllib.request.urlopen('{url}', timeout=10)"
     refused = lambda: "Connection refused" in cluster.run(sys.executable, "-c", fetched, check=False).stderr  # noqa: E731
-    expect_soon(refused, 30, "the address refuses connections")
+    expect_soon(refused, 60, "the address refuses connections")
 
 
 def test_down_and_up_again_bring_the_same_cluster_back(cluster: Host) -> None:
@@ -384,7 +396,7 @@ def test_down_and_up_again_bring_the_same_cluster_back(cluster: Host) -> None:
 
 def test_down_leaves_nothing(cluster: Host, before: dict[str, str]) -> None:
     cluster.barque("down", "--purge")
-    assert traces(cluster) == before
+    expect_traces(cluster, before)
 
 
 def test_down_again_has_nothing_to_do(cluster: Host) -> None:
@@ -395,27 +407,25 @@ def test_without_docker_up_says_what_to_install(cluster: Host, before: dict[str,
     done = cluster.run("env", "PATH=/bin:/usr/bin", sys.executable, "-P", "-m", "barque.cli", "up", check=False)
     assert done.returncode == 1
     assert done.stderr == "error: no Docker on this machine: apt-get install docker.io, then run this again\n"
-    assert traces(cluster) == before
+    expect_traces(cluster, before)
 
 
 def test_a_failed_up_leaves_nothing_half_made(cluster: Host, before: dict[str, str]) -> None:
     done = cluster.run("barque", "up", "--node-name", "Not_A_Name", check=False)
     assert done.returncode == 1
     assert "node name 'Not_A_Name' is not a lower-case DNS name" in done.stderr
-    assert traces(cluster) == before
+    expect_traces(cluster, before)
 
 
 def test_a_worker_that_cannot_start_is_taken_back_with_all_it_made(cluster: Host, before: dict[str, str]) -> None:
-    tools = (
-        "mkdir /run/few; for t in dockerd containerd containerd-shim-runc-v2 runc; do ln -s $(which $t) /run/few; done"
-    )
-    cluster.run("bash", "-c", tools)
+    programs = "dockerd containerd containerd-shim-runc-v2 runc"
+    cluster.run("bash", "-c", f"mkdir -p /run/few; for each in {programs}; do ln -sf $(which $each) /run/few; done")
     up = [sys.executable, "-P", "-m", "barque.cli", "up"]
     done = cluster.run("env", "PATH=/run/few:/bin:/usr/bin", *up, check=False)
     assert done.returncode == 1
     assert "install the package iptables" in done.stderr
     assert "Traceback" not in done.stderr
-    assert traces(cluster) == before
+    expect_traces(cluster, before)
     assert cluster.run("ls", "/var/lib/barque").stdout.split() == ["master"]
 
 
@@ -515,7 +525,7 @@ def _faulty(name: str, container: str) -> str:
 
 FAULTY = "".join(
     (
-        _faulty("no-image", "image: 'barque-demo/absent:1'"),
+        _faulty("no-image", "image: '127.0.0.1:9/absent:1'"),
         _faulty("no-command", "image: 'barque-demo/web:1', command: [/no/such/program]"),
         _faulty("fails", "image: 'barque-demo/web:1', command: [sh, -c, 'exit 3']"),
         _faulty("no-map", "image: 'barque-demo/web:1', envFrom: [{configMapRef: {name: absent}}]"),

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ import docker
 import docker.errors
 import pytest
 
+from barque.api.errors import ApiError
 from barque.api.types import core_v1
 from barque.client.clock import SystemClock
 from barque.deploy.images import build_busybox, busybox
@@ -26,6 +26,7 @@ from barque.worker import labels
 from barque.worker.actions import HostProber
 from barque.worker.mounts import KernelMounter
 from barque.worker.pods.config import NodeFacts
+from barque.worker.pods.observed import Instance
 from barque.worker.runtime.docker_runtime import DockerRuntime
 from barque.worker.runtime.port import (
     Changed,
@@ -43,6 +44,7 @@ from barque.worker.runtime.port import (
     RuntimeUnavailableError,
 )
 from tests.support import dockerd
+from tests.support.expecting import expect_soon_async
 from tests.support.worker_world import World, a_container, a_pod
 
 HOST = dockerd.HOST
@@ -60,7 +62,7 @@ def _missing() -> str:
 
 
 _WHY = _missing()
-pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(_WHY), reason=_WHY)]
+pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(_WHY), reason=_WHY), pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,12 +77,29 @@ async def cluster() -> AsyncIterator[str]:
     """A cluster's name of this test's own; its containers go when the test ends."""
     name = f"test-{uuid.uuid4().hex[:12]}"
     yield name
-    api = docker.APIClient(base_url=HOST)
-    left = api.containers(all=True, filters={"label": f"{labels.CLUSTER}={name}"})
-    for found in left:
-        with contextlib.suppress(docker.errors.NotFound):
-            api.remove_container(found["Id"], force=True)
-    api.close()
+    await remove_containers(name)
+
+
+async def remove_containers(cluster: str) -> None:
+    """Whatever a worker was still at when it was killed: to make one, or to remove one itself."""
+
+    def removed() -> bool:
+        left = held_by(cluster)
+        with contextlib.closing(docker.APIClient(base_url=HOST)) as api:
+            for container in left:
+                # Gone by now, or on its way.
+                with contextlib.suppress(docker.errors.APIError):
+                    api.remove_container(container, force=True)
+        return not left
+
+    await expect_soon(removed, "the containers are gone")
+
+
+def held_by(cluster: str) -> set[str]:
+    """The ids of all containers of a cluster, running or not."""
+    with contextlib.closing(docker.APIClient(base_url=HOST)) as api:
+        found = api.containers(all=True, filters={"label": f"{labels.CLUSTER}={cluster}"})
+        return {entry["Id"] for entry in found}
 
 
 @pytest.fixture
@@ -93,15 +112,7 @@ async def runtime(cluster: str) -> AsyncIterator[DockerRuntime]:
 
 async def expect_soon(look: Callable[[], Awaitable[T] | T], what: str) -> T:
     """Wait until `look` finds something true."""
-    end = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < end:
-        found = look()
-        if isinstance(found, Awaitable):
-            found = await found
-        if found:
-            return found
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"not within {TIMEOUT_S:.0f} s: {what}")
+    return await expect_soon_async(look, TIMEOUT_S, what)
 
 
 def spec(cluster: str, name: str, sandbox: str = "", **fields: Any) -> ContainerSpec:
@@ -148,23 +159,25 @@ async def test_a_container_shares_its_sandboxs_name_and_network(runtime: DockerR
     assert await output(runtime, app, "hostname") == ("the-pod\n", "", 0)
     out, _, _ = await output(runtime, app, "ls", "/sys/class/net")
     assert "eth0" not in out
-    raw = docker.APIClient(base_url=HOST).inspect_container(app)["HostConfig"]
+    with contextlib.closing(docker.APIClient(base_url=HOST)) as api:
+        raw = api.inspect_container(app)["HostConfig"]
     assert (raw["NanoCpus"], raw["Memory"], raw["RestartPolicy"]["Name"]) == (500_000_000, 1 << 25, "no")
 
 
 async def test_the_sandbox_reaps_orphans_and_stops_at_once(runtime: DockerRuntime, cluster: str) -> None:
     sandbox = await a_sandbox(runtime, cluster)
     app = await runtime.create(
-        spec(cluster, "app", sandbox, share_processes=True, command=("/bin/sh", "-c", "(sleep 0.1 &) ; sleep 100"))
+        spec(cluster, "app", sandbox, share_processes=True, command=("/bin/sh", "-c", "(sleep 999 &) ; sleep 999"))
     )
     await runtime.start(app)
     pid = (await runtime.inspect(sandbox)).pid
 
     def orphans() -> list[str]:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [c for c in children if (Path("/proc") / c / "stat").read_text().split()[2] == "Z"]
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
-    await asyncio.sleep(0.5)
+    await expect_soon(orphans, "the orphan is the sandbox's child")
+    for orphan in orphans():
+        os.kill(int(orphan), signal.SIGKILL)
     await expect_soon(lambda: not orphans(), "the orphan is reaped")
     await runtime.signal(sandbox, "SIGTERM")
 
@@ -240,18 +253,20 @@ async def test_ends_and_removals_are_told_as_they_happen(runtime: DockerRuntime,
 
 
 async def test_logs_of_both_streams_with_tail_and_follow(runtime: DockerRuntime, cluster: str) -> None:
-    app = await a_running(
-        runtime,
-        cluster,
-        "/bin/sh",
-        "-c",
-        "echo one; sleep 0.5; echo two >&2; sleep 0.5; echo three; sleep 0.5; echo four",
-    )
+    # Each is said once the one before has been read: Docker keeps the order within a stream alone.
+    script = "echo one; read x; echo two >&2; read x; echo three; read x; echo four; read x"
+    app = await a_running(runtime, cluster, "/bin/sh", "-c", script, stdin=True)
+    keyboard = await runtime.attach(app, stdin=True)
 
     async def read(**options: Any) -> list[LogRecord]:
         return [record async for record in runtime.logs(app, LogOptions(**options))]
 
-    followed = await read(follow=True)
+    followed = []
+    async with asyncio.timeout(TIMEOUT_S):
+        async for record in runtime.logs(app, LogOptions(follow=True)):
+            followed.append(record)
+            await keyboard.write(b"\n")
+    await keyboard.close()
     assert [record.data for record in followed] == [b"one\n", b"two\n", b"three\n", b"four\n"]
     assert await read(tail_lines=1) == followed[-1:]
     assert await read(since=followed[2].time) == followed[2:]
@@ -316,10 +331,25 @@ class RealWorld(World):
         await killed.close()
 
     def ids(self) -> set[str]:
-        api = docker.APIClient(base_url=HOST)
-        found = api.containers(all=True, filters={"label": f"{labels.CLUSTER}={self._cluster}"})
-        api.close()
-        return {entry["Id"] for entry in found}
+        return held_by(self._cluster)
+
+    async def adopted(self) -> bool:
+        """Whether the worker knows the pod's container and that it runs."""
+        with contextlib.suppress(ApiError):
+            return bool(self.app())
+        return False
+
+    def app(self, name: str = "p") -> Instance:
+        return self.manager.find("default", name, "app", running=True)
+
+    async def leave(self) -> None:
+        """End the worker for good, and with it every mount of its pods'."""
+        await self.kill()
+        # A thread that was filling a volume goes on, and would mount it after the last mounts were looked for.
+        await asyncio.get_running_loop().shutdown_default_executor()
+        mounts = KernelMounter()
+        for mount in mounts.mounts_under(self.root):
+            mounts.unmount(mount)
 
 
 @pytest.fixture
@@ -327,12 +357,7 @@ async def world(tmp_path: Path, cluster: str) -> AsyncIterator[RealWorld]:
     made = RealWorld(tmp_path, cluster)
     await made.start()
     yield made
-    await made.kill()
-    # A thread that was filling a volume goes on, and would mount it after the last mounts were looked for.
-    await asyncio.get_running_loop().shutdown_default_executor()
-    mounts = KernelMounter()
-    for mount in mounts.mounts_under(tmp_path):
-        mounts.unmount(mount)
+    await made.leave()
 
 
 def a_sleeper(**fields: Any) -> core_v1.Container:
@@ -424,10 +449,10 @@ async def test_a_killed_worker_takes_over_what_runs(world: RealWorld) -> None:
     app = world.manager.find("default", "p", "app", running=True)
     await world.kill()
     await world.start()
-    await expect_soon(lambda: world.health and world.health[-1] == "", "the engine answers")
+    await expect_soon(world.adopted, "the container is adopted")
     await asyncio.sleep(0.5)
     assert world.ids() == before
-    assert world.manager.find("default", "p", "app", running=True).pid == app.pid
+    assert world.app().pid == app.pid
     # What ends while no worker looks is noticed by the next one.
     await world.kill()
     os.kill(app.pid, signal.SIGKILL)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc
@@ -31,7 +32,7 @@ def a_target(**ports: int) -> Target:
     return Target("c1", a_container(ports=named), HERE)
 
 
-async def ask(listens: int, kind: str = "httpGet", timeout_s: int = 5, **fields: Any) -> Outcome:
+async def ask(listens: int, kind: str = "httpGet", timeout_s: int = 30, **fields: Any) -> Outcome:
     actions = {"httpGet": core_v1.HTTPGetAction, "tcpSocket": core_v1.TCPSocketAction, "grpc": core_v1.GRPCAction}
     action = actions[kind](**({"port": listens} | fields))
     probe = core_v1.Probe(timeoutSeconds=timeout_s, **{kind: action})
@@ -55,7 +56,7 @@ async def a_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[int
             case "/broken":
                 return web.Response(status=503)
             case "/slow":
-                await asyncio.sleep(30)
+                await asyncio.sleep(300)
         return web.Response(text="ok")
 
     app = web.Application()
@@ -91,7 +92,7 @@ async def test_http_answers_and_redirects() -> None:
         assert (away.ok, away.doubtful) == (True, True)
         assert away.message.startswith("Probe terminated redirects, Response body: ")
         assert (await ask(port, path="/round")).message.endswith("stopped after 10 redirects")
-        late = await ask(port, path="/slow", timeout_s=1)
+        late = await ask(port, path="/slow", timeout_s=2)
         why = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
         assert late == Outcome(False, f'Get "http://{HERE}:{port}/slow": {why}')
 
@@ -104,13 +105,22 @@ async def test_https_asks_for_life_and_not_for_identity() -> None:
         assert not (await ask(port, scheme="HTTP")).ok
 
 
+@contextlib.contextmanager
+def a_silent_port() -> Iterator[int]:
+    """A port on which nobody listens, nor anybody else can."""
+    with socket.socket() as held:
+        held.bind((HERE, 0))
+        yield held.getsockname()[1]
+
+
 async def test_nobody_listens() -> None:
     async with a_server() as (port, _):
         assert await ask(port, "tcpSocket") == Outcome(True)
-    refused = f"dial tcp {HERE}:{port}: connect: connection refused"
-    assert await ask(port) == Outcome(False, f'Get "http://{HERE}:{port}/": {refused}')
-    assert await ask(port, "tcpSocket") == Outcome(False, refused)
-    assert await ask(port, "grpc") == Outcome(False, f'error: failed to connect service at "{HERE}:{port}"')
+    with a_silent_port() as port:
+        refused = f"dial tcp {HERE}:{port}: connect: connection refused"
+        assert await ask(port) == Outcome(False, f'Get "http://{HERE}:{port}/": {refused}')
+        assert await ask(port, "tcpSocket") == Outcome(False, refused)
+        assert await ask(port, "grpc") == Outcome(False, f'error: failed to connect service at "{HERE}:{port}"')
 
 
 async def test_hooks_count_any_answer() -> None:
@@ -118,8 +128,10 @@ async def test_hooks_count_any_answer() -> None:
         broken = core_v1.LifecycleHandler(httpGet=core_v1.HTTPGetAction(port=port, path="/broken"))
         assert await PROBER.run_hook(a_target(), broken) == Outcome(True)
         assert asked[0].path == "/broken"
-    found = await PROBER.run_hook(a_target(), broken)
-    assert (found.ok, "connection refused" in found.message) == (False, True)
+    with a_silent_port() as port:
+        unheard = core_v1.LifecycleHandler(httpGet=core_v1.HTTPGetAction(port=port))
+        found = await PROBER.run_hook(a_target(), unheard)
+        assert (found.ok, "connection refused" in found.message) == (False, True)
 
 
 @contextlib.asynccontextmanager
@@ -154,7 +166,7 @@ async def test_grpc_health() -> None:
             False, 'service unhealthy (responded with "NOT_SERVING")'
         )
         assert (await ask(port, "grpc", service="unknown")).message == "error: health rpc probe failed: unknown service"
-    async with a_health_service(slow_s=5.0) as port:
+    async with a_health_service(slow_s=300.0) as port:
         assert await ask(port, "grpc", timeout_s=1) == Outcome(False, "timeout: health rpc did not complete within 1s")
 
 

@@ -190,10 +190,9 @@ def test_faults_are_told_clearly_and_leave_nothing_half_made(ship: Ship) -> None
 def test_dockers_jump_before_ours_is_put_behind(ship: Ship) -> None:
     a, b, ip_a, ip_b = ship.two_pods()
     b.serve(8080)
-    tables = f"iptables-{ship.mode}"
-    ship.host.run(tables, "-I", "FORWARD", "-j", "DROP")
-    ship.host.run(tables, "-t", "nat", "-F", "BARQUE-MASQUERADE")
-    ship.host.run(tables, "-P", "FORWARD", "DROP")
+    ship.host.iptables(ship.mode, "-I", "FORWARD", "-j", "DROP")
+    ship.host.iptables(ship.mode, "-t", "nat", "-F", "BARQUE-MASQUERADE")
+    ship.host.iptables(ship.mode, "-P", "FORWARD", "DROP")
     ship.host.run("sysctl", "-qw", "net.ipv4.ip_forward=0")
 
     async def story() -> None:
@@ -212,10 +211,10 @@ def test_dockers_jump_before_ours_is_put_behind(ship: Ship) -> None:
 
 
 def test_cleanup_leaves_the_host_as_it_was(ship: Ship) -> None:
-    ship.host.run(f"iptables-{ship.mode}", "-F")
-    ship.host.run(f"iptables-{ship.mode}", "-t", "nat", "-F")
+    ship.host.iptables(ship.mode, "-F")
+    ship.host.iptables(ship.mode, "-t", "nat", "-F")
     for table, chain in (("filter", "DOCKER"), ("filter", "DOCKER-USER"), ("nat", "DOCKER")):
-        ship.host.run(f"iptables-{ship.mode}", "-t", table, "-X", chain)
+        ship.host.iptables(ship.mode, "-t", table, "-X", chain)
     rules, devices = saved(ship.host, ship.mode), links(ship.host)
     ship.host.run("sysctl", "-qw", "net.ipv4.ip_forward=0")
     ship.two_pods()

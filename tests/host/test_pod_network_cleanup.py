@@ -16,7 +16,8 @@ import pytest
 from barque.network.cleanup import cleanup
 from barque.network.iptables.driver import IptablesError, open_iptables
 from barque.network.iptables.writers import WRITERS_FILE, open_writers
-from tests.support.host import dying_with_parent, expect_soon
+from tests.support.expecting import expect_soon
+from tests.support.host import dying_with_parent
 from tests.support.namespaces import Namespace, a_host_with_an_outside, links, missing
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(missing()), reason=missing())]
@@ -94,7 +95,7 @@ COMMIT
 def test_whenever_it_is_killed_nothing_of_it_stays(mode: str, delays_ms: tuple[int, ...], tmp_path: Path) -> None:
     with a_host_with_an_outside() as (host, _):
         host.run("sysctl", "-qw", "net.ipv4.ip_forward=0")
-        host.run(f"iptables-{mode}-restore", stdin=OTHERS)
+        host.iptables_restore(mode, OTHERS)
         before = state(host, mode)
         for delay_ms in delays_ms:
             pods = [Namespace(name) for name in "ab"]
@@ -116,11 +117,12 @@ def test_a_successor_waits_for_what_a_killed_worker_still_writes(tmp_path: Path)
     """A program that has inherited the lock stands for an `iptables-restore` that outlives its worker."""
 
     writers = asyncio.run(open_writers(tmp_path))
-    left = subprocess.Popen([*dying_with_parent("KILL"), "sleep", "1.2"], pass_fds=(writers.descriptor,))
+    script = 'sleep 1.2; touch "$0"'
+    command = [*dying_with_parent("KILL"), "sh", "-c", script, str(tmp_path / "written")]
+    left = subprocess.Popen(command, pass_fds=(writers.descriptor,))
     writers.close()
-    began = time.monotonic()
     asyncio.run(open_writers(tmp_path)).close()
-    assert time.monotonic() - began > 0.2
+    assert (tmp_path / "written").exists()
     left.wait(30)
 
 

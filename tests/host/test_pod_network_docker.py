@@ -16,14 +16,15 @@ from barque.network.cleanup import cleanup
 from barque.network.iptables.driver import open_iptables
 from barque.network.pods.host_ports import PortMapping
 from barque.network.pods.network import PodNetwork
-from tests.support.host import Host, a_host, expect_soon
+from tests.support.expecting import expect_soon
+from tests.support.host import Host, a_host
 from tests.support.host import missing as no_host
-from tests.support.namespaces import Namespace, missing
+from tests.support.namespaces import Namespace, lasting, missing
 
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(bool(missing() or no_host()), reason=missing() or no_host()),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
 ]
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ class Harbour:
         pid = int(self.host.run("cat", "/run/docker.pid").stdout)
         self.host.run("kill", str(pid))
         expect_soon(lambda: self.host.run("docker", "info", check=False).returncode != 0, 60, "dockerd ends")
-        self.docker.wait(20)
+        self.docker.wait(90)
 
     def call(self, story: Callable[[PodNetwork], Coroutine[Any, Any, T]]) -> T:
         """Run a story with the pod network, on the host, as the worker runs it."""
@@ -97,7 +98,7 @@ class Harbour:
         return "\n".join(line.split(" [")[0] for line in lines if not line.startswith("#"))
 
     def links(self) -> str:
-        return self.host.run("ip", "-o", "link").stdout
+        return lasting(self.host.run("ip", "-o", "link").stdout)
 
     def close(self) -> None:
         self.a.close()

@@ -14,6 +14,7 @@ from barque.network.cleanup import cleanup
 from barque.network.iptables.driver import Iptables, IptablesError, Mode
 from barque.network.pods.host_ports import PortMapping, PortTakenError
 from barque.network.pods.network import PodNetwork
+from tests.support.expecting import expect_soon
 from tests.support.namespaces import (
     HOST_ADDRESS,
     OUTSIDE_ADDRESS,
@@ -73,11 +74,11 @@ def ship(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ship]:
 
 
 async def ask(caller: Namespace, address: str, port: int = 8000) -> tuple[str, str]:
-    return await asyncio.to_thread(caller.ask, address, port, 1.0)
+    return await asyncio.to_thread(caller.ask, address, port)
 
 
 async def ask_udp(caller: Namespace, address: str, port: int = 8000, source_port: int = 0) -> tuple[str, str]:
-    return await asyncio.to_thread(caller.ask_udp, address, port, 1.0, source_port)
+    return await asyncio.to_thread(caller.ask_udp, address, port, source_port=source_port)
 
 
 def test_a_host_port_leads_to_its_pod_from_everywhere(ship: Ship) -> None:
@@ -142,11 +143,14 @@ def test_no_pod_reaches_the_hosts_loopback(ship: Ship) -> None:
         with pytest.raises(TimeoutError):
             await asyncio.to_thread(server.recv, 100)
 
+    def counted() -> bool:
+        shown = ship.host.iptables(ship.mode, "-nvL", "BARQUE-LOOPBACK")
+        return any(line.split()[0] != "0" for line in shown.splitlines()[2:])
+
     server = ship.host.call(listen)
     try:
         ship.sail(story)
-        counted = ship.host.run(f"iptables-{ship.mode}", "-nvL", "BARQUE-LOOPBACK")
-        assert any(line.split()[0] != "0" for line in counted.splitlines()[2:]), "the pod's packet came that far"
+        expect_soon(counted, 30, "the pod's packet comes that far")
     finally:
         server.close()
 
@@ -173,7 +177,7 @@ def test_ports_outlive_the_worker_and_go_with_their_pod(ship: Ship) -> None:
     async def story(network: PodNetwork) -> None:
         await network.attach(A, ship.a.path, WEB)
         before = await asyncio.to_thread(saved, ship.host, ship.mode)
-        ship.host.run(f"iptables-{ship.mode}", "-t", "nat", "-F", "BARQUE-HOSTPORTS")
+        ship.host.iptables(ship.mode, "-t", "nat", "-F", "BARQUE-HOSTPORTS")
         async with ship.network() as again:
             assert await asyncio.to_thread(saved, ship.host, ship.mode) == before
             assert (await ask(ship.outside, HOST_ADDRESS))[0] == "a"
@@ -221,7 +225,7 @@ def test_what_others_flush_is_healed(ship: Ship, blow: list[str]) -> None:
         await network.attach(A, ship.a.path, WEB)
         await network.heal()
         whole = ours(ship)
-        ship.host.run(f"iptables-{ship.mode}", *blow)
+        ship.host.iptables(ship.mode, *blow)
         assert ours(ship) != whole
         await network.heal()
         assert ours(ship) == whole

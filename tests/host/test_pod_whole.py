@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from tests.support.cluster import fetch
-from tests.support.host import ADDRESS, Host, a_host, expect_soon, missing
+from tests.support.expecting import expect_soon
+from tests.support.host import ADDRESS, Host, a_host, missing
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(missing()), reason=missing()), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(missing()), reason=missing()), pytest.mark.timeout(300)]
 
 IMAGE = "barque-test/busybox:whole"
 WHOLE = """

@@ -20,24 +20,31 @@ from pathlib import Path
 from typing import Any
 
 import docker
-import docker.errors
 import pytest
 
-from barque.api.errors import ApiError
 from barque.deploy.images import build_busybox
 from barque.worker import labels
 from barque.worker.mounts import KernelMounter
-from barque.worker.pods.observed import Instance
 from barque.worker.runtime import registration
 from barque.worker.runtime.docker_runtime import DockerRuntime
 from barque.worker.runtime.port import ContainerNotFoundError, ContainerSpec, NameTakenError, RuntimeFault
 from barque.worker.runtime.sandboxes import RUNTIME, Sandboxes
-from tests.host.test_docker_runtime import _WHY, IMAGE, RealWorld, a_sleeper, expect_soon, output, uid, until
+from tests.host.test_docker_runtime import (
+    _WHY,
+    IMAGE,
+    RealWorld,
+    a_sleeper,
+    expect_soon,
+    output,
+    remove_containers,
+    uid,
+    until,
+)
 from tests.support import dockerd
 from tests.support.worker_world import a_pod
 
 FOLDER = Path(tempfile.gettempdir()) / f"barque-test-sandboxes-{os.getpid()}"
-pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(_WHY), reason=_WHY)]
+pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(_WHY), reason=_WHY), pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,11 +60,7 @@ def engine() -> Iterator[dockerd.Dockerd]:
 async def cluster() -> AsyncIterator[str]:
     name = f"test-{uuid.uuid4().hex[:12]}"
     yield name
-    api = docker.APIClient(base_url=dockerd.HOST)
-    for found in api.containers(all=True, filters={"label": f"{labels.CLUSTER}={name}"}):
-        with contextlib.suppress(docker.errors.NotFound):
-            api.remove_container(found["Id"], force=True)
-    api.close()
+    await remove_containers(name)
 
 
 @pytest.fixture
@@ -215,14 +218,6 @@ class BareWorld(RealWorld):
         for sandbox in self.sandbox_ids():
             Sandboxes(FOLDER, lambda: 0.0).remove(sandbox)
 
-    def adopted(self) -> bool:
-        with contextlib.suppress(ApiError):
-            return bool(self.app())
-        return False
-
-    def app(self, name: str = "p") -> Instance:
-        return self.manager.find("default", name, "app", running=True)
-
 
 class PlainWorld(BareWorld):
     """One whose pods each have a pause container."""
@@ -236,11 +231,8 @@ async def a_world(kind: type[BareWorld], tmp_path: Path, cluster: str) -> AsyncI
     await made.start()
     await expect_soon(lambda: made.health and made.health[-1] == "", "the engine answers")
     yield made
-    await made.kill()
+    await made.leave()
     made.remove_sandboxes()
-    mounts = KernelMounter()
-    for mount in mounts.mounts_under(tmp_path):
-        mounts.unmount(mount)
 
 
 @pytest.fixture
@@ -297,6 +289,7 @@ async def test_after_a_reboot_pods_return_in_new_sandboxes(world: BareWorld) -> 
     api = docker.APIClient(base_url=dockerd.HOST)
     for container in world.ids():
         api.kill(container)
+        api.wait(container, timeout=60)
     api.close()
     for mount in KernelMounter().mounts_under(FOLDER / before[0]):
         KernelMounter().unmount(mount)
@@ -324,6 +317,7 @@ async def test_pods_outlive_a_restart_of_docker_that_restores_live_containers(
     engine.start("--live-restore")
     await expect_soon(lambda: world.health[-1] == "", "the return is told")
     await asyncio.sleep(0.3)
+    await expect_soon(world.adopted, "the container is known")
     assert (world.app().id, world.app().pid) == (before.id, before.pid)
     # What ends while Docker is away is noticed on its return.
     engine.stop(signal.SIGKILL)

@@ -13,7 +13,7 @@ from barque.network.cleanup import cleanup
 from barque.network.iptables.chains import POD_CHAINS
 from barque.network.iptables.driver import Iptables
 from barque.network.pods.network import PodNetwork
-from tests.support.host import expect_soon
+from tests.support.expecting import expect_soon
 from tests.support.namespaces import HOST_ADDRESS, links, missing, saved
 from tests.support.service_ship import NODE_CIDR, SERVICE_IP, Proxy, Ship, a_ship, away, endpoints, service
 
@@ -144,7 +144,7 @@ def test_what_others_break_is_put_right(ship: Ship, blow: list[str]) -> None:
         await proxy.synced()
         whole = saved(ship.host, ship.mode)
         assert await proxy.proxy.check()
-        await away(lambda: ship.host.run(f"iptables-{ship.mode}", *blow))
+        await away(lambda: ship.host.iptables(ship.mode, *blow))
         if not await proxy.proxy.check():
             await proxy.synced()
         assert await proxy.proxy.check()
@@ -177,17 +177,19 @@ def test_a_restart_takes_over_without_a_gap(ship: Ship) -> None:
     def keep_asking() -> None:
         while not stop:
             try:
-                ship.a.ask(SERVICE_IP, 80, timeout_s=5)
+                ship.a.ask(SERVICE_IP, 80)
             except OSError as error:
                 failures.append(error)
 
     async def again(proxy: Proxy) -> None:
         nonlocal stop
         asking = asyncio.create_task(away(keep_asking))
-        await proxy.synced()
-        await asyncio.sleep(0.2)
-        stop = True
-        await asking
+        try:
+            await proxy.synced()
+            await asyncio.sleep(0.2)
+        finally:
+            stop = True
+            await asking
         assert "10.96.0.12" not in saved(ship.host, ship.mode)
 
     ship.sail(again)
@@ -218,8 +220,7 @@ def test_a_thousand_services(ship: Ship) -> None:
         for i, ip in enumerate(ips):
             ship.cluster.put(service(f"s{i}", ip, udp=False))
             ship.cluster.put(endpoints("10.244.9.1", "10.244.9.2", f"10.244.8.{i % 250}", of=f"s{i}"))
-        while proxy.proxy._program.size < 1000 or proxy.proxy._changed.is_set() or proxy.proxy._dirty:
-            await proxy.synced()
+        await proxy.synced()
         for i in range(15):
             ship.cluster.put(endpoints("10.244.9.1", f"10.244.7.{i + 1}", of="s500"))
             await proxy.synced()

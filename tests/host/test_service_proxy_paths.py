@@ -53,7 +53,7 @@ def test_a_node_port_answers_on_the_loopback_which_stays_closed_to_others(ship: 
         assert await away(lambda: ship.host.ask_udp("127.0.0.1", 30080)) == ("b", HOST_ADDRESS)
         with pytest.raises(TimeoutError):
             await away(lambda: ship.outside.ask("127.0.0.1", 9999, 0.3))
-        await away(lambda: ship.host.run(f"iptables-{ship.mode}", "-F", LOCALNET.name))
+        await away(lambda: ship.host.iptables(ship.mode, "-F", LOCALNET.name))
         assert (await away(lambda: ship.outside.ask("127.0.0.1", 9999)))[0] == "host"
 
     ship.sail(story)
@@ -118,7 +118,7 @@ def test_an_endpoint_outside_the_pods_network_is_reached_though_others_drop_what
         await proxy.synced()
         assert await away(lambda: ship.outside.ask(HOST_ADDRESS, 30080)) == ("outside", HOST_ADDRESS)
         assert (await away(lambda: ship.a.ask(SERVICE_IP, 80)))[0] == "outside"
-        await away(lambda: ship.host.run(f"iptables-{ship.mode}", "-F", PROXIED.name))
+        await away(lambda: ship.host.iptables(ship.mode, "-F", PROXIED.name))
         with pytest.raises(TimeoutError):
             await away(lambda: ship.outside.ask(HOST_ADDRESS, 30080, 0.3))
 
@@ -179,8 +179,7 @@ def test_each_chain_that_another_program_empties_is_noticed(ship: Ship) -> None:
         whole = saved(ship.host, ship.mode)
         http = service_ports(web, ())[0]
         for chain in (service_chain(http), endpoint_chain(http, Backend(ship.ip["b"], 8080)), PROXIED, LOCALNET):
-            blow = (f"iptables-{ship.mode}", "-t", chain.table, "-F", chain.name)
-            await asyncio.to_thread(ship.host.run, *blow)
+            await asyncio.to_thread(ship.host.iptables, ship.mode, "-t", chain.table, "-F", chain.name)
             assert not await proxy.proxy.check()
             await proxy.synced()
             assert await proxy.proxy.check()

@@ -10,8 +10,10 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from barque.master.apiserver.grpc_calls import Bounds
 from barque.master.apiserver.streams import idle
 from barque.master.apiserver.streams.service import PodStreams
+from tests.support.expecting import expect_soon_async
 from tests.support.rest_master import RestMaster, a_rest_master
 from tests.support.stream_door import StreamDoor, a_stream_door
 
@@ -30,17 +32,17 @@ async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stre
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def door(opened: StreamDoor, monkeypatch: pytest.MonkeyPatch) -> StreamDoor:
+async def door(opened: StreamDoor, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StreamDoor]:
     """The shared door as if nothing had been asked of its worker."""
-    opened.worker.asked.clear()
-    opened.worker.ended.clear()
-    opened.worker.sent = 0
+    opened.worker.forget()
+    opened.bounds = Bounds()
     opened.streams = PodStreams(opened.places, opened.bounds, opened.clock)
     monkeypatch.setattr(idle, "CHECK_S", 0.1)
-    return opened
+    yield opened
+    await expect_soon_async(lambda: not opened.bounds._running, 30, "the streams of the test have ended")
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(20)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(60)) as session:
         yield session

@@ -12,30 +12,29 @@ import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import nats.errors
 import pytest
 
-from barque.api.errors import ApiError
-from barque.api.types import core_v1 as core
-from barque.api.types.meta_v1 import ObjectMeta
-from barque.client.remote import Connection
 from barque.master.auth.ca import MasterPki
 from barque.master.bus.binary import find_nats_server
+from barque.master.bus.config import Patience
 from barque.master.bus.roster import pin_of_key
-from barque.proto import cluster_pb2
+from tests.support.events import bus_of, event_names, make_event
+from tests.support.expecting import expect_soon, expect_soon_async
 from tests.support.host import dying_with_parent
-from tests.support.host import expect_soon as until
 from tests.support.masters import AMaster, Masters
-from tests.support.nats_cluster import NatsCluster, admitted_as_route, expect_soon
+from tests.support.nats_cluster import QUICK, WITHIN_S, NatsCluster, admitted, admitted_as_route, expect_refusal
 from tests.support.ports import free_ports
 
 NAMES = ("m1", "m2", "m3")
 ROOT = Path(__file__).parents[2]
+# Servers elect twice, and again on a busy machine; where all is well each takes some seconds.
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture
-async def three(tmp_path: Path) -> AsyncIterator[NatsCluster]:
-    cluster = NatsCluster(tmp_path, NAMES, NAMES)
+async def three(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[NatsCluster]:
+    patience: dict[str, Patience] = getattr(request, "param", {})
+    cluster = NatsCluster(tmp_path, NAMES, NAMES, **patience)
     try:
         await cluster.start()
         await cluster.whole()
@@ -65,12 +64,15 @@ async def test_it_serves_while_masters_come_and_go(tmp_path: Path) -> None:
 
         cluster.voters = ["m1", "m2"]
         await cluster.whole()
-        assert (m3.server.pid, m1.server.pid) == (None, before)
+        await expect_soon_async(lambda: m3.server.pid is None, WITHIN_S, "m3's server has ended")
+        assert m1.server.pid == before
         await cluster.put(m1, "of the two that are left")
         assert len(await cluster.texts(m2)) == 3
 
         cluster.voters = ["m1"]
-        await expect_soon(lambda: m2.server.pid is None and m1.server.pid not in (None, before))
+        await expect_soon_async(
+            lambda: m2.server.pid is None and m1.server.pid not in (None, before), WITHIN_S, "m1's server stands alone"
+        )
         await cluster.whole()
         await cluster.put(m1, "alone again")
         assert await cluster.texts(m1) == {"alone again"}
@@ -79,13 +81,15 @@ async def test_it_serves_while_masters_come_and_go(tmp_path: Path) -> None:
         await cluster.stop()
 
 
+@pytest.mark.parametrize("three", [{"patience": QUICK}], ids=["quick"], indirect=True)
 async def test_a_paused_server_is_noticed_and_replaced(three: NatsCluster) -> None:
     m1, m2 = three["m1"], three["m2"]
     await three.put(m1, "before")
     paused = m2.server.pid
     assert paused is not None
     os.kill(paused, signal.SIGSTOP)
-    await expect_soon(lambda: m2.server.fault.startswith("restarting: nats-server did not answer for 1.5 s"))
+    words = "restarting: nats-server did not answer for 1.5 s"
+    await expect_soon_async(lambda: m2.server.fault.startswith(words), WITHIN_S, words)
     await three.put(m1, "meanwhile")
     await three.whole()
     assert m2.server.pid != paused
@@ -96,11 +100,10 @@ async def test_a_paused_server_is_noticed_and_replaced(three: NatsCluster) -> No
 async def test_only_the_present_masters_get_in(three: NatsCluster) -> None:
     m1, m3 = three["m1"], three["m3"]
     worker = three.identity_of_worker()
-    await (await three.connect(m1, m3.identity)).close()
-    assert await admitted_as_route(m1, m3.identity)
+    await (await admitted(lambda: three.connect(m1, m3.identity))).close()
+    await expect_soon_async(lambda: admitted_as_route(m1, m3.identity), WITHIN_S, "m3's server is admitted")
     assert not await admitted_as_route(m1, worker)
-    with pytest.raises(nats.errors.Error, match="Authorization Violation"):
-        await three.connect(m1, worker)
+    await expect_refusal(lambda: three.connect(m1, worker))
     # Of the same CA and of a master's name, but not what that master shows.
     assert not await admitted_as_route(m1, three.identity_of("m3"))
 
@@ -108,13 +111,15 @@ async def test_only_the_present_masters_get_in(three: NatsCluster) -> None:
     m3.believed = m3.topology()
     three.voters = ["m1", "m2"]
     await three.whole()
-    async with asyncio.timeout(40):
+
+    async def shut_out() -> bool:
         # The pins are read anew a moment after the masters have changed.
-        while await admitted_as_route(m1, m3.identity):
-            await asyncio.sleep(0.1)
-    with pytest.raises(nats.errors.Error, match="Authorization Violation"):
-        await three.connect(m1, m3.identity)
-    await expect_soon(lambda: "m1's and m2's nats-server are away" in m3.fault)
+        return not await admitted_as_route(m1, m3.identity)
+
+    await expect_soon_async(shut_out, WITHIN_S, "m3's server is admitted no more", pause_s=0.1)
+    await expect_refusal(lambda: three.connect(m1, m3.identity))
+    words = "m1's and m2's nats-server are away"
+    await expect_soon_async(lambda: words in m3.fault, WITHIN_S, words)
     await three.put(m1, "without it")
 
 
@@ -123,10 +128,15 @@ async def test_a_renewed_certificate_is_followed(three: NatsCluster) -> None:
     old, pids = m2.identity, [ship.server.pid for ship in three.voting]
     m2.renew()
     renewed = pin_of_key(m2.identity.certificate)
-    await expect_soon(lambda: all(renewed in ship.server.roster.pins(ship.topology()) for ship in (m1, m3)))
-    async with asyncio.timeout(40):
-        while await admitted_as_route(m1, old) or not await admitted_as_route(m1, m2.identity):
-            await asyncio.sleep(0.1)
+    others = (m1, m3)
+    await expect_soon_async(
+        lambda: all(renewed in ship.server.roster.pins(ship.topology()) for ship in others), WITHIN_S, "the new pin"
+    )
+
+    async def followed() -> bool:
+        return not await admitted_as_route(m1, old) and await admitted_as_route(m1, m2.identity)
+
+    await expect_soon_async(followed, WITHIN_S, "the new certificate alone is admitted", pause_s=0.1)
     await three.whole()
     await three.put(m2, "renewed")
     assert [ship.server.pid for ship in three.voting] == pids
@@ -138,7 +148,8 @@ def test_a_full_disk_is_said_and_healed(tmp_path: Path) -> None:
     script = """
         import asyncio
         from pathlib import Path
-        from tests.support.nats_cluster import NatsCluster, expect_soon
+        from tests.support.expecting import expect_soon_async
+        from tests.support.nats_cluster import WITHIN_S, NatsCluster
 
         async def main():
             cluster = NatsCluster(Path("{directory}"), ["m1"], ["m1"])
@@ -149,7 +160,7 @@ def test_a_full_disk_is_said_and_healed(tmp_path: Path) -> None:
                 await cluster.whole()
                 first = ship.server.pid
                 ballast.write_bytes(bytes(12 * 1024 * 1024))
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(2 * WITHIN_S):
                     while not ship.server.fault.startswith("the disk is full: "):
                         try:
                             await cluster.put(ship, "x" * 1_000_000, within_s=1)
@@ -157,7 +168,7 @@ def test_a_full_disk_is_said_and_healed(tmp_path: Path) -> None:
                             pass
                 assert ship.server.pid == first, "a restart would be of no use"
                 ballast.unlink()
-                await expect_soon(lambda: ship.server.pid not in (None, first))
+                await expect_soon_async(lambda: ship.server.pid not in (None, first), WITHIN_S, "a new server")
                 await cluster.whole()
                 await cluster.put(ship, "room again")
             finally:
@@ -170,7 +181,7 @@ def test_a_full_disk_is_said_and_healed(tmp_path: Path) -> None:
     inside = ["unshare", "--mount", "sh", "-c", mount, "sh", str(tmp_path), sys.executable, code]
     done = subprocess.run(
         [*dying_with_parent("KILL"), *inside],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=110,
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -181,8 +192,8 @@ def test_a_nats_of_the_users(tmp_path: Path) -> None:
     pair, (port,) = theirs.save(tmp_path / "tls", "tls"), free_ports(1)
     config = tmp_path / "nats.conf"
     files = f'cert_file: "{pair}", key_file: "{pair}", ca_file: "{pair.parent / "ca.pem"}"'
-    blocks = f'tls {{ {files}, verify: true }}\njetstream {{ store_dir: "{tmp_path / "theirs"}" }}'
-    config.write_text(f'listen: "127.0.0.1:{port}"\n{blocks}')
+    streams = f'jetstream {{ store_dir: "{tmp_path / "theirs"}", sync_interval: always }}'
+    config.write_text(f'listen: "127.0.0.1:{port}"\ntls {{ {files}, verify: true }}\n{streams}')
     masters = Masters(tmp_path)
     m1 = masters.by_name["m1"] = AMaster(tmp_path, "m1")
     command = [*dying_with_parent("KILL"), str(asyncio.run(find_nats_server())), "-c", str(config)]
@@ -190,38 +201,17 @@ def test_a_nats_of_the_users(tmp_path: Path) -> None:
     try:
         options = {"url": f"tls://127.0.0.1:{port}", "ca": pair.parent / "ca.pem", "cert": pair, "key": pair}
         m1.start(*(f"--bus-{name}={value}" for name, value in options.items()))
-        until(lambda: bus_of(masters, m1).message == f"at 127.0.0.1:{port}", 30, "the bus is well")
+        expect_soon(lambda: bus_of(masters, "m1").message == f"at 127.0.0.1:{port}", WITHIN_S, "the bus is well")
         masters.run(lambda connection: make_event(connection, "kept"), "m1")
         server.kill()
         server.wait()
-        until(lambda: "cannot connect to 127.0.0.1:" in bus_of(masters, m1).message, 30, "its absence is said")
+        words = "cannot connect to 127.0.0.1:"
+        expect_soon(lambda: words in bus_of(masters, "m1").message, WITHIN_S, "its absence is said")
         server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        until(lambda: bus_of(masters, m1).healthy, 30, "it is back")
-        assert masters.run(event_names, "m1") >= {"kept"}
+        expect_soon(lambda: bus_of(masters, "m1").healthy, WITHIN_S, "it is back")
+        expect_soon(lambda: masters.run(event_names, "m1") >= {"kept"}, WITHIN_S, "the Event is there")
         assert not (m1.data / "bus").exists()
     finally:
         server.kill()
         server.wait()
         masters.close()
-
-
-def bus_of(masters: Masters, master: AMaster) -> cluster_pb2.Component:
-    return next(part for part in masters.status(master.name).components if part.name == "bus")
-
-
-async def make_event(connection: Connection, name: str) -> None:
-    """As soon as the bus takes it."""
-    about = core.ObjectReference(kind="Namespace", name="default", namespace="default")
-    event = core.Event(metadata=ObjectMeta(name=name, namespace="default"), involvedObject=about, reason="Tested")
-    while True:
-        try:
-            await connection.client.create(event)
-            return
-        except ApiError as error:
-            if error.code not in (503, 504):
-                raise
-            await asyncio.sleep(0.2)
-
-
-async def event_names(connection: Connection) -> set[str]:
-    return {event.metadata.name for event in (await connection.client.list(core.Event, "default")).items}

@@ -32,6 +32,7 @@ from barque.master.raft.messages import Configuration, MemberInfo
 from barque.master.store.epoch import LEADER, begin
 from barque.worker.sessions import Heartbeat
 from tests.support.builders import DeploymentBuilder
+from tests.support.expecting import expect_soon_async
 from tests.support.memory_store import MemoryStore
 from tests.support.ports import free_ports
 from tests.unit.master.test_leadership import Seat
@@ -133,15 +134,16 @@ class Two:
                     await asyncio.sleep(0.02)
 
 
+pytestmark = pytest.mark.timeout(300)
+
+
 @pytest.fixture
 def two(tmp_path: Path) -> Two:
     return Two(tmp_path)
 
 
-async def until(happens: Callable[[], Any], timeout_s: float = 30) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not await happens():
-            await asyncio.sleep(0.02)
+async def until(happens: Callable[[], Any]) -> None:
+    await expect_soon_async(happens, 90, happens.__name__)
 
 
 async def pods(connection: Connection, app: str) -> int:
@@ -152,7 +154,9 @@ def a_deployment(name: str, replicas: int) -> Deployment:
     return DeploymentBuilder(name, "default").replicas(replicas).build()
 
 
-async def test_controllers_run_at_the_leader_alone_and_go_on_at_the_next(two: Two) -> None:
+async def test_controllers_run_at_the_leader_alone_and_go_on_at_the_next(
+    two: Two, caplog: pytest.LogCaptureFixture
+) -> None:
     two.lead(0)
     async with two.running(), two.connect(1) as follower:
         await follower.client.create(a_deployment("web", 3))
@@ -164,6 +168,11 @@ async def test_controllers_run_at_the_leader_alone_and_go_on_at_the_next(two: Tw
         first = two.epoch()
 
         two.lead(None)
+
+        async def stopping() -> bool:
+            return "this master leads no longer" in caplog.text
+
+        await until(stopping)
         await follower.client.create(a_deployment("later", 2))
         await asyncio.sleep(0.5)
         assert await pods(follower, "later") == 0

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.expecting import expect_soon
+from tests.support.host import dying_with_parent
 from tests.support.ports import free_ports
 
 BARQUE = [sys.executable, "-m", "barque.cli"]
@@ -26,7 +28,7 @@ class Operator:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.grpc_port, self.https_port, self.bus_port = free_ports(3)
+        self.grpc_port, self.https_port, self.bus_port, self.route_port = free_ports(4)
         self._environment = {**os.environ, "HOME": str(home), "NO_COLOR": "1"}
         self._environment.pop("BARQUE_CONFIG", None)
         self._master: subprocess.Popen[bytes] | None = None
@@ -47,20 +49,21 @@ class Operator:
     def start(self, line: str) -> None:
         """Run the line that `init` told to, on ports that are free, and wait until it answers."""
         own = ["--listen", "127.0.0.1", "--https-port", str(self.https_port), "--bus-port", str(self.bus_port)]
-        own += ["--peer-port", "0"]
-        argv = [*BARQUE, *shlex.split(line)[1:], *own]
+        own += ["--peer-port", "0", "--route-port", str(self.route_port)]
+        argv = [*dying_with_parent("KILL"), *BARQUE, *shlex.split(line)[1:], *own]
         with (self.home / "log").open("wb") as log:
             self._master = subprocess.Popen(argv, env=self._environment, stdout=log, stderr=log)
-        end = time.monotonic() + 60
+        end = time.monotonic() + 90
         while b"serving on" not in (self.home / "log").read_bytes():
-            assert self._master.poll() is None, (self.home / "log").read_text()
-            assert time.monotonic() < end, (self.home / "log").read_text()
+            said = (self.home / "log").read_text(errors="replace")
+            assert self._master.poll() is None, said
+            assert time.monotonic() < end, said
             time.sleep(0.05)
 
     def stop(self) -> int:
         assert self._master is not None
         self._master.send_signal(signal.SIGTERM)
-        code = self._master.wait(30)
+        code = self._master.wait(60)
         self._master = None
         return code
 
@@ -68,6 +71,10 @@ class Operator:
         if self._master is not None:
             self._master.kill()
             self._master.wait()
+
+
+# Some twenty commands, each of which a busy machine may take seconds to start.
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture
@@ -88,6 +95,8 @@ def test_a_cluster_is_founded_run_saved_restored_and_its_key_rotated(operator: O
     )
 
     operator.run("apply", "-f", "-", stdin=SECRET + "---\n" + CONFIG)
+    # A controller puts it into each namespace, in its own time.
+    expect_soon(lambda: operator.run("get", "cm", "kube-root-ca.crt", "-o", "name"), 60, "the root's CA")
     saved = operator.home / "saved"
     assert operator.run("cluster", "snapshot", "save", str(saved)).startswith(f"snapshot saved to {saved} (")
     operator.run("delete", "secret/db", "cm/page")

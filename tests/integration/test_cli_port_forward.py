@@ -17,15 +17,10 @@ from barque.api.errors import bad_request
 from barque.api.types import core_v1 as v1
 from barque.proto import pods_pb2 as pb
 from tests.support.builders import PodBuilder
+from tests.support.ports import free_port
 from tests.support.registry_cluster import RegistryCluster, run
 
-TIMEOUT_S = 30
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+TIMEOUT_S = 90
 
 
 class EchoingPods:

@@ -8,6 +8,7 @@ import pty
 import select
 import signal
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -53,14 +54,19 @@ class Terminal:
 
     def __init__(self, *arguments: str) -> None:
         self.shown = ""
-        self.pid, self.descriptor = pty.fork()
-        if self.pid == 0:
-            os.chdir(ROOT)
-            # A shell that has put the tests into the background may have them ignore it.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            environment = {**os.environ, "TERM": "xterm", "PYTHONPATH": str(ROOT)}
-            os.execve(sys.executable, [sys.executable, "-c", PROGRAM, *arguments], environment)
+        self.descriptor, end = pty.openpty()
         self.resize(80, 24)
+        # A shell that has put the tests into the background may have them ignore the signal.
+        own = ["setsid", "--ctty", "env", "--default-signal=INT"]
+        self._process = subprocess.Popen(
+            [*own, sys.executable, "-c", PROGRAM, *arguments], stdin=end, stdout=end, stderr=end, cwd=ROOT,
+            env={**os.environ, "TERM": "xterm", "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        os.close(end)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def resize(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -71,35 +77,38 @@ class Terminal:
     def is_raw(self) -> bool:
         return not termios.tcgetattr(self.descriptor)[3] & termios.ICANON
 
-    def await_text(self, text: str, timeout_s: float = 60) -> None:
+    def await_text(self, text: str, timeout_s: float = 90) -> None:
         end = time.monotonic() + timeout_s
         while text not in self.shown:
             assert time.monotonic() < end, f"{text!r} was not shown: {self.shown!r}"
             self._read(0.2)
 
-    def end(self, timeout_s: float = 60) -> int:
+    def end(self, timeout_s: float = 90) -> int:
         """The exit code, once it has ended."""
         end = time.monotonic() + timeout_s
         while True:
-            self._read(0.05)
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.pid = 0
-                return os.waitstatus_to_exitcode(status)
+            ended = self._process.poll()
+            # What it said at the last is there by then.
+            said = self._read(0.05)
+            if ended is not None and not said:
+                return ended
             assert time.monotonic() < end, f"it does not end: {self.shown!r}"
 
     def close(self) -> None:
-        if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+        self._process.kill()
+        self._process.wait()
         os.close(self.descriptor)
 
-    def _read(self, timeout_s: float) -> None:
-        if select.select([self.descriptor], [], [], timeout_s)[0]:
-            try:
-                self.shown += os.read(self.descriptor, 65536).decode(errors="replace")
-            except OSError:
-                return  # the other end is closed
+    def _read(self, timeout_s: float) -> bool:
+        """Whether there was something."""
+        if not select.select([self.descriptor], [], [], timeout_s)[0]:
+            return False
+        try:
+            said = os.read(self.descriptor, 65536)
+        except OSError:
+            return False  # the other end is closed
+        self.shown += said.decode(errors="replace")
+        return True
 
 
 @pytest.fixture

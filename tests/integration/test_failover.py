@@ -38,6 +38,8 @@ from barque.worker.sessions import Heartbeat
 from tests.integration.test_remote import Context, FakeMaster, Sea, _abort, a_config, free_port, refusal
 from tests.support.clock import FakeClock
 
+# Much less than what the client waits for a silent host (`slow_to_give_up`), and more than a busy machine takes.
+SOON_S = 20.0
 NO_LEADER = ApiError(503, "ServiceUnavailable", "no leader: 1 of 3 masters answer", StatusDetails(retryAfterSeconds=1))
 
 
@@ -107,6 +109,12 @@ def a_silent_host() -> Iterator[int]:
         yield port
 
 
+@pytest.fixture
+def slow_to_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_channels, "READY_TIMEOUT_S", 90.0)
+
+
+@pytest.mark.usefixtures("slow_to_give_up")
 async def test_a_silent_host_costs_its_head_start_and_is_named(sea: GroupSea) -> None:
     alive = await sea.member()
     said: list[str] = []
@@ -116,7 +124,7 @@ async def test_a_silent_host_costs_its_head_start_and_is_named(sea: GroupSea) ->
         await connection.client.create(a_config("a"))
         took_s = time.monotonic() - begun
         await connection.client.get(ConfigMap, "a", "default")
-    assert client_channels.HEAD_START_S <= took_s < 4.0
+    assert client_channels.HEAD_START_S <= took_s < SOON_S
     assert said == [f"master 127.0.0.1:{silent} does not answer, trying 127.0.0.1:{alive.port}"]
 
 
@@ -148,7 +156,7 @@ async def test_patience_waits_for_the_election(sea: GroupSea) -> None:
     for master in masters:
         master.undone = 2
     said: list[str] = []
-    await sea.to(masters, say=said.append, patience_s=5.0).client.create(a_config("a"))
+    await sea.to(masters, say=said.append, patience_s=60.0).client.create(a_config("a"))
     assert sum(len(master.objects) for master in masters) == 1
     assert "no master can serve (no leader: 1 of 3 masters answer), trying again" in said
 
@@ -160,7 +168,7 @@ async def test_patience_ends(sea: GroupSea) -> None:
     begun = time.monotonic()
     refused = await refusal(sea.to(masters, patience_s=0.6).client.create(a_config("a")))
     assert refused.code == 503
-    assert 0.6 <= time.monotonic() - begun < 4.0
+    assert 0.6 <= time.monotonic() - begun < SOON_S
 
 
 @pytest.mark.parametrize(
@@ -254,13 +262,14 @@ async def test_a_learned_list_keeps_the_master_in_use() -> None:
     assert channels.master == "c:1"
 
 
+@pytest.mark.usefixtures("slow_to_give_up")
 async def test_nobody_there_names_every_master_at_once(sea: GroupSea) -> None:
     ports = [free_port() for _ in range(3)]
     begun = time.monotonic()
     refused = await refusal(sea.connect(*ports).client.get(ConfigMap, "a", "default"))
     told = "; ".join(f"127.0.0.1:{port}: connection refused" for port in ports)
     assert refused.message == f"no master is reachable ({told})"
-    assert time.monotonic() - begun < 4.0
+    assert time.monotonic() - begun < SOON_S
 
 
 class Screen:
@@ -363,12 +372,12 @@ class SessionsMaster:
         """Wait for so many more."""
         for _ in range(count):
             await self.clock.advance(1)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while self.sessions.last_seen("n1") != self.clock.monotonic():
                     await asyncio.sleep(0.01)
 
     async def until_seen(self, node: str) -> float:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (seen := self.sessions.last_seen(node)) is None:
                 await asyncio.sleep(0.01)
         return seen
@@ -439,7 +448,7 @@ async def test_a_sample_goes_once_to_a_master_and_the_newest_to_the_next(
     waiting = [b"older", b"newer"]
     async with (
         a_worker(sea, "n1", first, second, usage=lambda: waiting.pop(0) if waiting else b""),
-        asyncio.timeout(30),
+        asyncio.timeout(60),
     ):
         while len(first.samples) < 2:
             await asyncio.sleep(0.01)
@@ -479,7 +488,7 @@ async def test_a_master_apart_from_the_leader_sends_its_workers_away_with_their_
         await leader.until_seen("n1")
         assert connection.channels.master == leader.address
         # The leader has heard the worker before the worker hears that.
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while old.get_state() is not grpc.ChannelConnectivity.SHUTDOWN or len(sessions) < 3:
                 await asyncio.sleep(0.01)
         assert not follower.sessions.connected("n1")
@@ -495,7 +504,7 @@ async def test_beside_an_unreachable_leader_a_follower_gives_up_too(
         await follower.until_seen("n1")
         await follower.clock.advance(PATIENCE_S + 0.1)
         await follower.relay.look()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while follower.sessions.connected("n1"):
                 await asyncio.sleep(0.01)
     follower.leads = True
@@ -514,13 +523,21 @@ async def test_a_lab_waits_until_one_leads_and_all_vote(sea: GroupSea) -> None:
         cluster_pb2.Member(name="m1", address="10.0.0.1:7443", voter=True),
         cluster_pb2.Member(name="m2", address="10.0.0.2:7443"),
     ]
-    with pytest.raises(membership.MembershipError) as late:
-        await membership.wait_masters(profile, ["m1"], 0.2, lambda: "")
-    assert str(late.value) == "the masters do not serve after 0 s: no master leads"
+
+    async def late(*names: str) -> str:
+        """What is missing; on a busy machine nobody has answered so soon."""
+        for patience_s in (0.2, 3.0, 30.0):
+            with pytest.raises(membership.MembershipError) as late:
+                await membership.wait_masters(profile, names, patience_s, lambda: "")
+            why = str(late.value).removeprefix(f"the masters do not serve after {patience_s:.0f} s: ")
+            if why != "no master answers":
+                break
+        return why
+
+    assert await late("m1") == "no master leads"
     master.members[0].leader = True
-    assert await membership.wait_masters(profile, ["m1"], 1.0, lambda: "") == "m1"
-    with pytest.raises(membership.MembershipError, match="no vote yet: m2, m3"):
-        await membership.wait_masters(profile, ["m1", "m2", "m3"], 0.2, lambda: "")
+    assert await membership.wait_masters(profile, ["m1"], 60.0, lambda: "") == "m1"
+    assert await late("m1", "m2", "m3") == "no vote yet: m2, m3"
     with pytest.raises(membership.MembershipError, match="the master of m2 ended"):
-        await membership.wait_masters(profile, ["m2"], 1.0, lambda: "the master of m2 ended")
-    assert await membership.words(profile, 1.0) == {"m1": "leader", "m2": "learner"}
+        await membership.wait_masters(profile, ["m2"], 60.0, lambda: "the master of m2 ended")
+    assert await membership.words(profile, 60.0) == {"m1": "leader", "m2": "learner"}

@@ -42,6 +42,10 @@ spec:
 """
 
 
+# Two of its commands wait for a minute themselves, where need be.
+pytestmark = pytest.mark.timeout(300)
+
+
 @pytest.fixture
 def chart(tmp_path: Path) -> Path:
     folder = tmp_path / "crew"

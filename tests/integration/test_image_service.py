@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from barque.api.errors import ApiError
 from barque.client import pki, wire
 from barque.proto import images_pb2 as pb
 from barque.proto import images_pb2_grpc
@@ -56,6 +58,15 @@ async def an_archive(*names: str, node: str = "n1", announced: int = 0) -> Async
         yield pb.LoadInput(data=data[at : at + 5])
 
 
+async def load_refusal(images: Any, announced: int = 0) -> tuple[grpc.StatusCode, ApiError]:
+    """gRPC's client may take a refusal that comes while it sends for a fault of its own, and is asked again."""
+    async with asyncio.timeout(60):
+        while True:
+            code, refused = await rpc_refusal(images.Load(an_archive("page:1", announced=announced)))
+            if code is not grpc.StatusCode.INTERNAL:
+                return code, refused
+
+
 async def test_an_archive_reaches_the_node_and_is_its_own_from_then_on(harbour: Harbour, machine: Machine) -> None:
     images = harbour.connect().images
     reply = await images.Load(an_archive("page:1", "page:2"))
@@ -86,7 +97,7 @@ async def test_removals_and_their_refusals(harbour: Harbour, machine: Machine) -
 async def test_an_archive_of_another_size_is_refused(
     harbour: Harbour, machine: Machine, announced: int, words: str
 ) -> None:
-    _, refused = await rpc_refusal(harbour.connect().images.Load(an_archive("page:1", announced=announced)))
+    _, refused = await load_refusal(harbour.connect().images, announced)
     assert (refused.code, words in refused.message) == (400, True)
     assert "page:1" not in machine.runtime.images_here
 
@@ -94,11 +105,12 @@ async def test_an_archive_of_another_size_is_refused(
 async def test_only_administrators_may_and_only_masters_reach_a_worker(harbour: Harbour, machine: Machine) -> None:
     as_worker = harbour.as_node("n1").images
     request = pb.ListImagesRequest(node="n1")
-    for call in (
-        as_worker.List(request), as_worker.Remove(pb.RemoveImageRequest(node="n1", image="web:1")),
-        as_worker.Load(an_archive("page:1")),
-    ):  # fmt: skip
-        code, refused = await rpc_refusal(call)
+    for refusal in (
+        rpc_refusal(as_worker.List(request)),
+        rpc_refusal(as_worker.Remove(pb.RemoveImageRequest(node="n1", image="web:1"))),
+        load_refusal(as_worker),
+    ):
+        code, refused = await refusal
         assert (code, refused.code) == (grpc.StatusCode.PERMISSION_DENIED, 403)
     assert machine.runtime.calls == []
 

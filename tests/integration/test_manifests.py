@@ -7,10 +7,6 @@ Besides the project's own manifests, those of a folder `shared/manifests` beside
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,40 +17,34 @@ from click.testing import CliRunner, Result
 
 from barque.cli.main import cli
 from barque.cli.manifests import expand_lists, parse
-from tests.support.ports import free_port
+from tests.support.expecting import expect_soon
+from tests.support.masters import AMaster
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = (ROOT / "deploy" / "manifests", ROOT.parent / "shared" / "manifests" / "kubernetes-examples")
 FILES = [file for folder in FOLDERS for file in sorted(folder.glob("*.yaml"))]
 START_TIMEOUT_S = 60
-STOP_TIMEOUT_S = 30
+pytestmark = pytest.mark.timeout(300)
 # How a refusal may begin: of a kind, of a field that is not supported, of a value that Kubernetes refuses as well.
 KIND_REFUSED = ('no matches for kind "', "barque does not serve ")
 FIELD_REFUSED = (": Forbidden: barque ", ": Invalid value: ", ": Unsupported value: ", 'unknown field "')
 
 
 class Master:
-    """A master process on ports of its own, and the command with its administrator's profile."""
+    """A master, and the command with its administrator's profile."""
 
     def __init__(self, directory: Path) -> None:
         self._profile = directory / "config"
-        self._log = directory / "log"
-        ports = [f"--{name}-port={free_port()}" for name in ("grpc", "https", "bus")]
-        command = [sys.executable, "-m", "barque.cli", "master", "run", f"--data-dir={directory / 'data'}", "--name=m1"]
-        where = ["--address=127.0.0.1", "--listen=127.0.0.1", f"--profile={self._profile}"]
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen([*command, *where, *ports], stdout=log, stderr=log)
+        self._master = AMaster(directory, "m1")
 
-    def wait_until_it_answers(self) -> None:
-        end = time.monotonic() + START_TIMEOUT_S
-        while not self._profile.exists() or self.run("get", "namespace", "default").exit_code:
-            assert self._process.poll() is None, self._log.read_text()
-            assert time.monotonic() < end, self._log.read_text()
-            time.sleep(0.1)
+    def start(self) -> None:
+        """Until it answers."""
+        self._master.start("--profile", str(self._profile))
+        expect_soon(lambda: self.done("get", "namespace", "default"), START_TIMEOUT_S, "the namespaces")
 
     def run(self, *arguments: str) -> Result:
         result = CliRunner().invoke(cli, ["--config", str(self._profile), *arguments], prog_name="barque")
-        assert self._process.poll() is None, self._log.read_text()
+        assert self._master.runs, self._master.log
         return result
 
     def done(self, *arguments: str) -> str:
@@ -64,12 +54,8 @@ class Master:
         return result.stdout
 
     def stop(self) -> None:
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if self._master.runs:
+            self._master.stop()
 
 
 class Document(NamedTuple):
@@ -106,7 +92,7 @@ def documents_of(file: Path) -> list[Document]:
 def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Master]:
     master = Master(tmp_path_factory.mktemp("master"))
     try:
-        master.wait_until_it_answers()
+        master.start()
         for namespace in sorted(
             {d.namespace for file in FILES for d in documents_of(file)} - {"default", "kube-system"}
         ):

@@ -29,15 +29,18 @@ from barque.client.verbs import Page, Selection
 from barque.proto import cluster_pb2
 from tests.support import etcd
 from tests.support.builders import DeploymentBuilder
+from tests.support.expecting import expect_soon, expect_soon_async
 from tests.support.host import dying_with_parent
 from tests.support.store_process import START_TIMEOUT_S, MasterProcess, of
 
-pytestmark = [pytest.mark.skipif(bool(etcd.missing()), reason=etcd.missing()), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.skipif(bool(etcd.missing()), reason=etcd.missing()), pytest.mark.timeout(500)]
 
-# A master leads for as long as its lease lasts; etcd looks for those that have ended every half second. A busy machine
-# adds to that, but no second lease.
+# A master leads for as long as its lease lasts; etcd looks for those that have ended every half second. A busy machine,
+# or an etcd whose disk is slow, adds some seconds to that.
 LEASE_S = 5.0
-TAKEN_OVER_S = LEASE_S + 4.0
+TAKEN_OVER_S = LEASE_S + 15.0
+# Long enough for a busy machine, and no test waits that long where all is well.
+SOON_S = 90.0
 STALE = Page(resource_version="0")
 
 _prefixes = itertools.count(1)
@@ -87,7 +90,12 @@ class EtcdMaster(MasterProcess):
             sys.executable, "-m", "barque.cli", *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env={**os.environ, "HOME": str(self.directory), "BARQUE_CONFIG": str(self.directory / "config")},
         )  # fmt: skip
-        out, error = await asyncio.wait_for(process.communicate(), START_TIMEOUT_S)
+        try:
+            out, error = await asyncio.wait_for(process.communicate(), START_TIMEOUT_S)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         assert process.returncode is not None
         return Said(process.returncode, out.decode(), error.decode())
 
@@ -158,13 +166,8 @@ def on_shared_etcd() -> list[str]:
     return ["--store", "etcd", "--etcd-endpoints", etcd.shared().urls[0], "--etcd-prefix", f"/w{next(_prefixes)}"]
 
 
-async def until(holds: Callable[[], Awaitable[object]], what: str, seconds: float = 30) -> float:
-    """How long it took."""
-    began = time.monotonic()
-    while not await holds():
-        assert time.monotonic() - began < seconds, f"not within {seconds} s: {what}"
-        await asyncio.sleep(0.02)
-    return time.monotonic() - began
+async def until(holds: Callable[[], Awaitable[object]], what: str) -> None:
+    await expect_soon_async(holds, SOON_S, what)
 
 
 async def leader(connection: Connection) -> str:
@@ -221,7 +224,7 @@ async def test_a_master_founded_on_etcd_keeps_everything(world: World) -> None:
     async with master.connect() as connection:
         after = await put(connection, "after-it")
         seen: list[int] = []
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(SOON_S):
             async for batch in connection.verbs.watch(of("configmaps"), resource_version=since):
                 seen += [event.revision for event in batch if event.type == "ADDED"]
                 if after in seen:
@@ -280,7 +283,7 @@ async def test_three_masters_serve_and_the_leader_is_killed(world: World, capsys
                 assert f"n{turn}" in await names(door)
                 got = msgspec.json.decode(await door.verbs.get(of("configmaps", f"n{turn}")))
                 assert int(got["metadata"]["resourceVersion"]) == written
-        assert {await leader(door) for door in doors} == {"m1"}
+        await until(lambda: _all_say(doors, "m1"), "m1 leads")
         shown = await masters[2].barque("cluster", "members")
         assert [line.split() for line in shown.out.splitlines()] == [
             ["NAME", "ADDRESS", "ROLE"],
@@ -304,13 +307,22 @@ async def test_three_masters_serve_and_the_leader_is_killed(world: World, capsys
             return await pods(doors[2], "web") == 3
 
         await until(controlled, "controllers run there")
-        assert await leader(doors[1]) in ("m2", "m3")
-        shown = await masters[1].barque("cluster", "members")
-        assert [line.split()[0] for line in shown.out.splitlines()[1:]] == ["m2", "m3"]
+        await until(lambda: _another_leads(doors[1], "m1"), "all hear of it")
+
+        async def listed() -> bool:
+            shown = await masters[1].barque("cluster", "members")
+            return [line.split()[0] for line in shown.out.splitlines()[1:]] == ["m2", "m3"]
+
+        await until(listed, "the one that was killed is listed no more")
 
         await masters[0].start()
-        assert await leader(doors[0]) == await leader(doors[1])
+        await until(lambda: _all_say(doors, "m2", "m3"), "the one that is back hears who leads")
         assert {f"n{turn}" for turn in range(30)} <= await names(doors[0])
+
+
+async def _all_say(connections: Sequence[Connection], *names: str) -> bool:
+    told = {await leader(connection) for connection in connections}
+    return len(told) == 1 and told <= set(names)
 
 
 async def _another_leads(connection: Connection, than: str) -> bool:
@@ -361,14 +373,26 @@ async def test_what_a_paused_leader_writes_late_is_refused(world: World, capsys:
         assert "controllers and scheduler begin" in new.log
         assert old.log.count("controllers and scheduler begin") == 1
         async with old.connect() as itself:
-            assert await leader(itself) == "m2"
+            await until(lambda: _leads(itself, "m2"), "it knows who leads")
             await put(itself, "it-still-serves")
         # Who stops in order hands over at once.
+        held = leader_key(old)
+        assert held
         await new.end(signal.SIGTERM)
-        stopped = time.monotonic()
+        assert leader_key(old) != held, "its lease has to run out"
         async with old.connect() as itself:
             await until(lambda: _leads(itself, "m1"), "the first leads again")
-        assert time.monotonic() - stopped < LEASE_S - 1
+
+
+def leader_key(founder: EtcdMaster) -> str:
+    """Who leads, as etcd has it; "" where nobody does."""
+
+    def ask() -> tuple[str]:
+        said = etcd.shared().members[0].says("get", f"{founder.settings[-1]}/leader")
+        assert said.returncode == 0, said.stderr
+        return (said.stdout,)
+
+    return expect_soon(ask, SOON_S, "etcd's answer")[0]
 
 
 async def _made_and_removed(connection: Connection, app: str) -> list[str]:
@@ -424,15 +448,20 @@ async def test_etcd_over_tls_goes_away_and_comes_back(world: World, tls: Callabl
             for lost in await asyncio.gather(*(refused(put(connection, "lost")) for connection in (one, two))):
                 assert lost.code in (503, 504)
                 assert away in lost.message
-            for connection in (one, two):
-                unread = await refused(names(connection))
+            for unread in await asyncio.gather(*(refused(names(connection)) for connection in (one, two))):
                 assert (unread.code, unread.message.startswith(away)) == (503, True)
+            for connection in (one, two):
                 assert await names(connection, STALE) == {"kept"}
-            status = await first.barque("cluster", "status")
-            assert status.status == 1
-            (row,) = [line.split(maxsplit=2) for line in status.out.splitlines() if line.startswith("store ")]
-            assert row[1] == "failing"
-            assert row[2] == f"{away}Failed to connect to remote host: Connection refused"
+
+            async def told() -> bool:
+                status = await first.barque("cluster", "status")
+                (row,) = [line.split(maxsplit=2) for line in status.out.splitlines() if line.startswith("store ")]
+                why = f"{away}Failed to connect to remote host: Connection refused"
+                assert (status.status, *row[1:]) == (1, "failing", why)
+                return True
+
+            # The first attempts may have met the very end of it.
+            await until(told, "the state tells why")
             members = await second.barque("cluster", "members")
             assert [line.split()[0] for line in members.out.splitlines()] == ["NAME", "m1", "m2"]
             stale = await second.barque("get", "configmaps", "--stale", "-o", "name")
@@ -440,7 +469,11 @@ async def test_etcd_over_tls_goes_away_and_comes_back(world: World, tls: Callabl
             own.start()
             healed = [put_until_it_holds(connection, f"again-{n}") for n, connection in enumerate((one, two))]
             await asyncio.gather(*healed)
-            assert await names(one) - {"lost"} == {"kept", "again-0", "again-1"} == await names(two) - {"lost"}
+
+            async def both_have_all() -> bool:
+                return await names(one) - {"lost"} == {"kept", "again-0", "again-1"} == await names(two) - {"lost"}
+
+            await until(both_have_all, "both tell the same")
             await until(lambda: _someone_leads(one), "someone leads")
 
 
@@ -450,10 +483,13 @@ async def _someone_leads(connection: Connection) -> bool:
 
 
 async def put_until_it_holds(connection: Connection, name: str) -> None:
-    async with asyncio.timeout(30):
-        while name not in await names(connection, STALE):
-            with contextlib.suppress(ApiError):
-                await put(connection, name)
+    async def holds() -> bool:
+        if name in await names(connection, STALE):
+            return True
+        await put(connection, name)
+        return False
+
+    await until(holds, f"{name} is written")
 
 
 async def test_the_groups_verbs_and_a_name_that_is_taken(world: World) -> None:

@@ -63,6 +63,12 @@ async def test_connections_pass_through_and_share_the_masters_own(harbour: Harbo
     assert len(set(harbour.workers[0].callers)) == 1
 
 
+async def _held_open(message: Any) -> AsyncIterator[Any]:
+    """Goes on: gRPC's client takes a refusal that comes while it ends its side for a fault of its own."""
+    yield message
+    await asyncio.Event().wait()
+
+
 async def test_workers_may_neither_attach_nor_forward(harbour: Harbour) -> None:
     pods = harbour.as_node("n1").pods
     for method, first, name in (
@@ -74,7 +80,7 @@ async def test_workers_may_neither_attach_nor_forward(harbour: Harbour) -> None:
         ),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await anext(aiter(method(iter([first]))))
+            await anext(aiter(method(_held_open(first))))
         assert f'cannot create resource "pods/{name}"' in wire.api_error(refused.value).message
 
 

@@ -14,7 +14,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.leaderelection import electionconfig, leaderelection
 from kubernetes.leaderelection.resourcelock.leaselock import LeaseLock
 
-from tests.support.host import expect_soon
+from tests.support.expecting import expect_soon
 from tests.support.rest_master import RestMaster
 
 SOON_S = 30.0
@@ -84,7 +84,7 @@ def test_workloads_scale_and_are_patched(rest_master: RestMaster, namespace: str
 def changes(core: kubernetes.client.CoreV1Api, namespace: str, since: str, count: int) -> list[tuple[str, str, str]]:
     """So many changes of the test's ConfigMaps after a revision: what, of which, and the new revision."""
     stream = watch.Watch().stream(
-        core.list_namespaced_config_map, namespace, resource_version=since, timeout_seconds=5, label_selector="of=test"
+        core.list_namespaced_config_map, namespace, resource_version=since, timeout_seconds=60, label_selector="of=test"
     )
     events = itertools.islice(stream, count)
     return [(e["type"], e["object"].metadata.name, e["object"].metadata.resource_version) for e in events]
@@ -160,7 +160,9 @@ def test_an_informer_follows_everything(rest_master: RestMaster, namespace: str)
             del expected[name]
         if time.monotonic() > until:
             break
-    expected["kube-root-ca.crt"] = core.read_namespaced_config_map("kube-root-ca.crt", namespace).data
+    # A controller puts it into each namespace, in its own time.
+    root = expect_soon(lambda: core.read_namespaced_config_map("kube-root-ca.crt", namespace), SOON_S, "the root's CA")
+    expected["kube-root-ca.crt"] = root.data
     expect_soon(lambda: informer.cache == expected, SOON_S, "the informer to know what is there")
     informer.stop()
 
@@ -177,7 +179,7 @@ def test_leaders_are_elected_one_at_a_time(rest_master: RestMaster, namespace: s
             raise RuntimeError("its work has failed, so it must not lead any more")
 
         config = electionconfig.Config(
-            LeaseLock("lock", namespace, name), lease_duration=4, renew_deadline=3, retry_period=1,
+            LeaseLock("lock", namespace, name), lease_duration=10, renew_deadline=8, retry_period=1,
             onstarted_leading=lead, onstopped_leading=lambda: said.append(f"{name} ended"),
         )  # fmt: skip
         return threading.Thread(target=leaderelection.LeaderElection(config).run, daemon=True)
@@ -185,9 +187,16 @@ def test_leaders_are_elected_one_at_a_time(rest_master: RestMaster, namespace: s
     candidates = [candidate("a"), candidate("b")]
     candidates[0].start()
     expect_soon(lambda: said == ["a leads"], SOON_S, "the first to lead")
+    locks = kubernetes.client.CoordinationV1Api(rest_master.api())
+
+    def renewals() -> object:
+        return locks.read_namespaced_lease("lock", namespace).spec.renew_time
+
     candidates[1].start()
-    time.sleep(4.5)
-    # Longer than a lease lasts: the first one has renewed it.
+    # The first one renews its lease, and the second looks on.
+    for _ in range(3):
+        last = renewals()
+        expect_soon(lambda last=last: renewals() != last, SOON_S, "the first to renew")  # type: ignore[misc]
     assert said == ["a leads"]
     ends["a"].set()
     expect_soon(lambda: said[1:] == ["a ended", "b leads"], SOON_S, "the second to lead")

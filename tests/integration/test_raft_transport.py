@@ -33,6 +33,8 @@ NOW = datetime.datetime.now(datetime.UTC)
 AUTHORITY = create_authority(NOW)
 CLUSTER = "c1"
 MIB = 1024 * 1024
+# Some seconds, where the machine has other things to do as well.
+SOON_S = 20.0
 
 
 def an_identity(subject: Subject, authority: Authority = AUTHORITY) -> Identity:
@@ -188,9 +190,9 @@ async def test_three_members_elect_replicate_lose_one_and_take_it_back(fleet: Fl
     rest = "".join(name for name in "abc" if name != gone.name)
     await fleet.write([b"more"], rest)
     survivor = await fleet.leader(rest)
-    assert list(survivor.member.figures().faults) == [f"peer m-{gone.name}"]
+    await until(lambda: list(survivor.member.figures().faults) == [f"peer m-{gone.name}"])
     await gone.board(fleet.configuration)
-    assert await until(lambda: gone.ledger.lines[-1:] == [b"more"]) < 6
+    assert await until(lambda: gone.ledger.lines[-1:] == [b"more"]) < SOON_S
     assert gone.ledger.lines == survivor.ledger.lines
     await until(lambda: survivor.member.figures().faults == {})
     # Reads of a follower reach the leader and come back.
@@ -206,12 +208,12 @@ async def test_a_cut_link_is_noticed_and_mended(fleet: Fleet) -> None:
     leader = await fleet.leader()
     cut = next(ship for ship in fleet.ships.values() if ship is not leader)
     cut.relay.cut()
-    assert await until(lambda: f"peer {cut.info.name}" in leader.member.figures().faults) < 8
+    assert await until(lambda: f"peer {cut.info.name}" in leader.member.figures().faults) < SOON_S
     leader.member.propose([b"two"])
     await until(lambda: leader.ledger.lines == [b"one", b"two"])
     assert cut.ledger.lines == [b"one"]
     cut.relay.mend()
-    assert await until(lambda: cut.ledger.lines == [b"one", b"two"]) < 8
+    assert await until(lambda: cut.ledger.lines == [b"one", b"two"]) < SOON_S
     assert (await fleet.leader()).name == leader.name
 
 
@@ -312,6 +314,16 @@ class Hall:
             async with asyncio.timeout(30):
                 return f"{(await call.code()).name}: {await call.details()}"
 
+    async def refused(self, frame: bytes) -> str:
+        """How a stream of a master ends that sends this and would go on. gRPC's client may take a refusal that comes
+        while it sends for a fault of its own, and is asked again.
+        """
+        identity = an_identity(master_subject("m-a"))
+        async with asyncio.timeout(30):
+            while (told := await self.call(frame, identity=identity, end=False)).startswith("INTERNAL: "):
+                pass
+        return told
+
 
 @pytest.fixture
 async def hall() -> AsyncIterator[Hall]:
@@ -345,7 +357,7 @@ async def test_a_master_is_heard(hall: Hall) -> None:
 )
 async def test_garbage_ends_its_stream_and_nothing_else(hall: Hall, frame: bytes) -> None:
     identity = an_identity(master_subject("m-a"))
-    assert (await hall.call(frame, identity=identity, end=False)).startswith("INVALID_ARGUMENT: ")
+    assert (await hall.refused(frame)).startswith("INVALID_ARGUMENT: ")
     assert hall.received == []
     await hall.call(a_frame(Heartbeat("b", "a", 1, 0)), identity=identity)
     assert len(hall.received) == 1
@@ -354,7 +366,7 @@ async def test_garbage_ends_its_stream_and_nothing_else(hall: Hall, frame: bytes
 async def test_a_frame_that_is_too_large_ends_its_stream(hall: Hall) -> None:
     identity = an_identity(master_subject("m-a"))
     huge = bytes(wire.MAX_MESSAGE_BYTES + 1)
-    assert (await hall.call(huge, identity=identity, end=False)).startswith("RESOURCE_EXHAUSTED")
+    assert (await hall.refused(huge)).startswith("RESOURCE_EXHAUSTED")
     assert (await hall.call(a_frame(), identity=identity)) == "OK: "
 
 
@@ -397,9 +409,8 @@ async def test_a_refused_member_says_why_once(hall: Hall, caplog: pytest.LogCapt
         await until(lambda: door.faults() != {})
         await asyncio.sleep(0.5)
     assert door.faults() == {"m-b": "it refuses this member: you were removed"}
-    assert [record.message.partition(": ")[2] for record in caplog.records] == [
-        "it refuses this member: you were removed"
-    ]
+    own = [record for record in caplog.records if record.name.startswith("barque")]
+    assert [record.message.partition(": ")[2] for record in own] == ["it refuses this member: you were removed"]
     # Admitted later, and thrown out when that changes.
     hall.why = lambda cluster, member, subject: ""
     await until(lambda: door.faults() == {})

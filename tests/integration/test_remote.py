@@ -142,6 +142,15 @@ class Sea:
         self.connections.append(connect(profile, **options))
         return self.connections[-1]
 
+    async def at_first(self, *ports: int) -> Connection:
+        """A connection that uses the first of these masters: one that is slow to connect loses to the next."""
+        async with asyncio.timeout(60):
+            while True:
+                connection = self.connect(*ports)
+                await connection.ready()
+                if connection.master == f"127.0.0.1:{ports[0]}":
+                    return connection
+
     async def close(self) -> None:
         for connection in self.connections:
             await connection.close()
@@ -207,7 +216,7 @@ async def test_half_a_list_is_no_list(sea: Sea) -> None:
 
 async def test_nobody_there_is_one_sentence_at_once(sea: Sea) -> None:
     one, two = free_port(), free_port()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         refused = await refusal(sea.connect(one, two).client.get(ConfigMap, "a", "default"))
     assert (refused.code, refused.reason) == (503, "ServiceUnavailable")
     assert refused.message == (
@@ -246,7 +255,7 @@ async def test_reads_and_unsent_writes_move_on_to_a_living_master(sea: Sea) -> N
 async def test_a_read_survives_the_end_of_its_master(sea: Sea) -> None:
     first, second = await sea.master(), await sea.master()
     second.objects["a"] = msgspec.json.encode(a_config("a"))
-    connection = sea.connect(first.port, second.port)
+    connection = await sea.at_first(first.port, second.port)
     first.behaviour = "hangs"
     reading = asyncio.create_task(connection.client.get(ConfigMap, "a", "default"))
     while not first.calls:
@@ -258,7 +267,7 @@ async def test_a_read_survives_the_end_of_its_master(sea: Sea) -> None:
 async def test_a_write_that_may_have_happened_is_not_repeated(sea: Sea) -> None:
     first, second = await sea.master(), await sea.master()
     first.behaviour = "stops before answering"
-    connection = sea.connect(first.port, second.port)
+    connection = await sea.at_first(first.port, second.port)
     refused = await refusal(connection.client.create(a_config("a")))
     assert (refused.code, refused.reason) == (504, "Timeout")
     assert refused.message.startswith("outcome unknown: ")
@@ -266,7 +275,7 @@ async def test_a_write_that_may_have_happened_is_not_repeated(sea: Sea) -> None:
 
 
 async def test_a_restarted_master_is_found_again(sea: Sea) -> None:
-    master = await sea.master()
+    master = await sea.master(free_port())
     connection = sea.connect(master.port)
     await connection.client.create(a_config("a"))
     await master.stop()
@@ -397,13 +406,13 @@ async def test_a_master_that_falls_silent_is_left_within_seconds(sea: Sea) -> No
     for master in (silent, alive):
         master.objects["a"] = msgspec.json.encode(a_config("a"))
     cable = Cable(silent.port)
-    connection = sea.connect(await cable.lay(), alive.port)
+    connection = await sea.at_first(await cable.lay(), alive.port)
     watch = connection.verbs.watch(TARGET)
     await anext(watch)
     await anext(watch)
     cable.freeze()
     try:
-        async with asyncio.timeout(12):  # 3 s of silence, and what a busy machine adds
+        async with asyncio.timeout(30):  # 3 s of silence, and what a busy machine adds
             watching = asyncio.create_task(refusal(anext(watch)))  # type: ignore[arg-type]
             writing = asyncio.create_task(refusal(connection.client.create(a_config("b"))))
             assert (await connection.client.get(ConfigMap, "a", "default")).metadata.name == "a"
@@ -411,4 +420,4 @@ async def test_a_master_that_falls_silent_is_left_within_seconds(sea: Sea) -> No
             assert (await writing).message == "outcome unknown: it stopped answering"
     finally:
         await cable.cut()
-    assert alive.calls == ["get"]
+    assert set(alive.calls) == {"get"}, "a write is not repeated"

@@ -13,8 +13,10 @@ import pytest
 from aiohttp import web
 
 from barque.master.apiserver.rest.limits import BoundedConnection, BoundedServer, Limits
+from tests.support.expecting import expect_soon_async
 
-QUICK = Limits(connections=3, reserve=2, headers_s=0.3, unread_body_s=0.3, line_bytes=4096, field_bytes=4096, fields=20)
+PATIENT = Limits(connections=3, reserve=2, headers_s=60, unread_body_s=60, line_bytes=4096, field_bytes=4096, fields=20)
+QUICK = PATIENT._replace(headers_s=0.3, unread_body_s=0.3)
 GOOD = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -33,6 +35,12 @@ class Door:
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
 
+    async def accepted(self, count: int) -> list[BoundedConnection]:
+        """The connections, once there are so many."""
+        await expect_soon_async(lambda: len(self.server.connections) == count, 30, f"{count} connections")
+        connections: list[BoundedConnection] = self.server.connections
+        return connections
+
     async def say(self, data: bytes) -> bytes:
         """All that is answered until the connection is closed."""
         reader, writer = await self.connect()
@@ -46,7 +54,7 @@ class Door:
 
 
 @asynccontextmanager
-async def a_door(limits: Limits = QUICK) -> AsyncIterator[Door]:
+async def a_door(limits: Limits = PATIENT) -> AsyncIterator[Door]:
     door = Door()
     door.server = BoundedServer(door.answer, limits, keepalive_timeout=60)
     site = await asyncio.get_running_loop().create_server(door.server, "127.0.0.1", 0)
@@ -69,27 +77,27 @@ async def answered(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 
 @pytest.mark.parametrize("said", [b"", b"GET /x HT", b"GET /x HTTP/1.1\r\nHost: x\r\n"])
 async def test_headers_that_never_end_are_not_waited_for(said: bytes) -> None:
-    async with a_door() as door:
+    async with a_door(QUICK) as door:
         began = time.monotonic()
         assert await door.say(said) == b""
-        assert 0.25 <= time.monotonic() - began < 10
+        assert 0.25 <= time.monotonic() - began < 20
 
 
 async def test_headers_that_trickle_get_no_more_time() -> None:
-    async with a_door() as door:
+    async with a_door(QUICK) as door:
         reader, writer = await door.connect()
         began = time.monotonic()
         writer.write(b"GET /x HTTP/1.1\r\n")
-        while time.monotonic() - began < 20 and not reader.at_eof():
+        while time.monotonic() - began < 30 and not reader.at_eof():
             writer.write(b"x")
             with suppress(ConnectionError):
                 await writer.drain()
             await asyncio.sleep(0.05)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 20
 
 
 async def test_a_connection_between_requests_may_be_idle_but_not_begin_slowly() -> None:
-    async with a_door() as door:
+    async with a_door(QUICK) as door:
         reader, writer = await door.connect()
         writer.write(GOOD)
         assert await answered(reader) == (200, b"ok")
@@ -130,12 +138,13 @@ async def test_what_is_too_large_or_no_request_is_refused(
         assert int(head.split()[1]) == code
         status = msgspec.json.decode(body)
         assert (status["kind"], status["code"], status["reason"]) == ("Status", code, reason)
-        assert not caplog.records
+        # What the garbage collector finds of other tests is none of the door's words.
+        assert not [record for record in caplog.records if record.name != "asyncio"]
         assert (await door.say(GOOD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))).endswith(b"ok")
 
 
 async def test_a_body_that_nobody_reads_ends_the_connection() -> None:
-    async with a_door() as door:
+    async with a_door(QUICK) as door:
         reader, writer = await door.connect()
         writer.write(b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         assert (await answered(reader))[0] == 200
@@ -155,9 +164,9 @@ async def test_a_client_reads_why_its_body_was_not_wanted() -> None:
 
 
 async def test_a_body_that_comes_after_its_headers_is_no_slow_request() -> None:
-    async with a_door() as door:
+    async with a_door(QUICK) as door:
         reader, writer = await door.connect()
-        connection: Any = door.server.connections[0]
+        connection: Any = (await door.accepted(1))[0]
         # As two records of TLS come, of which the loop handles none in between.
         connection.data_received(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n")
         connection.data_received(b"abc")
@@ -185,12 +194,13 @@ async def test_too_many_connections_leave_room_for_health_alone() -> None:
         refused = await door.say(GOOD)
         assert refused.startswith(b"HTTP/1.1 429")
         assert b"Retry-After: 1" in refused
+        await door.accepted(3)
         reserve = [await door.connect() for _ in range(2)]
-        await asyncio.sleep(0.05)
+        await door.accepted(5)
         assert await door.say(GOOD) == b""
         for _, writer in (*held, *reserve):
             writer.close()
-        await asyncio.sleep(0.1)
+        await door.accepted(0)
         reader, writer = await door.connect()
         writer.write(GOOD)
         assert await answered(reader) == (200, b"ok")
@@ -200,8 +210,7 @@ async def test_too_many_connections_leave_room_for_health_alone() -> None:
 async def test_a_peer_that_vanishes_is_found_out_by_tcp() -> None:
     async with a_door() as door:
         _, writer = await door.connect()
-        await asyncio.sleep(0.05)
-        (connection,) = door.server.connections
+        (connection,) = await door.accepted(1)
         assert isinstance(connection, BoundedConnection)
         assert connection.transport is not None
         peer = connection.transport.get_extra_info("socket")

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from barque.proto import pods_pb2 as pb
+from tests.support.expecting import expect_soon_async
 from tests.support.stream_door import StreamDoor
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -29,9 +30,7 @@ async def test_a_followed_log_ends_when_the_client_goes(door: StreamDoor, http: 
         assert [await answer.content.readline(), await answer.content.readline()] == [b"line 1\n", b"line 2\n"]
         assert not door.worker.ended.is_set()
     await asyncio.wait_for(door.worker.ended.wait(), 30)
-    async with asyncio.timeout(30):
-        while door.bounds._running:
-            await asyncio.sleep(0.01)
+    await expect_soon_async(lambda: not door.bounds._running, 30, "the stream counts no longer")
 
 
 async def test_a_log_that_breaks_off_is_not_taken_for_whole(door: StreamDoor, http: aiohttp.ClientSession) -> None:

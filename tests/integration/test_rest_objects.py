@@ -195,6 +195,20 @@ async def test_a_body_is_asked_for_where_the_client_waits_to_be_told() -> None:
         writer.close()
 
 
+async def test_who_binds_or_evicts_a_pod_hears_that_it_is_done() -> None:
+    done = {"apiVersion": "v1", "kind": "Status", "metadata": {}, "code": 201, "status": "Success"}
+    async with a_world() as world:
+        pods = "/api/v1/namespaces/default/pods"
+        spec = {"containers": [{"name": "main", "image": "web:1"}]}
+        await world.ask("POST", pods, {"metadata": {"name": "p"}, "spec": spec}, **JSON)
+        binding = {"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}}
+        bound = await world.ask("POST", f"{pods}/p/binding", binding, **JSON)
+        assert (bound.status, bound.json) == (201, done)
+        assert (await world.bench.get("pods", "p"))["spec"]["nodeName"] == "n1"
+        evicted = await world.ask("POST", f"{pods}/p/eviction", {"metadata": {"name": "p"}}, **JSON)
+        assert (evicted.status, evicted.json) == (201, done)
+
+
 async def test_a_namespace_is_let_go_by_finalize_alone() -> None:
     async with a_world() as world:
         await world.ask("POST", "/api/v1/namespaces", {"metadata": {"name": "n"}}, **JSON)
@@ -208,3 +222,5 @@ async def test_a_namespace_is_let_go_by_finalize_alone() -> None:
         assert emptied.json["spec"]["finalizers"] == ["kubernetes"], (
             "one that is not being deleted is to be emptied first"
         )
+        going = (await world.ask("DELETE", "/api/v1/namespaces/n")).json
+        assert (going["kind"], going["status"]) == ("Namespace", {"phase": "Terminating"})

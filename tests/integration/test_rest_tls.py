@@ -24,6 +24,7 @@ from barque.master.apiserver.rest.limits import BoundedServer, Limits
 from barque.master.apiserver.rest.tls import TlsConnection, secured
 from barque.master.auth.ca import MasterPki
 from tests.support.clock import FakeClock
+from tests.support.expecting import expect_soon_async
 
 LARGE = bytes(range(256)) * 4096 * 5
 
@@ -57,7 +58,7 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
 
 
 @asynccontextmanager
-async def a_door(identity: Identity | RenewingIdentity, handshake_s: float = 5.0) -> AsyncIterator[Door]:
+async def a_door(identity: Identity | RenewingIdentity, handshake_s: float = 60.0) -> AsyncIterator[Door]:
     door = Door()
     server = BoundedServer(door.answer)
     make = secured(server, identity.server_context(), handshake_s)
@@ -78,7 +79,7 @@ async def a_door(identity: Identity | RenewingIdentity, handshake_s: float = 5.0
 @asynccontextmanager
 async def a_session(context: ssl.SSLContext) -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.TCPConnector(ssl=context)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as session:
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as session:
         yield session
 
 
@@ -118,12 +119,12 @@ async def test_a_foreign_certificate_ends_the_handshake(identity: Identity, tmp_
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01"], ids=["nothing", "a beginning"])
 async def test_a_handshake_has_its_time(identity: Identity, said: bytes) -> None:
     async with a_door(identity, handshake_s=0.3) as door:
-        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
         began = time.monotonic()
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
         writer.write(said)
         with suppress(ConnectionError):
             assert await asyncio.wait_for(reader.read(), 30) == b""
-        assert 0.2 < time.monotonic() - began < 10
+        assert 0.2 < time.monotonic() - began < 20
         writer.close()
 
 
@@ -133,7 +134,7 @@ async def test_what_is_no_tls_is_told_so_and_closed(identity: Identity) -> None:
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         with suppress(ConnectionError):
             await asyncio.wait_for(reader.read(), 30)
-        assert reader.at_eof()
+        assert reader.at_eof() or reader.exception() is not None
         writer.close()
 
 
@@ -164,9 +165,11 @@ async def test_a_client_that_does_not_read_holds_back_the_writer(identity: Ident
         _, writer = await asyncio.open_connection("127.0.0.1", door.port, ssl=identity.client_context(), limit=1024)
         for _ in range(20):
             writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        await expect_soon_async(
+            lambda: door.connections and door.connections[0].get_write_buffer_size(), 30, "something waits"
+        )
         await asyncio.sleep(0.3)
-        waiting = door.connections[0].get_write_buffer_size()
-        assert 0 < waiting < 2 * len(LARGE)
+        assert 0 < door.connections[0].get_write_buffer_size() < 2 * len(LARGE)
         writer.transport.abort()
 
 
@@ -184,7 +187,7 @@ async def test_reading_may_be_paused_between_two_records(identity: Identity) -> 
             asyncio.get_running_loop().call_later(0.01, self.transport.resume_reading)
 
     loop = asyncio.get_running_loop()
-    site = await loop.create_server(secured(Hesitant, identity.server_context(), 5.0), "127.0.0.1", 0)
+    site = await loop.create_server(secured(Hesitant, identity.server_context(), 60.0), "127.0.0.1", 0)
     port = site.sockets[0].getsockname()[1]
     _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=identity.client_context())
     sent = [bytes([n]) * 1000 for n in range(20)]
@@ -200,7 +203,7 @@ async def test_reading_may_be_paused_between_two_records(identity: Identity) -> 
 
 def _ask(port: int, context: ssl.SSLContext) -> bytes:
     """A blocking client that takes an end without TLS's goodbye for an error."""
-    with context.wrap_socket(socket.create_connection(("127.0.0.1", port), 5), server_hostname="127.0.0.1",
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", port), 60), server_hostname="127.0.0.1",
                              suppress_ragged_eofs=False) as client:  # fmt: skip
         client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         parts = []
@@ -209,23 +212,37 @@ def _ask(port: int, context: ssl.SSLContext) -> bytes:
         return b"".join(parts)
 
 
-async def test_those_who_never_shake_hands_are_counted(identity: Identity) -> None:
+@asynccontextmanager
+async def a_door_held(identity: Identity, handshake_s: float) -> AsyncIterator[int]:
+    """A door's port; as many as it lets in have connected there, and say nothing."""
     server = BoundedServer(Door().answer, Limits(connections=2, reserve=1))
-    make = secured(server, identity.server_context(), 1.5, server.admits)
+    make = secured(server, identity.server_context(), handshake_s, server.admits)
     site = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
     port = site.sockets[0].getsockname()[1]
     held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
-    reader, refused = await asyncio.open_connection("127.0.0.1", port)
-    with suppress(ConnectionResetError):
-        assert await asyncio.wait_for(reader.read(), 1.2) == b""
-    await asyncio.sleep(2.0)
-    # Their time is over, so there is room again.
-    async with a_session(identity.client_context()) as session, session.get(f"https://127.0.0.1:{port}/x") as answer:
-        assert answer.status == 200
-    for writer in (refused, *(writer for _, writer in held)):
+    yield port
+    for _, writer in held:
         writer.close()
     site.close()
     await server.shutdown(0.1)
+
+
+async def test_those_who_never_shake_hands_are_counted(identity: Identity) -> None:
+    async with a_door_held(identity, 60) as port:
+        reader, refused = await asyncio.open_connection("127.0.0.1", port)
+        with suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 30) == b""
+        refused.close()
+
+
+async def test_there_is_room_again_once_handshakes_have_had_their_time(identity: Identity) -> None:
+    async with a_door_held(identity, 1) as port, a_session(identity.client_context()) as session:
+
+        async def answered() -> bool:
+            async with session.get(f"https://127.0.0.1:{port}/x") as answer:
+                return answer.status == 200
+
+        await expect_soon_async(answered, 30, "somebody is let in")
 
 
 def _serial(writer: asyncio.StreamWriter) -> int:
@@ -254,7 +271,7 @@ async def test_a_renewed_certificate_is_shown_from_the_next_handshake_on(
         before = await asyncio.open_connection("127.0.0.1", door.port, ssl=context)
         assert (_serial(before[1]), await _answered(*before)) == (first.certificate.serial_number, True)
         begun = asyncio.create_task(asyncio.to_thread(_shake_hands_slowly, door.port, context, renewed := _Later()))
-        await asyncio.to_thread(renewed.begun.wait, 5)
+        assert await asyncio.to_thread(renewed.begun.wait, 60)
         await clock.advance(1)
         await renewing.renew_now()
         renewed.set()
@@ -281,7 +298,7 @@ def _shake_hands_slowly(port: int, context: ssl.SSLContext, later: _Later) -> in
     """The serial number of a server's certificate, where the handshake is finished only then."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
-    with socket.create_connection(("127.0.0.1", port), 5) as connection:
+    with socket.create_connection(("127.0.0.1", port), 60) as connection:
         while True:
             try:
                 client.do_handshake()
@@ -290,7 +307,7 @@ def _shake_hands_slowly(port: int, context: ssl.SSLContext, later: _Later) -> in
                 connection.sendall(outgoing.read())
                 incoming.write(connection.recv(65536))
                 later.begun.set()
-                assert later.wait(5)
+                assert later.wait(60)
         shown = client.getpeercert(binary_form=True)
         assert shown
         return x509.load_der_x509_certificate(shown).serial_number

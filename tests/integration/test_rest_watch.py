@@ -22,6 +22,7 @@ from barque.master.apiserver.rest.request_info import request_info
 from barque.master.apiserver.rest.watch_frames import WatchForm
 from barque.master.apiserver.rest.watching import Watching
 from barque.master.auth.identity import User
+from tests.support.expecting import expect_soon_async
 from tests.support.memory_store import ADMIN, Bench, a_bench, target
 from tests.support.raw_websocket import BINARY, CLOSE, PING, TEXT, connect, frame
 
@@ -127,7 +128,7 @@ async def a_world() -> AsyncIterator[World]:
     hub = asyncio.ensure_future(world.bench.store._hub.run())
     world.url = f"http://127.0.0.1:{site.sockets[0].getsockname()[1]}"
     try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as world.session:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as world.session:
             yield world
     finally:
         hub.cancel()
@@ -197,7 +198,7 @@ async def test_a_watch_that_is_stopped_before_it_runs_ends_as_well() -> None:
         world.watching._by_lines = stopped_at_once  # type: ignore[method-assign]
         async with world.get() as answer:
             assert await answer.read() == b""
-        assert (world.ended, world.streams) == ([200], 0)
+        await _until(lambda: (world.ended, world.streams) == ([200], 0))
 
 
 async def test_an_idle_watch_has_no_task() -> None:
@@ -329,7 +330,7 @@ async def test_a_websocket_has_one_event_a_message() -> None:
         await world.pod("a")
         await world.pod("b")
         async with world.session.ws_connect(f"{world.url}{PODS}?watch=true") as socket:
-            read = [await socket.receive(5) for _ in range(2)]
+            read = [await socket.receive(30) for _ in range(2)]
             assert [message.type for message in read] == [aiohttp.WSMsgType.TEXT] * 2
             assert [message.json()["object"]["metadata"]["name"] for message in read] == ["a", "b"]
             await world.pod("c")
@@ -339,7 +340,7 @@ async def test_a_websocket_has_one_event_a_message() -> None:
 
 async def test_a_websocket_ends_when_its_time_is_over() -> None:
     async with a_world() as world, world.session.ws_connect(f"{world.url}{PODS}?watch=true&timeoutSeconds=1") as socket:
-        assert (await socket.receive(5)).type is aiohttp.WSMsgType.CLOSE
+        assert (await socket.receive(30)).type is aiohttp.WSMsgType.CLOSE
 
 
 async def test_nothing_is_seen_once_the_right_is_gone() -> None:
@@ -402,9 +403,7 @@ async def test_packed_pieces_are_the_pieces() -> None:
 
 
 async def _until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not true():
-            await asyncio.sleep(0.01)
+    await expect_soon_async(true, 30, "what the test waits for")
 
 
 async def test_a_handshake_that_is_none_is_the_clients_fault() -> None:
@@ -424,7 +423,7 @@ async def test_a_browsers_token_is_answered_by_another_protocol_and_goes_into_no
         await world.pod("a")
         async with world.session.ws_connect(f"{world.url}{PODS}?watch=true", protocols=protocols) as socket:
             assert socket.protocol == "base64.binary.k8s.io"
-            assert (await socket.receive_json(timeout=5))["type"] == "ADDED"
+            assert (await socket.receive_json(timeout=30))["type"] == "ADDED"
     ours = [record for record in caplog.records if "aiohttp.client" not in record.name]
     assert "c2VjcmV0" not in "".join(record.getMessage() for record in ours)
 
@@ -457,7 +456,7 @@ async def test_a_websocket_that_is_not_read_is_cut_off(monkeypatch: pytest.Monke
         await world.pod("a")
         large = "x" * 200_000
         admin, name, kind = world.bench.admin, target("pods", "a"), "application/merge-patch+json"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             for number in itertools.count():
                 if not world.bounds._running:
                     break

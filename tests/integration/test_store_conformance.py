@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import signal
 import sys
@@ -33,6 +34,7 @@ from barque.master.store.port import (
     Store,
     Unknown,
 )
+from barque.master.store.proposals import ProposalSettings
 from tests.support import etcd
 from tests.support.memory_store import MemoryStore
 from tests.support.raft_group import RaftGroup, open_store
@@ -77,7 +79,9 @@ class InMemory:
 
 
 # Snapshots often enough to happen in a test.
-SETTINGS = Settings(segment_bytes=64 * 1024, snapshot_log_bytes=160 * 1024, hub=HUB)
+SETTINGS = Settings(
+    segment_bytes=64 * 1024, snapshot_log_bytes=160 * 1024, hub=HUB, proposals=ProposalSettings(deadline_s=30.0)
+)
 
 
 class RaftAlone:
@@ -523,16 +527,23 @@ async def test_a_write_during_a_restore_holds_before_it_or_after_it(durable: Dur
     data = await saved(store)
     acknowledged: dict[str, int] = {}
 
+    begun = asyncio.Event()
+    over = False
+
     async def write(worker: int) -> None:
-        number = 0
-        while not restoring.done():
+        for number in itertools.count():
+            last = over
             pod = a_pod(f"w{worker}-{number}")
             acknowledged[pod.key.name] = (await commit_one(store, pod.put())).revision
-            number += 1
+            begun.set()
+            if last:
+                return
 
-    restoring = asyncio.ensure_future(store.restore_snapshot(chunks_of(data)))
-    await asyncio.gather(*(write(worker) for worker in range(8)))
-    restored = await restoring
+    writing = asyncio.gather(*(write(worker) for worker in range(8)))
+    await begun.wait()
+    restored = await store.restore_snapshot(chunks_of(data))
+    over = True
+    await writing
     after = {name: revision for name, revision in acknowledged.items() if revision > restored.revision}
     assert 0 < len(after) < len(acknowledged)
     before = store.list("pods")
@@ -541,6 +552,7 @@ async def test_a_write_during_a_restore_holds_before_it_or_after_it(durable: Dur
     assert store.list("pods") == before
 
 
+@pytest.mark.timeout(400)
 async def test_every_acknowledged_write_survives_kills(durable: Durable) -> None:
     dice = random.Random(11)
     acknowledged: dict[str, int] = {}
@@ -551,7 +563,7 @@ async def test_every_acknowledged_write_survives_kills(durable: Durable) -> None
         assert process.stdout is not None
         wanted = dice.randrange(1, 900)
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 for _ in range(wanted):
                     line = await process.stdout.readline()
                     assert line, "the writer ended by itself"

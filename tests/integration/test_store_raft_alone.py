@@ -43,7 +43,7 @@ async def test_a_second_process_is_refused_and_the_lock_ends_with_the_first(tmp_
     first = await writer("load", str(tmp_path), "0")
     assert first.stdout is not None
     try:
-        await asyncio.wait_for(first.stdout.readline(), 30)
+        await asyncio.wait_for(first.stdout.readline(), 60)
         with pytest.raises(DirectoryInUseError, match=rf"in use by another master \(process {first.pid}\)"):
             await open_store(tmp_path, SystemClock())
     finally:
@@ -54,7 +54,7 @@ async def test_a_second_process_is_refused_and_the_lock_ends_with_the_first(tmp_
 
 async def test_a_full_disk_refuses_writes_serves_reads_and_goes_on_when_there_is_space(tmp_path: Path) -> None:
     process = await writer("fill", str(tmp_path))
-    out, _ = await asyncio.wait_for(process.communicate(), 30)
+    out, _ = await asyncio.wait_for(process.communicate(), 90)
     assert process.returncode == 0
     lines = out.decode().splitlines()
     written = [line.split()[1] for line in lines if line.startswith("written")]

@@ -23,15 +23,17 @@ from tests.support.faulty_disk import FaultyDisk
 from tests.support.raft_group import Links, RaftGroup, a_ground, an_info
 from tests.support.store import Reading, a_pod, a_secret, a_service, unpacked
 
-TIMEOUT_S = 30.0
-SETTINGS = Settings(segment_bytes=20_000, snapshot_log_bytes=50_000, proposals=ProposalSettings(deadline_s=2.0))
+TIMEOUT_S = 60.0
+SETTINGS = Settings(segment_bytes=20_000, snapshot_log_bytes=50_000, proposals=ProposalSettings(deadline_s=30.0))
+# For writes that cannot succeed.
+HASTY = SETTINGS._replace(proposals=ProposalSettings(deadline_s=2.0))
 
 web = a_pod("web")
 
 
 @pytest.fixture
-async def group(tmp_path: Path) -> AsyncIterator[RaftGroup]:
-    group = RaftGroup(tmp_path, SETTINGS)
+async def group(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RaftGroup]:
+    group = RaftGroup(tmp_path, getattr(request, "param", SETTINGS))
     async with asyncio.timeout(TIMEOUT_S):
         await group.found()
         yield group
@@ -98,6 +100,7 @@ async def test_a_leader_that_is_cut_off_hands_its_own_writes_on(group: RaftGroup
     assert leader.revision == 5
 
 
+@pytest.mark.parametrize("group", [HASTY], indirect=True, ids=["hasty"])
 async def test_without_a_quorum_nothing_is_said_to_be_written(group: RaftGroup) -> None:
     await commit_one(await group.leader(), "kept")
     survivor = await group.follower()
@@ -114,6 +117,7 @@ async def test_without_a_quorum_nothing_is_said_to_be_written(group: RaftGroup) 
     assert survivor.get(web.key) is None
 
 
+@pytest.mark.parametrize("group", [HASTY], indirect=True, ids=["hasty"])
 async def test_what_was_handed_on_and_not_heard_of_is_unknown(group: RaftGroup) -> None:
     leader, follower = await group.leader(), await group.follower()
     group.links.cut(follower.member_id, leader.member_id, both=False)

@@ -23,15 +23,14 @@ from barque.master.bus.subjects import usage_subject
 from barque.master.bus.usage import UsageExchange
 from barque.master.usage.table import SPACING_S
 from barque.proto.sessions_pb2 import Beat
+from tests.support.expecting import expect_soon_async
 from tests.support.harbour import Harbour, a_harbour
 from tests.support.host import dying_with_parent
 from tests.support.ports import free_port
 
 
 async def soon(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.02)
+    await expect_soon_async(condition, 30, "what the test waits for")
 
 
 class Nats:
@@ -72,6 +71,17 @@ class Master:
     def listens(self) -> bool:
         return self.link.session is not None and bool(self.link.session._inboxes)
 
+    async def wait_listening(self) -> None:
+        """Until the server has heard that it listens: what is told before that is lost."""
+
+        async def heard() -> bool:
+            if not self.listens:
+                return False
+            await (await self.link.up())._connection.flush(30)
+            return self.listens
+
+        await expect_soon_async(heard, 60, "the master listens")
+
     async def run(self) -> None:
         await run_all({"link": self.link.run(), "exchange": self.exchange.run()})
 
@@ -90,9 +100,10 @@ class Master:
         return {pod.metadata.name: str(pod.containers[0].usage["cpu"]) for pod in listed.items}
 
     async def comes_to_show(self, wanted: dict[str, str]) -> None:
-        async with asyncio.timeout(30):
-            while await self.shown() != wanted:
-                await asyncio.sleep(0.02)
+        async def shows() -> bool:
+            return await self.shown() == wanted
+
+        await expect_soon_async(shows, 30, f"it shows {wanted}")
 
 
 @asynccontextmanager
@@ -122,9 +133,14 @@ async def nats() -> AsyncIterator[Nats]:
     nats.kill()
 
 
+async def listening(*masters: Master) -> None:
+    for master in masters:
+        await master.wait_listening()
+
+
 async def test_every_master_serves_what_workers_tell_any(tmp_path: Path, nats: Nats) -> None:
     async with two_masters(tmp_path, nats) as (m1, m2):
-        await soon(lambda: m1.listens and m2.listens)
+        await listening(m1, m2)
         await m1.beat("n1", 111)
         await m2.beat("n2", 222)
         for master in (m1, m2):
@@ -139,7 +155,7 @@ async def test_every_master_serves_what_workers_tell_any(tmp_path: Path, nats: N
 
 async def test_while_nats_is_away_each_serves_its_own_nodes(tmp_path: Path, nats: Nats) -> None:
     async with two_masters(tmp_path, nats) as (m1, m2):
-        await soon(lambda: m1.listens and m2.listens)
+        await listening(m1, m2)
         nats.kill()
         await soon(lambda: bool(m1.exchange.fault) and bool(m2.exchange.fault))
         assert m1.exchange.fault.startswith("the usage of nodes that beat to other masters is not heard: ")
@@ -149,7 +165,7 @@ async def test_while_nats_is_away_each_serves_its_own_nodes(tmp_path: Path, nats
         assert (await m2.shown(), m2.harbour.usage.left_out) == ({}, 1)
         assert not m1.exchange._waiting
         nats.start()
-        await soon(lambda: m1.listens and m2.listens)
+        await listening(m1, m2)
         await asyncio.sleep(SPACING_S)
         # A message that is none, and one that the workers could not have sent, disturb nobody.
         session = await m1.link.up()

@@ -248,7 +248,8 @@ def test_long_runs_of_a_true_register_are_accepted_quickly() -> None:
         began = time.process_time()
         assert check(run).ok, seed
         took.append(time.process_time() - began)
-    assert sorted(took)[len(took) // 2] < 0.1, took
+    # Fifty times what it takes; a search that goes astray takes minutes.
+    assert sorted(took)[len(took) // 2] < 0.5, took
 
 
 def test_one_wrong_answer_in_a_long_run_is_found() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.host import Host, expect_soon
+from tests.support.expecting import expect_soon
+from tests.support.host import Host
 
 ROOT = Path(__file__).resolve().parents[2]
 WEB = (ROOT / "deploy" / "manifests" / "web.yaml").read_text()
@@ -17,20 +19,44 @@ WEB = (ROOT / "deploy" / "manifests" / "web.yaml").read_text()
 def traces(host: Host) -> dict[str, str]:
     """Rules, links, mounts and daemons of the host, without what counts or varies by itself."""
     rules = [line for line in host.run("iptables-save").stdout.splitlines() if not line.startswith(("#", ":"))]
-    # The last is Docker's own: made for the first container in the host's network, kept for as long as Docker runs.
-    mounts = host.run("findmnt", "-rno", "TARGET").stdout.replace("/run/docker/netns/default\n", "")
+    # One is Docker's own: made for the first container in the host's network, kept for as long as Docker runs. Those
+    # below the folder for temporary files are of other tests: a host begins with the machine's mounts, and the kernel
+    # takes them away as the machine removes their folders.
+    mounts = [
+        target
+        for target in host.run("findmnt", "-rno", "TARGET").stdout.splitlines()
+        if target != "/run/docker/netns/default" and not target.startswith(f"{tempfile.gettempdir()}/")
+    ]
     processes = host.run("ps", "-eo", "args").stdout
     watched = ("barque", "dockerd", "containerd", "nats-server", "httpd")
     return {
         "rules": "\n".join(rules),
-        "links": host.run("ip", "-br", "link").stdout,
-        "routes": host.run("ip", "route").stdout,
-        "mounts": mounts,
+        # Without the state of the carrier, which follows a moment later.
+        "links": "\n".join(f"{name} {address}" for name, _, address, *_ in _rows(host, "ip", "-br", "link")),
+        "routes": "\n".join(" ".join(w for w in words if w != "linkdown") for words in _rows(host, "ip", "route")),
+        "mounts": "\n".join(mounts),
         "processes": "\n".join(
             line for line in processes.splitlines() if any(word in line for word in watched) and "host" not in line
         ),
         "forwarding": host.run("sysctl", "-n", "net.ipv4.ip_forward").stdout,
     }
+
+
+def expect_traces(host: Host, before: dict[str, str]) -> None:
+    """What was ended may take a moment to go: nothing but what was there `before` is left of the host's traces."""
+
+    def same() -> bool:
+        found = traces(host)
+        other = {part: (was, found[part]) for part, was in before.items() if found[part] != was}
+        assert not other, other
+        return True
+
+    expect_soon(same, 30, "the host is as it was before", pause_s=0.2)
+
+
+def _rows(host: Host, *command: str) -> list[list[str]]:
+    """The words of each line that a command prints in the host."""
+    return [line.split() for line in host.run(*command).stdout.splitlines()]
 
 
 def objects(host: Host, *arguments: str) -> list[dict[str, Any]]:
@@ -99,7 +125,7 @@ def kill(host: Host, daemon: str) -> None:
     pid = pid_of(host, daemon)
     host.kill(pid)
     gone: Callable[[], bool] = lambda: host.run("/bin/kill", "-0", str(pid), check=False).returncode != 0  # noqa: E731
-    expect_soon(gone, 30, f"the {daemon} is dead")
+    expect_soon(gone, 60, f"the {daemon} is dead")
 
 
 def write_maps(host: Host, prefix: str, count: int) -> list[str]:

@@ -6,6 +6,7 @@ On version 1 and version 2 alike, whichever this machine has; root is needed. Ev
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import subprocess
@@ -15,7 +16,8 @@ from pathlib import Path
 
 from barque.worker.pods.observed import Instance
 from barque.worker.stats import cgroups
-from tests.support.host import dying_with_parent, expect_soon
+from tests.support.expecting import expect_soon
+from tests.support.host import dying_with_parent
 
 _CONTROLLERS = ("cpuacct", "memory")
 
@@ -62,7 +64,10 @@ class Counters:
     """A container's, found by nothing but the name of its groups."""
 
     def __init__(self, container_id: str) -> None:
-        self._groups = [group for group in Path("/sys/fs/cgroup").glob(f"**/*{container_id}*") if group.is_dir()]
+        # Groups of others come and go meanwhile, which `os.walk` bears.
+        self._groups = [
+            Path(above, name) for above, names, _ in os.walk("/sys/fs/cgroup") for name in names if container_id in name
+        ]
 
     def cpu_ns(self) -> int:
         for group in self._groups:
@@ -86,7 +91,7 @@ class Counters:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.kill()
-    process.wait(10)
+    process.wait(60)
 
 
 def _remove(group: Path) -> None:
@@ -95,4 +100,4 @@ def _remove(group: Path) -> None:
             group.rmdir()
         return not group.exists()
 
-    expect_soon(gone, 30, f"{group} is gone")
+    expect_soon(gone, 60, f"{group} is gone")

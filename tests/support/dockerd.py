@@ -11,11 +11,12 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from barque.deploy.dockerd import answers, command
-from tests.support.host import dying_with_parent, expect_soon
+from tests.support.expecting import expect_soon
+from tests.support.host import dying_with_parent
 
 _SOCKET = Path(tempfile.gettempdir()) / f"barque-test-docker-{os.getpid()}.sock"
 HOST = f"unix://{_SOCKET}"
@@ -52,12 +53,20 @@ class Dockerd:
         if self._process is None:
             return
         pid_file = self.folder / "docker" / "containerd" / "containerd.pid"
-        containerd = pid_file.read_text() if pid_file.exists() else ""
-        self._process.send_signal(number)
-        self._process.wait(30)
-        self._process = None
-        # One that is killed leaves its containerd, which ends a moment later, and in the way of the next until then.
-        expect_soon(lambda: not containerd or not Path(f"/proc/{containerd}").exists(), 30, "containerd ends")
+        process, self._process = self._process, None
+        containerd = 0
+        with suppress(OSError, ValueError):
+            containerd = int(pid_file.read_text())
+        process.send_signal(number)
+        try:
+            process.wait(90)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(30)
+            raise
+        # One that is killed leaves its containerd, which ends a moment later, and is in the way of the next until then:
+        # dockerd takes any process of this number for it, even a zombie.
+        expect_soon(lambda: not containerd or not Path(f"/proc/{containerd}").exists(), 60, "containerd is reaped")
 
 
 @contextmanager
@@ -68,9 +77,18 @@ def running(*options: str) -> Iterator[Dockerd]:
         dockerd.start()
         yield dockerd
     finally:
-        dockerd.stop()
-        for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
-            if line.split()[4].startswith(f"{dockerd.folder}/"):
-                subprocess.run(["umount", line.split()[4]], check=False, timeout=10)
-        shutil.rmtree(dockerd.folder)
-        _SOCKET.unlink(missing_ok=True)
+        try:
+            dockerd.stop()
+        finally:
+            # What its containers had open and mounted goes a moment after them.
+            expect_soon(lambda: _removed(dockerd.folder), 60, f"{dockerd.folder} is removed", pause_s=0.1)
+            _SOCKET.unlink(missing_ok=True)
+
+
+def _removed(folder: Path) -> bool:
+    """Unmount and remove all of it; whether nothing is left."""
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        if line.split()[4].startswith(f"{folder}/"):
+            subprocess.run(["umount", line.split()[4]], check=False, timeout=60, capture_output=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()

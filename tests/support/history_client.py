@@ -1,8 +1,8 @@
 """Clients that write and read a few ConfigMaps through every master, and note each call for the checker.
 
 A process of its own, on any host, with the profile that is there: `python -m tests.support.history_client PREFIX`.
-It goes on until its standard input ends, then prints the history as JSON lines and ends. What may or may not have
-happened is noted as such. The ConfigMaps' names begin with the prefix, and none of them may be there before.
+It prints "begun", goes on until its standard input ends, then prints the history as JSON lines and ends. What may have
+happened, or may not, is noted as such. The ConfigMaps' names begin with the prefix, and none may be there before.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ async def main(prefix: str) -> None:
     async with asyncio.TaskGroup() as running:
         for client, _ in clients:
             running.create_task(client.run(ended))
-        print("begun", file=sys.stderr, flush=True)
+        print("begun", flush=True)
         await lines.read()
         ended.set()
     for client, connection in clients:

@@ -6,23 +6,24 @@ latest with the test process, however that ends. Its folders are its own, so com
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from barque.deploy.lab import host as hosts
 from barque.deploy.processes import Daemon
+from tests.support.expecting import expect_soon
 
 NAME = "barque-host"
 ADDRESS = "192.168.77.1"
-
-T = TypeVar("T")
+_LOGS = Path(__file__).resolve().parents[2] / "build" / "e2e-logs"
+_REMOVAL_S = 60.0
 
 # For `ip -batch`: the one interface, which leads to nobody.
 _UPLINK = f"""
@@ -106,23 +107,6 @@ def a_host() -> Iterator[Host]:
         _remove(folder)
 
 
-def expect_soon(probe: Callable[[], T], timeout_s: float, what: str, pause_s: float = 0.05) -> T:
-    """Call `probe` until it answers something true; its answer. Fails saying `what` never came and the last fault."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        fault: Exception | None = None
-        try:
-            found = probe()
-        except (AssertionError, OSError, LookupError, ValueError, subprocess.TimeoutExpired) as error:
-            fault = error
-        else:
-            if found:
-                return found
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s:g} s: {what}" + (f"\n{fault}" if fault else ""))
-        time.sleep(pause_s)
-
-
 def dying_with_parent(signal_name: str) -> list[str]:
     """What to write before a command, so that the kernel sends it the signal when the starting thread ends, however
     that ends. Code between fork and exec would do the same, but must not run beside the threads of gRPC.
@@ -130,17 +114,51 @@ def dying_with_parent(signal_name: str) -> list[str]:
     return ["setpriv", "--pdeathsig", signal_name]
 
 
+def end_group(process: subprocess.Popen[Any], number: signal.Signals = signal.SIGTERM) -> None:
+    """End a command in a host that was started with a session of its own, and wait for it.
+
+    The whole group gets the signal: `nsenter` is the command's parent, and would leave it behind.
+    """
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(60)
+        raise
+
+
+def keep_logs(name: str, logs: Mapping[str, Path]) -> None:
+    """Copy folders of logs below `build/e2e-logs/NAME`, for whoever must find out why a test failed.
+
+    Daemons may still write and rename their files: what is not there by then is not copied.
+    """
+    kept = _LOGS / name
+    shutil.rmtree(kept, ignore_errors=True)
+    for part, folder in logs.items():
+        with suppress(OSError):
+            shutil.copytree(folder, kept / part, dirs_exist_ok=True)
+
+
+def control_groups(*names: str) -> list[Path]:
+    """Every control group of one of these names. Others come and go meanwhile, which `os.walk` bears."""
+    wanted = set(names)
+    return [Path(path, name) for path, below, _ in os.walk("/sys/fs/cgroup") for name in wanted.intersection(below)]
+
+
 def _remove(folder: Path) -> None:
     """Remove the host's files and its containers' empty cgroups; its last mounts go a moment after its processes."""
     containers = folder / "docker" / "containers"
     names = [c.name for c in containers.iterdir()] if containers.is_dir() else []
-    for _ in range(50):
-        left = [cgroup for name in names for cgroup in Path("/sys/fs/cgroup").glob(f"**/docker/{name}")]
-        for cgroup in left:
+
+    def gone() -> bool:
+        for group in control_groups(*names):
             with suppress(OSError):
-                cgroup.rmdir()
+                group.rmdir()
         shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists() and not left:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"{folder} cannot be removed: something of the host still runs")
+        assert not (left := control_groups(*names)), left
+        return not folder.exists()
+
+    expect_soon(gone, _REMOVAL_S, f"{folder} and the control groups of its containers can be removed", pause_s=0.1)

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.host import dying_with_parent, expect_soon
+from tests.support.expecting import expect_soon
+from tests.support.host import dying_with_parent
 from tests.support.ports import free_port
 
 USER, PASSWORD = "alice", "wonder"
@@ -50,14 +51,14 @@ class ImageRegistry:
                 [*dying_with_parent("TERM"), "docker-registry", "serve", str(self._folder / "config.yml")],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
-        expect_soon(lambda: self._answers() or process.poll() is not None, 30, "the registry answers")
+        expect_soon(lambda: self._answers() or process.poll() is not None, 60, "the registry answers")
         assert process.poll() is None, (self._folder / "log").read_text()[-2000:]
 
     def stop(self) -> None:
         if self._process is not None:
-            self._process.terminate()
-            self._process.wait(10)
-            self._process = None
+            process, self._process = self._process, None
+            process.terminate()
+            process.wait(60)
 
     def _answers(self) -> bool:
         try:

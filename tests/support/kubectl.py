@@ -47,7 +47,7 @@ class ClientBinary(NamedTuple):
 
     def run(
         self, *arguments: str, kubeconfig: Path, stdin: str | None = None, status: int | None = 0,
-        timeout_s: float = 30.0, environment: Mapping[str, str] | None = None,
+        timeout_s: float = 90.0, environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:  # fmt: skip
         """Run it with a home of its own beside the kubeconfig; fails where it does not end with `status`."""
         argv, env = self.command(arguments, kubeconfig, environment or {})
@@ -115,7 +115,7 @@ def _on_path(name: str) -> ClientBinary | None:
 
 def _versioned(path: Path) -> ClientBinary:
     command = ["version", "--short"] if path.name == "helm" else ["version", "--client"]
-    done = subprocess.run([path, *command], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run([path, *command], capture_output=True, text=True, timeout=60, check=False)
     # `Client Version: v1.32.4`, and before 1.28 `Client Version: version.Info{…, GitVersion:"v1.20.2", …}`.
     said = re.search(r"\bv(\d+\.\d+\.\d+)", done.stdout)
     if done.returncode or said is None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,9 +18,9 @@ from barque.deploy.lab import host as hosts
 from barque.deploy.lab import state
 from barque.deploy.lab.lab import cgroup_parent
 from tests.support.cluster import condition, objects, one
-from tests.support.host import Host, expect_soon
+from tests.support.expecting import expect_soon
+from tests.support.host import Host, control_groups, keep_logs
 
-LOGS = Path(__file__).resolve().parents[2] / "build" / "e2e-logs"
 # On every worker of a lab: busybox with a web server on port 8080 as its command.
 IMAGE = "barque-demo/web:1"
 # A Deployment of six pods that say their names, and its Service; both are called web.
@@ -76,7 +75,7 @@ class LabHost(Host):
         return self.lab.state.host(self.name).address
 
     def pings(self, address: str) -> bool:
-        """Whether one packet goes there and back."""
+        """Whether one packet goes there and back; a busy machine may need another."""
         return self.run("busybox", "ping", "-c", "1", "-W", "1", address, check=False).returncode == 0
 
 
@@ -110,7 +109,7 @@ class ALab:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-P", "-m", "barque.cli", "lab", "--dir", str(self.directory), *arguments]
 
-    def run(self, *arguments: str, check: bool = True, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, check: bool = True, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         """`barque lab ...` on the machine; a failure raises with what it printed."""
         done = subprocess.run(
             self.command(*arguments),
@@ -143,15 +142,15 @@ class ALab:
 
     def ready_pods(self, *arguments: str) -> list[dict[str, Any]]:
         """Those of them that are Ready and not on their way out."""
-        found = self.pods(*arguments)
-        return [p for p in found if condition(p, "Ready") == "True" and "deletionTimestamp" not in p["metadata"]]
+        return [pod for pod in self.pods(*arguments) if is_ready(pod)]
 
-    def wait_ready_pods(self, selector: str, count: int, timeout_s: float = 60) -> list[dict[str, Any]]:
-        """Wait until so many pods of a selector are Ready, and no others are there; they."""
+    def wait_ready_pods(self, selector: str, count: int, timeout_s: float = 120) -> list[dict[str, Any]]:
+        """Wait until so many pods of a selector are Ready and not on their way out; they."""
 
         def found() -> list[dict[str, Any]]:
-            ready = self.ready_pods("-l", selector)
-            assert len(ready) == count, self.barque("get", "pods", "-l", selector, "-o", "wide")
+            there = self.pods("-l", selector)
+            ready = [pod for pod in there if is_ready(pod)]
+            assert len(ready) == count, {pod["metadata"]["name"]: pod["status"] for pod in there if pod not in ready}
             return ready
 
         return expect_soon(found, timeout_s, f"{count} pods of {selector} are Ready", pause_s=0.2)
@@ -159,6 +158,11 @@ class ALab:
     def in_pod(self, pod: str, *command: str, check: bool = True, timeout_s: float = 120) -> str:
         """Run a command in a pod of the default namespace; its output."""
         return self.m1.barque("exec", pod, "--", *command, check=check, timeout_s=timeout_s)
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Whether it is Ready and not on its way out."""
+    return condition(pod, "Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
 
 
 @contextmanager
@@ -170,7 +174,8 @@ def a_lab(workers: int = 3, *options: str) -> Iterator[ALab]:
             lab.run("up", "--workers", str(workers), *options)
             yield lab
         finally:
-            _keep_logs(lab.directory)
+            module = Path(os.environ.get("PYTEST_CURRENT_TEST", "lab").partition("::")[0]).stem
+            keep_logs(module, _logs(lab))
             lab.run("down")
             assert not lab.directory.exists()
 
@@ -189,17 +194,15 @@ def _taken_down_after_us(lab: ALab) -> Iterator[None]:
     )
     try:
         yield
-        heir.communicate(b"done\n", timeout=30)
+        heir.communicate(b"done\n", timeout=60)
     finally:
         # After a failed `down` it has another try.
-        heir.communicate(timeout=120)
+        heir.communicate(timeout=300)
 
 
-def _keep_logs(directory: Path) -> None:
-    """For whoever must find out why a test failed."""
-    shutil.rmtree(LOGS, ignore_errors=True)
-    for log in (directory / "hosts").glob("*/log"):
-        shutil.copytree(log, LOGS / log.parent.name)
+def _logs(lab: ALab) -> dict[str, Path]:
+    """The folder of every host's logs."""
+    return {log.parent.name: log for log in (lab.directory / "hosts").glob("*/log")}
 
 
 class Leftovers(NamedTuple):
@@ -220,5 +223,15 @@ def leftovers(directory: Path) -> Leftovers:
             if (f"{directory}/" in words or group in words) and int(each.parent.name) != os.getpid():
                 processes.append(words)
     links = [name for name in os.listdir("/sys/class/net") if name in ("m1", "w1", "w2", "w3", "br0")]
-    cgroups = [str(path) for path in Path("/sys/fs/cgroup").glob(f"**{group}/*")]
+    cgroups = [path for parent in control_groups(group.strip("/")) for path, _, _ in os.walk(parent)]
     return Leftovers(processes, links, cgroups)
+
+
+def expect_nothing_left(directory: Path) -> None:
+    """The last of what ended may take a moment to go."""
+
+    def gone() -> bool:
+        assert (left := leftovers(directory)) == ([], [], []), left
+        return True
+
+    expect_soon(gone, 60, f"nothing of the lab in {directory} is left")

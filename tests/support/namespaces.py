@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
+import secrets
 import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -22,6 +25,8 @@ CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 HOST_ADDRESS, OUTSIDE_ADDRESS = "192.168.77.10", "192.168.77.1"
+# A datagram is asked for again this often, as any resolver does: the kernel may drop it, or the refusal of it.
+_AGAIN_S = 1.0
 
 
 def missing() -> str:
@@ -70,6 +75,14 @@ class Namespace:
 
         return self.call(inside)
 
+    def iptables(self, mode: str, *arguments: str) -> str:
+        """Run iptables inside. It waits for the lock, which in the legacy variant is one for the whole machine."""
+        return self.run(f"iptables-{mode}", "-w", *arguments)
+
+    def iptables_restore(self, mode: str, text: str) -> None:
+        """Restore rules on top of those that are there; else as `iptables`."""
+        self.run(f"iptables-{mode}-restore", "-w", "--noflush", stdin=text)
+
     def close(self) -> None:
         for server in self._servers:
             # Wakes the thread that waits on it.
@@ -79,7 +92,9 @@ class Namespace:
         os.close(self.descriptor)
 
     def serve(self, port: int) -> None:
-        """Answer every TCP connection and UDP packet on a port with "<name> <the caller's address>"."""
+        """Answer every TCP connection and UDP packet on a port with "<name> <the caller's address>"; what a packet
+        says is repeated after that.
+        """
         tcp = self.call(lambda: socket.create_server(("0.0.0.0", port)))
         udp = self.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         udp.bind(("0.0.0.0", port))
@@ -88,21 +103,29 @@ class Namespace:
         threading.Thread(target=self._serve_udp, args=(udp,), daemon=True).start()
 
     def _serve_tcp(self, server: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
+        while True:
+            try:
                 connection, caller = server.accept()
-                with connection:
-                    connection.sendall(f"{self.name} {caller[0]}".encode())
+            except ConnectionError:
+                continue
+            except OSError:
+                return
+            # Whoever has given up by now takes nothing from those who come after.
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(f"{self.name} {caller[0]}".encode())
 
     def _serve_udp(self, server: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
+        while True:
+            try:
                 data, caller = server.recvfrom(100)
-                if not data:
-                    return
-                server.sendto(f"{self.name} {caller[0]}".encode(), caller)
+            except OSError:
+                return
+            if not data:
+                return
+            with contextlib.suppress(OSError):
+                server.sendto(f"{self.name} {caller[0]} ".encode() + data, caller)
 
-    def ask(self, address: str, port: int, timeout_s: float = 10.0) -> tuple[str, str]:
+    def ask(self, address: str, port: int, timeout_s: float = 30.0) -> tuple[str, str]:
         """Connect by TCP: who answered, and from which address it saw the call come."""
 
         def inside() -> str:
@@ -112,18 +135,26 @@ class Namespace:
         name, caller = self.call(inside).split()
         return name, caller
 
-    def ask_udp(self, address: str, port: int, timeout_s: float = 5.0, source_port: int = 0) -> tuple[str, str]:
-        """The same by UDP, over a connected socket, so that a refusal is heard."""
+    def ask_udp(self, address: str, port: int, timeout_s: float = 30.0, source_port: int = 0) -> tuple[str, str]:
+        """The same by UDP, over a connected socket, so that a refusal is heard. Raises TimeoutError."""
+        # A late answer to an earlier call from the same port must not pass for this one's.
+        number = secrets.token_hex(4)
 
         def inside() -> str:
+            deadline = time.monotonic() + timeout_s
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-                sock.settimeout(timeout_s)
                 sock.bind(("", source_port))
                 sock.connect((address, port))
-                sock.send(b"who")
-                return sock.recv(100).decode()
+                while (left := deadline - time.monotonic()) > 0:
+                    sock.settimeout(min(left, _AGAIN_S))
+                    sock.send(number.encode())
+                    with contextlib.suppress(TimeoutError):
+                        while not (answer := sock.recv(100).decode()).endswith(f" {number}"):
+                            continue
+                        return answer
+            raise TimeoutError(f"no answer from {address}:{port} within {timeout_s:g} s")
 
-        name, caller = self.call(inside).split()
+        name, caller, _ = self.call(inside).split()
         return name, caller
 
 
@@ -144,7 +175,7 @@ def a_host_with_an_outside() -> Iterator[tuple[Namespace, Namespace]]:
 
 def like_docker(host: Namespace, mode: str) -> None:
     """Rules such as Docker leaves in a host, with its FORWARD DROP."""
-    host.run(f"iptables-{mode}-restore", "--noflush", stdin=_DOCKER)
+    host.iptables_restore(mode, _DOCKER)
 
 
 def saved(host: Namespace, mode: str) -> str:
@@ -154,7 +185,13 @@ def saved(host: Namespace, mode: str) -> str:
 
 
 def links(host: Namespace) -> str:
-    return host.run("ip", "-o", "link")
+    """A line for each link, but for what the kernel finds out in its own time."""
+    return lasting(host.run("ip", "-o", "link"))
+
+
+def lasting(links: str) -> str:
+    """What `ip -o link` prints, but for carriers, states and queues: they follow when the kernel gets to it."""
+    return re.sub(r"\bNO-CARRIER,|,(LOWER_UP|M-DOWN)\b| (qdisc|state) \S+", "", links)
 
 
 def _in_thread(work: Callable[[], T]) -> T:

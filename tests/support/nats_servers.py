@@ -20,10 +20,11 @@ import msgspec
 from barque.client.pki import MASTER_HOST, Identity
 from barque.master.auth.ca import MasterPki
 from barque.master.bus.binary import find_nats_server
+from tests.support.expecting import expect_soon_async
 from tests.support.host import dying_with_parent
 from tests.support.ports import free_ports
 
-_UP_TIMEOUT_S = 60.0
+_UP_TIMEOUT_S = 90.0
 
 
 class ServerAccess(NamedTuple):
@@ -61,9 +62,11 @@ class NatsServers:
         self._binary = str(await find_nats_server())
         for number in range(len(self.ports)):
             self.launch(number)
-        async with asyncio.timeout(_UP_TIMEOUT_S):
-            while not all([await self._is_ready(number) for number in range(len(self.ports))]):
-                await asyncio.sleep(0.05)
+
+        async def all_ready() -> bool:
+            return all([await self._is_ready(number) for number in range(len(self.ports))])
+
+        await expect_soon_async(all_ready, _UP_TIMEOUT_S, "the servers take requests for streams", pause_s=0.05)
 
     def launch(self, number: int) -> None:
         """Start a server that does not run."""

@@ -2,8 +2,9 @@
 
 `inspect=S` has masters compare their states every S seconds; `sync=S` makes each sync take S seconds longer; `hours=H`
 sets the clock off; `life=S` has certificates issued here last S seconds; `format=N` is a release that reads entries up
-to format N; `deviates=FILE` changes the state of this member alone once FILE is there; `restore=S` delays each part of
-a restore by S seconds and prints what it is.
+to format N; `deviates=FILE` changes the state of this member alone once FILE is there; `restore=S` prints each part of
+a restore, and delays the last by S seconds; `lingers=S` has a joining that was answered print so, and go on S seconds
+later.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from typing import Any
 from barque.cli.main import main
 from barque.client import pki
 from barque.client.clock import SystemClock
-from barque.master import storage
+from barque.master import enrolment, storage
 from barque.master.raft.disk import Disk
 from barque.master.raft.errors import NewerFormatError
 from barque.master.store import introductions, proposals, upkeep
 from barque.master.store.engine import Settings
+from barque.master.store.records import RestoreEnd
 from barque.master.store.replica import Replica
 
 
@@ -85,7 +87,8 @@ def restore(seconds: str) -> None:
             propose = self._propose
 
             async def later(command: Any) -> Any:
-                await asyncio.sleep(float(seconds))
+                if isinstance(command, RestoreEnd):
+                    await asyncio.sleep(float(seconds))
                 print(f"restoring: {type(command).__name__}", flush=True)
                 return await propose(command)
 
@@ -95,7 +98,19 @@ def restore(seconds: str) -> None:
     upkeep.Restoring = SlowRestoring  # type: ignore[misc]
 
 
-ODDITIES = {odd.__name__: odd for odd in (inspect, sync, hours, life, format, deviates, restore)}
+def lingers(seconds: str) -> None:
+    real = enrolment.ask
+
+    async def ask(*arguments: Any) -> Any:
+        answer = await real(*arguments)
+        print("answered", flush=True)
+        await asyncio.sleep(float(seconds))
+        return answer
+
+    enrolment.ask = ask
+
+
+ODDITIES = {odd.__name__: odd for odd in (inspect, sync, hours, life, format, deviates, restore, lingers)}
 
 
 if __name__ == "__main__":

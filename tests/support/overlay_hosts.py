@@ -26,8 +26,8 @@ from barque.network.overlay.peers import Ranges
 from barque.network.overlay.settings import OverlaySettings
 from barque.network.overlay.underlay import Underlay
 from barque.network.pods.network import PodNetwork
+from tests.support.expecting import expect_soon
 from tests.support.fake_verbs import FakeVerbs
-from tests.support.host import expect_soon
 from tests.support.namespaces import Namespace, like_docker
 
 OUTSIDE = "192.168.77.1"
@@ -77,12 +77,12 @@ class OverlayHost:
         ready = threading.Event()
         self._thread = threading.Thread(target=uvloop.run, args=(self._run(settings, ready),), daemon=True)
         self.namespace.call(self._thread.start)
-        assert ready.wait(10), f"the overlay of {self.name} has not started"
+        assert ready.wait(60), f"the overlay of {self.name} has not started"
 
     def stop(self) -> None:
         if self._loop is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(10)
+            self._thread.join(60)
             assert not self._thread.is_alive()
         self._loop = self._thread = None
 
@@ -149,7 +149,7 @@ class Fleet:
             self.tell(host.node())
         for host in self.hosts:
             host.start(settings)
-        expect_soon(self.settled, 30, "every host has routes to all others")
+        expect_soon(self.settled, 60, "every host has routes to all others")
 
     def settled(self) -> bool:
         return all(host.state is not None and routes(host) == self.expected(host) for host in self.hosts)
@@ -191,26 +191,31 @@ def routes(host: OverlayHost) -> list[str]:
 
 
 def send(sender: Namespace, receiver: Namespace, address: str, size: int) -> str:
-    """One UDP packet of `size` bytes, headers included, that may not be cut; from which address it came."""
+    """One UDP packet of `size` bytes, headers included, that may not be cut, again until it comes; from which address
+    it came.
+    """
     with receiver.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as inbox:
         inbox.bind(("0.0.0.0", 0))
-        inbox.settimeout(2)
+        inbox.settimeout(1)
         with sender.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as outbox:
             # IP_MTU_DISCOVER, IP_PMTUDISC_DO.
             outbox.setsockopt(socket.IPPROTO_IP, 10, 2)
-            outbox.sendto(b"x" * (size - 28), (address, inbox.getsockname()[1]))
-        data, caller = inbox.recvfrom(1 << 16)
-        assert len(data) == size - 28
-        return str(caller[0])
+            for _ in range(30):
+                outbox.sendto(b"x" * (size - 28), (address, inbox.getsockname()[1]))
+                with contextlib.suppress(TimeoutError):
+                    data, caller = inbox.recvfrom(1 << 16)
+                    assert len(data) == size - 28
+                    return str(caller[0])
+    raise TimeoutError(f"no packet of {size} bytes came to {address}")
 
 
 def stream(sender: Namespace, receiver: Namespace, address: str, amount: int) -> int:
     """Send so many bytes by TCP; how many arrived."""
     with receiver.call(lambda: socket.create_server(("0.0.0.0", 0))) as server:
-        server.settimeout(5)
+        server.settimeout(30)
 
         def push() -> None:
-            with socket.create_connection((address, server.getsockname()[1]), timeout=5) as out:
+            with socket.create_connection((address, server.getsockname()[1]), timeout=30) as out:
                 out.sendall(bytes(amount))
 
         thread = threading.Thread(target=lambda: sender.call(push), daemon=True)
@@ -218,12 +223,12 @@ def stream(sender: Namespace, receiver: Namespace, address: str, amount: int) ->
         connection, _ = server.accept()
         arrived = 0
         with connection:
-            connection.settimeout(5)
+            connection.settimeout(30)
             while part := connection.recv(1 << 16):
                 arrived += len(part)
-        thread.join(5)
+        thread.join(30)
         return arrived
 
 
 def until_settled(fleet: Fleet, hosts: Sequence[OverlayHost]) -> None:
-    expect_soon(lambda: all(routes(host) == fleet.expected(host) for host in hosts), 30, "the routes are back")
+    expect_soon(lambda: all(routes(host) == fleet.expected(host) for host in hosts), 60, "the routes are back")

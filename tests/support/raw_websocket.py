@@ -54,7 +54,7 @@ class RawWebSocket:
             self.close_code = int.from_bytes(payload[:2])
         return first & 15, payload
 
-    async def until_closed(self, within_s: float = 5.0) -> int:
+    async def until_closed(self, within_s: float = 30.0) -> int:
         """The code of the server's close, 0 where the connection ended without one. Raises TimeoutError."""
         async with asyncio.timeout(within_s):
             while (heard := await self.receive()) is not None:
@@ -76,6 +76,6 @@ async def connect(port: int, path: str, protocol: str = "", key: bytes = b"", **
     }  # fmt: skip
     asked = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     writer.write(f"GET {path} HTTP/1.1\r\n{asked}\r\n".encode())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
     return RawWebSocket(reader, writer, head)

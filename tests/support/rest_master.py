@@ -84,7 +84,7 @@ class Kubectl:
         self.client = client
         self.kubeconfig = kubeconfig
 
-    def __call__(self, *arguments: str, stdin: str | None = None, timeout_s: float = 30.0, **environment: str) -> str:
+    def __call__(self, *arguments: str, stdin: str | None = None, timeout_s: float = 90.0, **environment: str) -> str:
         """What it prints; fails where it fails."""
         done = self.run(*arguments, stdin=stdin, timeout_s=timeout_s, **environment)
         assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stdout}\n{done.stderr}"
@@ -97,7 +97,7 @@ class Kubectl:
         return done.stderr
 
     def run(
-        self, *arguments: str, stdin: str | None = None, timeout_s: float = 30.0, **environment: str
+        self, *arguments: str, stdin: str | None = None, timeout_s: float = 90.0, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run it to its end, whatever that is."""
         return self.client.run(
@@ -127,7 +127,7 @@ def a_rest_master(directory: Path, options: Sequence[str] = ()) -> Iterator[Rest
 def _ask(request: urllib.request.Request, context: ssl.SSLContext) -> Answer:
     opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
     try:
-        with opener.open(request, timeout=20) as answer:
+        with opener.open(request, timeout=60) as answer:
             return _answer(answer)
     except urllib.error.HTTPError as refused:
         with refused:

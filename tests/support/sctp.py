@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
-import threading
 
 from tests.support.namespaces import Namespace
 
@@ -15,22 +15,20 @@ SOURCE_PORT = 40000
 def deliver_sctp(caller: Namespace, address: str, port: int, receiver: Namespace) -> tuple[str, int]:
     """Send an INIT and wait for it at the receiver: the source address and destination port it arrives with."""
     listening = receiver.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, SCTP))
-    listening.settimeout(5)
+    listening.settimeout(0.5)
     got: list[bytes] = []
-    waiting = threading.Thread(target=lambda: got.append(listening.recv(2000)), daemon=True)
-    waiting.start()
 
     def send() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_RAW, SCTP) as sock:
             sock.sendto(_init(port), (address, 0))
 
     # As any sender of an INIT does, again until it is heard.
-    for _ in range(10):
-        caller.call(send)
-        waiting.join(0.5)
-        if not waiting.is_alive():
-            break
-    listening.close()
+    with listening:
+        for _ in range(60):
+            caller.call(send)
+            with contextlib.suppress(TimeoutError):
+                got.append(listening.recv(2000))
+                break
     assert got, "the packet never came"
     header = (got[0][0] & 0xF) * 4
     return socket.inet_ntoa(got[0][12:16]), struct.unpack_from("!H", got[0], header + 2)[0]

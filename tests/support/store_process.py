@@ -23,10 +23,10 @@ from barque.api.errors import ApiError
 from barque.client.pki import Identity
 from barque.client.profile import Profile
 from barque.client.remote import Connection, connect
-from barque.client.verbs import Target
+from barque.client.verbs import RawEvent, Target
 from tests.support.ports import free_ports
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 
 
 class MasterProcess:
@@ -88,9 +88,10 @@ class MasterProcess:
                 process.send_signal(number)
             await process.wait()
 
-    def connect(self, data: Path | None = None) -> Connection:
+    def connect(self, data: Path | None = None, patience_s: float = 30.0) -> Connection:
         """As the administrator, whose certificate is in `data` (the master's own directory)."""
-        return connect(Profile.of([self.address], Identity.load((data or self.data) / "pki", "admin")))
+        identity = Identity.load((data or self.data) / "pki", "admin")
+        return connect(Profile.of([self.address], identity), patience_s=patience_s)
 
     def seen_inside(self, path: Path) -> Path:
         """`path` as the running master sees it, whatever is mounted for it alone."""
@@ -163,19 +164,19 @@ class Crew:
             assert set(self.revisions[kind]) <= set(self.seen[kind])
 
     async def _write(self, connection: Connection, kind: str) -> None:
-        """Create, change and at times delete objects of its own, until the master is gone."""
-        try:
-            while True:
-                self._numbers += 1
-                name = f"n{self._numbers}"
+        """Create, change and at times delete objects of its own. One that the master did not answer for, because it is
+        gone or stood still for seconds, is left as it is.
+        """
+        while True:
+            self._numbers += 1
+            number, name = self._numbers, f"n{self._numbers}"
+            try:
                 await self._put(connection, kind, name, "first", create=True)
                 await self._put(connection, kind, name, "second", create=False)
-                if self._numbers % 3 == 0:
+                if number % 3 == 0:
                     await self._delete(connection, kind, name)
-        except ApiError as error:
-            # 503: certainly not written; 504: nobody knows.
-            if error.code not in (503, 504):
-                raise
+            except ApiError as error:
+                await _pause_after(error)
 
     async def _put(self, connection: Connection, kind: str, name: str, text: str, *, create: bool) -> None:
         field = "stringData" if kind == "secrets" else "data"
@@ -198,24 +199,35 @@ class Crew:
         self.writes += 1
 
     async def _watch(self, connection: Connection, kind: str) -> None:
+        """Resumed where it breaks off."""
+        while True:
+            seen = self.seen[kind]
+            since = str(seen[-1]) if seen else self._began[kind]
+            try:
+                async for batch in connection.verbs.watch(of(kind), resource_version=since):
+                    for event in batch:
+                        if event.type != "BOOKMARK":
+                            self._see(kind, event)
+            except ApiError as error:
+                await _pause_after(error)
+
+    def _see(self, kind: str, event: RawEvent) -> None:
         seen, state = self.seen[kind], self.state[kind]
-        since = str(seen[-1]) if seen else self._began[kind]
-        try:
-            async for batch in connection.verbs.watch(of(kind), resource_version=since):
-                for event in batch:
-                    if event.type == "BOOKMARK":
-                        continue
-                    assert not seen or event.revision > seen[-1], f"revision {event.revision} after {seen[-1]}"
-                    seen.append(event.revision)
-                    name = _meta(event.json)["name"]
-                    assert (event.type == "ADDED") == (name not in state), f"{event.type} {name}"
-                    if event.type == "DELETED":
-                        del state[name]
-                    else:
-                        state[name] = event.revision
-        except ApiError as error:
-            if error.code not in (503, 504):
-                raise
+        assert not seen or event.revision > seen[-1], f"revision {event.revision} after {seen[-1]}"
+        seen.append(event.revision)
+        name = _meta(event.json)["name"]
+        assert (event.type == "ADDED") == (name not in state), f"{event.type} {name}"
+        if event.type == "DELETED":
+            del state[name]
+        else:
+            state[name] = event.revision
+
+
+async def _pause_after(error: ApiError) -> None:
+    """503: certainly not done; 504: nobody knows. Anything else is raised."""
+    if error.code not in (503, 504):
+        raise error
+    await asyncio.sleep(0.05)
 
 
 async def _texts(connection: Connection, kind: str) -> dict[str, tuple[int, str]]:

@@ -16,11 +16,12 @@ from pathlib import Path
 from barque.client.clock import SystemClock
 from barque.master.store.engine_raft import Settings
 from barque.master.store.port import Absent, Committed, Store, StoreUnavailableError
+from barque.master.store.proposals import ProposalSettings
 from tests.support.raft_group import RaftGroup, open_store
 from tests.support.store import a_pod
 
 # Small, so that segments end and snapshots are taken in the middle of a short run.
-SMALL = Settings(segment_bytes=64 * 1024, snapshot_log_bytes=160 * 1024)
+SMALL = Settings(segment_bytes=64 * 1024, snapshot_log_bytes=160 * 1024, proposals=ProposalSettings(deadline_s=60.0))
 
 
 def say(*words: object) -> None:

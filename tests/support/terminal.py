@@ -21,9 +21,11 @@ def typed(
     """Run `command` at a terminal; of `lines`, each second is typed once the first is shown. Returns all that was
     shown, and the exit code.
     """
+    # Of a process with threads, what is forked may do nothing but this.
+    argv, env = host.argv(command), {**host.environment(environment), "TERM": "xterm"}
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execvpe("nsenter", host.argv(command), {**host.environment(environment), "TERM": "xterm"})
+        os.execvpe("nsenter", argv, env)
     shown = ""
 
     def read_until(words: str) -> None:
