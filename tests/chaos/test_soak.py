@@ -67,4 +67,4 @@ def check(host: Host, acknowledged: list[str], what: str) -> None:
     expect_soon(lambda: len(pod_names(host)) == 3, 60, f"{what}: three pods")
     # A container struck several times waits for its back-off.
     expect_soon(lambda: all(ready(host, pod) for pod in pod_names(host)), 400, f"{what}: all pods ready")
-    expect_soon(lambda: len(container_ids(host)) == 6, 60, f"{what}: a sandbox and a container for each pod")
+    expect_soon(lambda: len(container_ids(host)) == 3, 60, f"{what}: a container for each pod, and no more")

@@ -110,7 +110,7 @@ def running_container(host: Host, pod: str) -> str:
 
 
 def container_ids(host: Host) -> set[str]:
-    """Containers of the web pods, sandboxes included."""
+    """Containers of the web pods."""
     ids: set[str] = set()
     for pod in pod_names(host):
         ids |= set(host.run("docker", "ps", "-q", "--filter", f"label=barque.io/pod-name={pod}").stdout.split())
