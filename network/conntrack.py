@@ -131,12 +131,20 @@ class ConntrackTable:
     """The kernel's connections of the calling thread's network namespace. Blocking: for a thread of its own."""
 
     def delete_stale(self, ways: Callable[[Collection[str]], Ways]) -> int:
-        """Delete the stale UDP flows of these ways, made for the host's addresses; returns how many there were."""
+        """Delete the stale UDP flows of these ways, made for the host's addresses; returns how many there were. Raises
+        `OSError` where some stay, once it has tried all.
+        """
         with RouteSocket() as route:
             known = ways(route.local_addresses())
         stale = stale_flows(self._dump(), known) if known else []
+        refused: OSError | None = None
         for flow in stale:
-            self._delete(flow)
+            try:
+                self._delete(flow)
+            except OSError as error:
+                refused = error
+        if refused is not None:
+            raise refused
         return len(stale)
 
     def _dump(self) -> list[Flow]:

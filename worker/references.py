@@ -93,12 +93,18 @@ class References:
             task = self._asked.get(key)
             if task is None:
                 task = self._asked[key] = asyncio.create_task(self._ask(key))
-                task.add_done_callback(lambda _: self._asked.pop(key, None))
+                task.add_done_callback(lambda done: self._forget_question(key, done))
             value = await asyncio.shield(task)
         else:
             value = known.value
         assert value is None or isinstance(value, kind)
         return value
+
+    def _forget_question(self, key: Key, done: asyncio.Task[Object | None]) -> None:
+        self._asked.pop(key, None)
+        if not done.cancelled():
+            # Its failure is told by whoever waits for it; if nobody does any more, it is of no interest.
+            done.exception()
 
     async def _ask(self, key: Key) -> Object | None:
         kind, namespace, name = key

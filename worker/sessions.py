@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 import grpc.aio
 
-from barque.api.errors import ApiError
+from barque.api.errors import ApiError, unavailable
 from barque.client import wire
 from barque.client.clock import Clock
+from barque.client.endings import Ending
 from barque.client.remote import Connection
 from barque.client.usage import SAMPLE_INTERVAL_S
 from barque.proto import sessions_pb2
@@ -75,6 +76,7 @@ class Heartbeat:
     async def _beat(self) -> None:
         """One stream, until it breaks."""
         call = self._connection.sessions.Heartbeat()
+        ending = Ending(call)
         try:
             first = True
             while True:
@@ -83,14 +85,10 @@ class Heartbeat:
                     node=self._node, node_uid=self._node_uid(), sequence=self._sequence, usage=self._next_sample(first)
                 )
                 async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                    try:
-                        await call.write(beat)
-                    except asyncio.InvalidStateError:
-                        # The stream broke between two beats; gRPC says so with this error and no reason.
-                        raise ApiError(503, "ServiceUnavailable", "the session broke off") from None
+                    await call.write(beat)
                     reply = await call.read()
                 if reply is grpc.aio.EOF:
-                    raise ApiError(503, "ServiceUnavailable", "the master ended the session")
+                    raise _ended()
                 if first:
                     first = False
                     if self._failures:
@@ -98,6 +96,11 @@ class Heartbeat:
                     self._failures = 0
                     self._on_session(True)
                 await self._clock.sleep(reply.interval_ms / 1000 or INTERVAL_S)
+        except asyncio.InvalidStateError:
+            # The stream ended between two beats, which gRPC says with this error and no reason.
+            raise ending.refusal or _ended() from None
+        except grpc.aio.AioRpcError as error:
+            raise await ending.of(error) or _ended() from error
         finally:
             call.cancel()
 
@@ -114,3 +117,7 @@ class Heartbeat:
             self._on_session(False)
             log.warning("no session with a master, and keep trying; pods go on: %s", why)
         self._failures += 1
+
+
+def _ended() -> ApiError:
+    return unavailable("the master ended the session")

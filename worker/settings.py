@@ -18,8 +18,6 @@ DEFAULT_PORT = 7450
 # The cluster's own defaults, as the masters have them too.
 CLUSTER_CIDR = "10.244.0.0/16"
 SERVICE_CIDR = "10.96.0.0/12"
-# The service kube-system/kube-dns has the tenth address of the service range.
-_DNS_NUMBER = 10
 
 
 class WorkerError(Exception):
@@ -58,7 +56,7 @@ class Settings(NamedTuple):
     @property
     def dns_address(self) -> str:
         """The cluster's DNS address."""
-        return self.cluster_dns or addresses.nth(self.service_cidr, _DNS_NUMBER)
+        return self.cluster_dns or addresses.cluster_dns(self.service_cidr)
 
     @property
     def configuration(self) -> dict[str, object]:

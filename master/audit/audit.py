@@ -99,11 +99,6 @@ class AuditCall:
         if RECEIVED not in verdict.omit_stages:
             self._put(RECEIVED)
 
-    @property
-    def with_bodies(self) -> bool:
-        """Whether any body is wanted: a door that would have to gather it may spare itself the trouble."""
-        return self._verdict.with_request
-
     def annotate(self, key: str, value: str) -> None:
         """Say more about this request; what was said first stays."""
         if key not in self._words:

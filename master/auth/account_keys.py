@@ -92,7 +92,7 @@ class AccountKey:
         # Only our own header is accepted, so no token can choose another algorithm.
         if len(parts) != 3 or parts[0] != self._header:
             raise TokenError("it is no token of this cluster's key")
-        signature = _decode(parts[2])
+        claims, signature = _decode(parts[1]), _decode(parts[2])
         if len(signature) != 2 * _NUMBER_BYTES:
             raise TokenError("its signature has the wrong length")
         numbers = (int.from_bytes(signature[at : at + _NUMBER_BYTES], "big") for at in (0, _NUMBER_BYTES))
@@ -100,7 +100,7 @@ class AccountKey:
             self._key.public_key().verify(encode_dss_signature(*numbers), f"{parts[0]}.{parts[1]}".encode(), _ALGORITHM)
         except InvalidSignature:
             raise TokenError("its signature is wrong") from None
-        return _decode(parts[1])
+        return claims
 
 
 def _encode(data: bytes) -> str:

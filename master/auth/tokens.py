@@ -41,7 +41,6 @@ SECONDS_PER_TRY = 6.0
 _ADDRESSES_KEPT = 4096
 _ALPHABET = string.ascii_lowercase + string.digits
 TOKEN = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})")
-_WRONG = "the join token is wrong or has expired: ask a master for a new one"
 _MADE_BY = {"worker": "barque token create", "master": "barque cluster add-member"}
 # What marks the Secret of each kind; the workers' is kubeadm's.
 _USAGE = {"worker": "usage-bootstrap-authentication", "master": "usage-barque-master"}
@@ -125,7 +124,9 @@ class JoinTokens:
         good = hmac.compare_digest(given.encode(), stored.get("token-secret-sha256", "-" * len(given)).encode())
         if form is None or not good:
             self._tries.failed(address)
-            raise self._refused(address, _WRONG)
+            raise self._refused(
+                address, f"the join token is wrong or has expired: make a new one with `{_MADE_BY[joins]}`"
+            )
         if not is_live(stored, self._clock.wall()):
             at = stored.get("expiration", "an unknown time")
             raise self._refused(address, f"the join token expired at {at}: make a new one with `{_MADE_BY[joins]}`")

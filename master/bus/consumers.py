@@ -75,7 +75,7 @@ def render_consumer(name: str, within: str, asked: bytes) -> bytes:
     """
     try:
         wanted = msgspec.json.decode(asked, type=_Request).config
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotForReadersError(f"the request cannot be read: {error}") from error
     if wanted.deliver_subject or wanted.durable_name:
         raise NotForReadersError("consumers of the change feed are pull consumers without a durable name")

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -46,6 +47,8 @@ logging.getLogger("asyncio").addFilter(_KnownRemark())
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 CONNECT_TIMEOUT_S = 2
 CLOSE_TIMEOUT_S = 1.0
+# Where it waits for its own reconnecting, the client takes a cancellation for that one's and goes on.
+_CANCELLED_AT_MOST = 2
 LOOK_S = 0.25
 REQUEST_TIMEOUT_S = 5.0
 # A server that answers neither of so many pings, one each interval, is taken for gone.
@@ -57,8 +60,9 @@ PULL_MESSAGES = 256
 PULL_BYTES = 8 * 1024 * 1024
 PULL_EXPIRES_S = 30
 HEARTBEAT_S = 1
-# What a listener may leave lying.
+# What a listener may leave lying: messages, and bytes of them, for readers may ask with 64 KiB each.
 LISTEN_AT_MOST = 10_000
+LISTEN_BYTES = 16 * 1024 * 1024
 _NANO = 1_000_000_000
 # Tokens of a reply subject without domain and account.
 _SHORT_PLACE = 9
@@ -211,7 +215,7 @@ class Session:
 
     def __init__(self, connection: NatsClient) -> None:
         self._connection = connection
-        self._inboxes: set[_Inbox] = set()
+        self._inboxes: set[Inbox] = set()
         self._replies: Replies | None = None
         self._ended = False
         self.jetstream = connection.jetstream(timeout=REQUEST_TIMEOUT_S)
@@ -312,7 +316,7 @@ class Session:
 
         Bounded: whoever is slower than the subject loses the newest. Raises `BusAwayError` when the connection ends.
         """
-        inbox = _Inbox(LISTEN_AT_MOST)
+        inbox = Inbox(LISTEN_AT_MOST, LISTEN_BYTES)
         subscription = await self.ask(self._connection.subscribe(subject, queue=queue, cb=inbox.hear))
         self._admit(inbox)
         try:
@@ -348,7 +352,7 @@ class Session:
             "idle_heartbeat": HEARTBEAT_S * _NANO,
         }
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer.name}"
-        inbox = _Inbox()
+        inbox = Inbox()
         address = self._connection.new_inbox()
         subscription = await self.ask(self._connection.subscribe(address, cb=inbox.hear))
         self._admit(inbox)
@@ -370,7 +374,7 @@ class Session:
                     _in_turn(subscription.unsubscribe(), self._connection.publish(forget, b"", reply=address))
                 )
 
-    def _admit(self, inbox: _Inbox) -> None:
+    def _admit(self, inbox: Inbox) -> None:
         self._inboxes.add(inbox)
         if self._ended:
             inbox.close()
@@ -381,19 +385,24 @@ async def _in_turn(*steps: Awaitable[object]) -> None:
         await step
 
 
-class _Inbox:
-    """Where a follower's messages arrive, `at_most` of them before some are taken; the newest are lost then."""
+class Inbox:
+    """Where a follower's messages arrive, `at_most` of them and `most_bytes` before some are taken; the newest are lost
+    then. Without these bounds none is.
+    """
 
-    def __init__(self, at_most: int = 0) -> None:
+    def __init__(self, at_most: float = math.inf, most_bytes: float = math.inf) -> None:
         self._at_most = at_most
+        self._most_bytes = most_bytes
         self._arrived: list[Msg] = []
+        self._bytes = 0
         self._signal = asyncio.Event()
         self._delivered = 0
         self._closed = False
 
     async def hear(self, message: Msg) -> None:
-        if not self._at_most or len(self._arrived) < self._at_most:
+        if len(self._arrived) < self._at_most and self._bytes < self._most_bytes:
             self._arrived.append(message)
+            self._bytes += len(message.data)
         self._signal.set()
 
     def close(self) -> None:
@@ -410,7 +419,7 @@ class _Inbox:
         if self._closed:
             raise BusAwayError("the connection broke")
         self._signal.clear()
-        taken, self._arrived = self._arrived, []
+        taken, self._arrived, self._bytes = self._arrived, [], 0
         return taken
 
     def sort(self, taken: list[Msg]) -> tuple[list[Message], bool]:
@@ -462,12 +471,19 @@ async def obeying(work: Awaitable[T]) -> T:
 
 
 async def close_connection(connection: NatsClient) -> None:
-    """Close within bounds: the client itself waits without any for the peer's goodbye."""
-    closing = asyncio.create_task(connection.close())
-    await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
-    if not closing.done():
-        closing.cancel()
-    elif not closing.cancelled() and closing.exception() is not None:
+    """Close within bounds: the client itself waits without any for the peer's goodbye. Nothing of that goes on once
+    this returns, also where it is cancelled itself: what is pending as the loop ends is a fault in the log.
+    """
+    closing = asyncio.create_task(connection.close(), name="goodbye to the bus")
+    try:
+        await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
+    finally:
+        for _ in range(_CANCELLED_AT_MOST):
+            if closing.done():
+                break
+            closing.cancel()
+            await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
+    if closing.done() and not closing.cancelled() and closing.exception() is not None:
         log.debug("bus: closing: %s", closing.exception())
 
 

@@ -32,7 +32,7 @@ _PAUSE_S = 0.3
 Answer = Callable[[Session, Msg], Awaitable[None]]
 
 
-class Overdue(NamedTuple):
+class _Waiting(NamedTuple):
     """A request that was given to whoever was asked first, and when to stand in."""
 
     at: float
@@ -44,13 +44,13 @@ class Unanswered:
 
     def __init__(self, chance: Callable[[], float]) -> None:
         self._chance = chance
-        self._waiting: dict[str, Overdue] = {}
+        self._waiting: dict[str, _Waiting] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def add(self, request: Msg, now: float) -> None:
-        self._waiting[request.reply] = Overdue(now + SECOND_AFTER_S + SPREAD_S * self._chance(), request)
+        self._waiting[request.reply] = _Waiting(now + SECOND_AFTER_S + SPREAD_S * self._chance(), request)
         if len(self._waiting) > MOST_UNANSWERED:
             del self._waiting[next(iter(self._waiting))]
 
@@ -72,11 +72,12 @@ class Unanswered:
 async def serve(
     link: Link, subject: str, told: str, answer: Answer, clock: Clock, chance: Callable[[], float] = random.random
 ) -> None:
-    """Have `answer` see every request on `subject` that is for this master, one after the other, until cancelled,
-    whatever happens to the bus. On `told` the masters tell each other what they have answered.
+    """Have `answer` see every request on `subject` that is for this master, until cancelled, whatever happens to the
+    bus. On `told` the masters tell each other what they have answered.
 
-    `answer` bounds its own waiting; a `BusAwayError` of its ends that request alone. Requests wait within the bounds of
-    `Session.listen`.
+    Two requests may be with `answer` at once: one that this master was asked first, and one that it stands in for; the
+    same one, where answering takes long. `answer` bounds its own waiting; a `BusAwayError` of its ends that request
+    alone. Requests wait within the bounds of `Session.listen`.
     """
     while True:
         session = await link.up()

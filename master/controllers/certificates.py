@@ -161,17 +161,17 @@ class CertificateCleaning:
         """How long it is kept still."""
         now = self._clock.wall()
         kept = {APPROVED: bool(request.status.certificate), DENIED: True, FAILED: True}
-        ends = [
-            _moment(condition.lastUpdateTime, now) + datetime.timedelta(seconds=_DECIDED_KEPT_S)
+        # Differences first: whoever decides says when, and it may be the last second that there is a date for.
+        left = [
+            _seconds_to(condition.lastUpdateTime, now) + _DECIDED_KEPT_S
             for condition in request.status.conditions
             if kept.get(condition.type)
         ]
         if not request.status.conditions:
-            created = _moment(request.metadata.creationTimestamp, now)
-            ends.append(created + datetime.timedelta(seconds=_PENDING_KEPT_S))
+            left.append(_seconds_to(request.metadata.creationTimestamp, now) + _PENDING_KEPT_S)
         if request.status.certificate:
-            ends.append(_end_of(request.status.certificate, now))
-        return min(((end - now).total_seconds() for end in ends), default=_PENDING_KEPT_S)
+            left.append((_end_of(request.status.certificate, now) - now).total_seconds())
+        return min(left, default=_PENDING_KEPT_S)
 
 
 def serving_refusal(names: Names) -> str:
@@ -224,8 +224,9 @@ def _copy(request: CertificateSigningRequest) -> CertificateSigningRequest:
     return codec.decode(CertificateSigningRequest, codec.encode(request))
 
 
-def _moment(text: str, now: datetime.datetime) -> datetime.datetime:
-    return timestamps.parse(text) or now
+def _seconds_to(text: str, now: datetime.datetime) -> float:
+    """Until the moment of a timestamp, below zero where it has passed; 0 where it names none."""
+    return ((timestamps.parse(text) or now) - now).total_seconds()
 
 
 def _end_of(certificate: str, now: datetime.datetime) -> datetime.datetime:

@@ -13,7 +13,7 @@ import ipaddress
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from barque.api.addresses import is_ipv4
+from barque.api.addresses import cluster_dns, is_ipv4
 from barque.api.types import core_v1, discovery_v1
 from barque.api.types.core_v1 import EndpointAddress, Endpoints, EndpointSubset, Service, ServicePort, ServiceSpec
 from barque.api.types.discovery_v1 import Endpoint, EndpointConditions, EndpointSlice
@@ -128,7 +128,7 @@ def wanted_service(key: str, doors: Doors) -> Service:
             "kubernetes.io/name": "CoreDNS",
             OTHER_PROXY_LABEL: DNS_PROXY,
         }
-        service.spec.clusterIP = str(doors.service_network[10])
+        service.spec.clusterIP = cluster_dns(str(doors.service_network))
         service.spec.ports = [
             ServicePort(name="dns", port=53, protocol="UDP", targetPort=53),
             ServicePort(name="dns-tcp", port=53, protocol="TCP", targetPort=53),

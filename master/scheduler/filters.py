@@ -44,14 +44,6 @@ def has_room(snapshot: Snapshot, at: int, demand: Demand) -> bool:
     return not demand.ports or not _port_taken(snapshot, at, demand)
 
 
-def is_feasible(snapshot: Snapshot, at: int, demand: Demand) -> bool:
-    """Whether the node at this position can take one more pod of this demand."""
-    facts = snapshot.facts[at]
-    if facts is None or hindrance(snapshot.names[at], facts, demand.constraints):
-        return False
-    return has_room(snapshot, at, demand)
-
-
 def reasons(snapshot: Snapshot, at: int, demand: Demand) -> list[str]:
     """Why this node cannot take the pod: the first hindrance, or every resource that is lacking."""
     facts = snapshot.facts[at]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from functools import partial
 
 from barque.api.types.core_v1 import Node, Service
@@ -54,6 +54,8 @@ LINES_PER_SERVICE = 10
 ENTRANCES = {
     table: frozenset(jump.target for jump in PROXY_JUMPS if jump.table == table) for table in ("filter", "nat")
 }
+# Closed UDP ports whose flows could not be deleted yet: a flow that nobody uses ends after three minutes by itself.
+MOST_CLOSED = 4096
 ZONE_LABEL = "topology.kubernetes.io/zone"
 PROXY_SYSCTL_FILE = "proxy-sysctls.json"
 # Without it the kernel lets no packet from the loopback leave, not even to an endpoint of a node port.
@@ -103,6 +105,7 @@ class ServiceProxy:
         # UDP ports that are no more, whose flows are not forgotten yet.
         self._closed: list[ServicePort] = []
         self._udp_due = False
+        self._flows_stay = False
         # Last: what the informers know already is told at once.
         self._services.add_handler(self._on_service)
         self._slices.add_handler(self._on_slice)
@@ -173,6 +176,8 @@ class ServiceProxy:
             await self._clock.sleep(LOOK_S)
             if self._watch is None or self._whole or self._writing:
                 continue
+            if self._flows_stay:
+                await self._forget_flows()
             try:
                 if self._watch.due(await self._iptables.fingerprint()):
                     await self.check()
@@ -218,7 +223,7 @@ class ServiceProxy:
             # In threads, like all whose work grows with the cluster: 20 ms among 10,000 services.
             changes = await asyncio.to_thread(self._program.take_changes)
             await iptables.restore_all(await asyncio.to_thread(self._texts, changes))
-            self._note_udp(changes)
+            self._note_udp(changes.closed, due=changes.udp)
         self._whole = False
         self._watch = self._watch or ChangeWatch(self._clock, RESYNC_S, exact=iptables.exact)
         self._watch.wrote(await iptables.fingerprint())
@@ -247,7 +252,7 @@ class ServiceProxy:
             for text in await asyncio.to_thread(self._texts, self._program.of_services(some)):
                 yield text
         rest = await asyncio.to_thread(self._program.rest, present)
-        self._note_udp(rest)
+        self._note_udp(rest.closed, due=rest.udp)
         for text in await asyncio.to_thread(self._texts, rest):
             yield text
 
@@ -279,12 +284,14 @@ class ServiceProxy:
         except (SysctlError, OSError) as error:
             log.warning("node ports do not answer on the loopback: %s", error)
 
-    def _note_udp(self, changes: Changes) -> None:
-        self._closed += changes.closed
-        self._udp_due |= changes.udp
+    def _note_udp(self, closed: Iterable[ServicePort], *, due: bool) -> None:
+        self._closed = list(dict.fromkeys([*self._closed, *closed]))[-MOST_CLOSED:]
+        self._udp_due |= due
 
     async def _forget_flows(self) -> None:
-        """Delete the flows that UDP clients began before the last changes."""
+        """Delete the flows that UDP clients began before the last changes; what fails is tried again at the next look,
+        with the ports as they are then.
+        """
         ports = [port for port in self._program.ports() if port.protocol == "udp"] if self._udp_due else []
         closed, self._closed, self._udp_due = self._closed, [], False
         if not ports and not closed:
@@ -292,9 +299,13 @@ class ServiceProxy:
         try:
             count = await asyncio.to_thread(self._conntrack.delete_stale, partial(udp_ways, [*closed, *ports]))
         except OSError as error:
-            # Flows that stay end with their own timeout; services work meanwhile.
-            log.warning("cannot delete stale UDP flows: %s", error)
+            # Services work meanwhile, save for the clients that go on sending where nobody is.
+            if not self._flows_stay:
+                log.warning("cannot delete stale UDP flows, trying again every %.0f s: %s", LOOK_S, error)
+            self._flows_stay = True
+            self._note_udp(closed, due=True)
             return
+        self._flows_stay = False
         if count:
             log.info("deleted %d stale UDP flows", count)
 

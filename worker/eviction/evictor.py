@@ -143,7 +143,11 @@ class Evictor:
         at_s, known = self._measured.get(uid, (float("-inf"), (0, {})))
         limited = any(v.emptyDir and v.emptyDir.sizeLimit is not None for v in pod.spec.volumes)
         if "DiskPressure" in short or (limited and now - at_s >= MEASURE_S):
-            known = await self._blocking(self._measures.disk, pod)
+            try:
+                known = await self._blocking(self._measures.disk, pod)
+            except OSError as error:
+                # One pod's volumes, which may just be going away, keep no other from being measured.
+                log.debug("volumes of pod %s/%s are not measured: %s", pod.metadata.namespace, pod.metadata.name, error)
             self._measured[uid] = (now, known)
         return known
 

@@ -18,7 +18,14 @@ import msgspec
 
 from barque.client.clock import Clock
 from barque.worker.desired import write_durably
-from barque.worker.runtime.port import ImageInUseError, ImageMissingError, ImageUsage, Runtime, RuntimeFault
+from barque.worker.runtime.port import (
+    ImageInUseError,
+    ImageMissingError,
+    ImageUsage,
+    Runtime,
+    RuntimeFault,
+    RuntimeUnavailableError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +106,7 @@ class ImageCollector:
             self._seen = msgspec.json.decode(self._saved, type=dict[str, Seen]) | self._seen
         except FileNotFoundError:
             return
-        except msgspec.DecodeError as error:
+        except (OSError, msgspec.DecodeError) as error:
             log.warning("%s is damaged and begun anew: %s", self._path, error)
 
     async def run(self) -> None:
@@ -110,9 +117,9 @@ class ImageCollector:
             try:
                 await self.look()
                 if self._clock.monotonic() >= due_s:
-                    due_s = self._clock.monotonic() + PERIOD_S
                     await self.collect()
-            except RuntimeFault as error:
+                    due_s = self._clock.monotonic() + PERIOD_S
+            except (RuntimeFault, OSError) as error:
                 log.debug("images are not looked through: %s", error)
             await self._clock.sleep(LOOK_S)
 
@@ -174,17 +181,24 @@ class ImageCollector:
         return freed
 
     async def _remove(self, image: ImageUsage) -> bool:
-        """By each of its names, as an image with several is not removed by its id."""
-        try:
-            for name in image.names or (image.id,):
+        """By each of its names, as an image with several is not removed by its id. One that stays keeps no other from
+        going.
+        """
+        for name in image.names or (image.id,):
+            try:
                 await self._runtime.remove_image(name)
-        except ImageMissingError:
-            # The last tag took the digests with it.
-            pass
-        except ImageInUseError as error:
-            # Somebody made a container of it this moment.
-            log.debug("image %s stays: %s", image.id, error)
-            return False
+            except ImageMissingError:
+                # The last tag took the digests with it.
+                continue
+            except ImageInUseError as error:
+                # Somebody made a container of it this moment.
+                log.debug("image %s stays: %s", image.id, error)
+                return False
+            except RuntimeUnavailableError:
+                raise
+            except RuntimeFault as error:
+                log.warning("image %s cannot be removed: %s", image.names[0] if image.names else image.id, error)
+                return False
         log.info("removed image %s", image.names[0] if image.names else image.id)
         return True
 

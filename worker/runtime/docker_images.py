@@ -15,6 +15,8 @@ from barque.worker.images import names
 from barque.worker.runtime import docker_streams
 from barque.worker.runtime.port import Login, PullError, RuntimeFault, RuntimeUnavailableError
 
+# Docker tells a pull's progress several times a second, but for a registry that falls silent it waits for ever.
+PULL_SILENCE_S = 300.0
 _LOADED = re.compile(r"Loaded image(?: ID)?: (\S+)")
 
 
@@ -30,10 +32,12 @@ async def pull(host: str, reference: str, login: Login | None) -> None:
     except RuntimeFault as error:
         raise PullError(str(error)) from error
     try:
-        async with aclosing(docker_streams.json_lines(stream)) as lines:
+        async with aclosing(docker_streams.json_lines(stream, silence_s=PULL_SILENCE_S)) as lines:
             async for line in lines:
                 if "error" in line:
                     raise PullError(str(line["error"]))
+    except TimeoutError:
+        raise PullError(f"the pull made no progress for {PULL_SILENCE_S:.0f} s and was given up") from None
     except OSError as error:
         raise RuntimeUnavailableError(f"the pull's connection to Docker broke: {error}") from error
     finally:
@@ -45,7 +49,7 @@ async def load(host: str, archive: AsyncIterator[bytes], size_bytes: int) -> lis
     stream = await docker_streams.open_upload(host, "/images/load", {"quiet": 1}, archive, size_bytes)
     loaded: list[str] = []
     try:
-        async with aclosing(docker_streams.json_lines(stream)) as lines:
+        async with aclosing(docker_streams.json_lines(stream, silence_s=docker_streams.UPLOAD_TIMEOUT_S)) as lines:
             async for line in lines:
                 if "error" in line:
                     raise RuntimeFault(str(line["error"]))

@@ -70,6 +70,10 @@ DEFAULT_HOST = "unix:///var/run/docker.sock"
 THREADS = 16
 # Creating or starting under heavy load may take long; beyond this the engine counts as unavailable.
 CALL_TIMEOUT_S = 120
+# Between questions whether a removal that somebody else has begun is over: of large containers it takes seconds.
+REMOVAL_PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
+# When to look whether a container has ended with its log: Docker may note it a moment later.
+ENDED_PAUSES_S = (0.0, 0.1, 0.4)
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "amd64": "amd64", "arm64": "arm64"}
 _CAP_SYS_RESOURCE = 1 << 24
 # Starts are made by this worker alone, which looks at once; one that somebody else makes is seen at the next resync.
@@ -238,15 +242,22 @@ class DockerRuntime:
             await self._blocking(lambda: self._bare.remove(container_id))
             return
 
-        def remove(api: docker.APIClient) -> None:
+        def remove(api: docker.APIClient) -> bool:
             try:
                 api.remove_container(container_id, v=True, force=True)
             except docker.errors.APIError as error:
-                # 409: its removal is under way already.
+                # 409: its removal is under way already; 404: it is gone.
                 if error.status_code not in (404, 409):
                     raise
+                return bool(error.status_code == 404)
+            return True
 
-        await self._call(remove)
+        for pause_s in REMOVAL_PAUSES_S:
+            if await self._call(remove):
+                break
+            await asyncio.sleep(pause_s)
+        else:
+            raise RuntimeFault(f"the removal of container {container_id}, begun before, does not come to its end")
         self._made.discard(container_id)
         if self._sandboxes is not None:
             await self._blocking(lambda: self._bare.leave(container_id))
@@ -316,10 +327,26 @@ class DockerRuntime:
             async with aclosing(docker_logs.records(stream, tty=tty)) as records:
                 async for record in records:
                     yield record
+            if options.follow:
+                await self._check_ended(container_id)
         except OSError as error:
             raise RuntimeUnavailableError(f"the log's connection broke: {error}") from error
         finally:
             await stream.close()
+
+    async def _check_ended(self, container_id: str) -> None:
+        """A followed log ends with its container: of one that goes on, Docker has gone away for a moment, which its
+        connections do not tell from an end.
+        """
+        for pause_s in ENDED_PAUSES_S:
+            await asyncio.sleep(pause_s)
+            try:
+                record = await self.inspect(container_id)
+            except ContainerNotFoundError:
+                return
+            if record.state != "running":
+                return
+        raise RuntimeUnavailableError("Docker ended the log of a container that goes on running")
 
     async def exec(self, container_id: str, options: ExecOptions) -> docker_sessions.DockerExec:
         return await docker_sessions.run(self._call, self._host, container_id, options)

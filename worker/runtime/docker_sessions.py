@@ -119,7 +119,7 @@ async def run(call: Call, host: str, container_id: str, options: ExecOptions) ->
     if options.tty and options.columns and options.rows:
         try:
             await session.resize(options.columns, options.rows)
-        except RuntimeUnavailableError:
+        except BaseException:
             await session.close()
             raise
     return session

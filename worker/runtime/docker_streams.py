@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import struct
+from codecs import getincrementaldecoder
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
@@ -21,6 +23,9 @@ HEAD_TIMEOUT_S = 60.0
 CHUNK_BYTES = 64 * 1024
 # Docker answers once it has unpacked all layers.
 UPLOAD_TIMEOUT_S = 600.0
+# An event carries all labels of its container, of which there may be many, but no more than this.
+MAX_OBJECT_CHARACTERS = 4 * 1024 * 1024
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})")
 # Which stream a piece of output is of, and its length in bytes.
 FRAME = struct.Struct(">BxxxI")
 _STREAM_NAMES: dict[int, Literal["stdout", "stderr"]] = {0: "stdout", 1: "stdout", 2: "stderr"}
@@ -63,9 +68,7 @@ async def open_stream(
             try:
                 writer.write(_request(method, path, query, body, upgrade, headers or {}))
                 await writer.drain()
-                status, _ = await _read_head(reader)
-                if status >= 400:
-                    raise _refusal(status, await reader.read(CHUNK_BYTES))
+                await _check_answer(reader)
             except BaseException:
                 await stream.close()
                 raise
@@ -93,14 +96,12 @@ async def open_upload(
                     async with asyncio.timeout(HEAD_TIMEOUT_S):
                         await stream.writer.drain()
             async with asyncio.timeout(UPLOAD_TIMEOUT_S):
-                status, _ = await _read_head(stream.reader)
-                if status >= 400:
-                    raise _refusal(status, await stream.reader.read(CHUNK_BYTES))
+                await _check_answer(stream.reader)
         except BaseException:
             await stream.close()
             raise
         return stream
-    except (OSError, EOFError, asyncio.LimitOverrunError) as error:
+    except (OSError, EOFError, asyncio.LimitOverrunError, ValueError) as error:
         raise RuntimeUnavailableError(f"Docker does not answer at {host}: {error or type(error).__name__}") from error
 
 
@@ -132,9 +133,21 @@ def _request(
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + data
 
 
-async def _read_head(reader: asyncio.StreamReader) -> tuple[int, list[bytes]]:
-    lines = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
-    return int(lines[0].split(b" ", 2)[1]), lines[1:]
+async def _check_answer(reader: asyncio.StreamReader) -> None:
+    """Read an answer's head. Raises what it refuses with, and `OSError` where it is no answer."""
+    first, *lines = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
+    found = _STATUS_LINE.match(first)
+    if found is None:
+        raise ConnectionError("it does not speak HTTP")
+    status = int(found[1])
+    if status < 400:
+        return
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
+    length = headers.get(b"content-length", b"")
+    # The body may come after the head and in several pieces; only where its end is not told is the first one all.
+    if length.isdigit():
+        raise _refusal(status, await reader.readexactly(min(int(length), CHUNK_BYTES)))
+    raise _refusal(status, await reader.read(CHUNK_BYTES))
 
 
 def _refusal(status: int, body: bytes) -> RuntimeFault:
@@ -145,12 +158,19 @@ def _refusal(status: int, body: bytes) -> RuntimeFault:
     return ContainerNotFoundError(message) if status == 404 else RuntimeFault(message)
 
 
-async def json_lines(stream: Stream) -> AsyncGenerator[dict[str, Any], None]:
-    """The JSON objects of a body, one by one; a broken connection ends them."""
-    decoder, held = json.JSONDecoder(), ""
-    while data := await stream.reader.read(CHUNK_BYTES):
-        held += data.decode(errors="replace")
-        held = held.lstrip()
+async def json_lines(stream: Stream, *, silence_s: float | None = None) -> AsyncGenerator[dict[str, Any], None]:
+    """The JSON objects of a body, one by one, until it ends.
+
+    Raises `OSError` where it ends or goes on for ever within one, `TimeoutError` after `silence_s` without a byte.
+    """
+    decoder, characters, held = json.JSONDecoder(), getincrementaldecoder("utf-8")("replace"), ""
+    while True:
+        async with asyncio.timeout(silence_s):
+            data = await stream.reader.read(CHUNK_BYTES)
+        if not data:
+            break
+        # A character may begin in one piece and end in the next.
+        held = (held + characters.decode(data)).lstrip()
         while held:
             try:
                 found, end = decoder.raw_decode(held)
@@ -158,6 +178,10 @@ async def json_lines(stream: Stream) -> AsyncGenerator[dict[str, Any], None]:
                 break
             yield found
             held = held[end:].lstrip()
+        if len(held) > MAX_OBJECT_CHARACTERS:
+            raise ConnectionError("what it sends is no JSON")
+    if held:
+        raise ConnectionError("it ended in the middle of a message")
 
 
 async def frames(stream: Stream, *, tty: bool) -> AsyncGenerator[tuple[Literal["stdout", "stderr"], bytes], None]:

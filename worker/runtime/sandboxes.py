@@ -147,10 +147,15 @@ class Sandboxes:
             if any(found.name == spec.name for _, found in self._all()):
                 raise NameTakenError(f"the sandbox name {spec.name} is already in use")
             box = self._folder / f"{PREFIX}{self._new_id()}"
-            (box / _JOINED).mkdir(parents=True)
-            beside = box / ".record.new"
-            beside.write_bytes(msgspec.json.encode(held))
-            beside.replace(box / _RECORD)
+            try:
+                (box / _JOINED).mkdir(parents=True)
+                beside = box / ".record.new"
+                beside.write_bytes(msgspec.json.encode(held))
+                beside.replace(box / _RECORD)
+            except OSError as error:
+                # Without a record nobody would know of it before the next start.
+                self._destroy(box)
+                raise RuntimeFault(f"cannot note the pod's sandbox: {error}") from error
         return box.name
 
     def start(self, sandbox_id: str) -> None:

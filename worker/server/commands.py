@@ -36,9 +36,12 @@ async def converse(session: Session, messages: AsyncIterator[pb.ExecInput]) -> A
                 yield pb.ExecOutput(stdout=data) if stream == "stdout" else pb.ExecOutput(stderr=data)
     finally:
         feeder.cancel()
-        with suppress(asyncio.CancelledError):
-            await feeder
-        await session.close()
+        try:
+            with suppress(asyncio.CancelledError):
+                await feeder
+        finally:
+            # Also where the caller's stream broke in a way of its own.
+            await session.close()
 
 
 async def _feed(messages: AsyncIterator[pb.ExecInput], session: Session) -> None:

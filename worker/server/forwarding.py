@@ -84,11 +84,14 @@ async def splice(
         await feeder
     finally:
         feeder.cancel()
-        with suppress(asyncio.CancelledError):
-            await feeder
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
+        try:
+            with suppress(asyncio.CancelledError):
+                await feeder
+        finally:
+            # Also where the caller's stream broke in a way of its own.
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:

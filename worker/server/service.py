@@ -72,7 +72,11 @@ class NodeService(node_pb2_grpc.NodeServicer):
             container = choosing.choose_member(pod, start.container).container
             session = await self._runtime.attach(found.id, stdin=start.stdin and bool(container.stdin))
             if start.size.columns and start.size.rows:
-                await session.resize(start.size.columns, start.size.rows)
+                try:
+                    await session.resize(start.size.columns, start.size.rows)
+                except BaseException:
+                    await session.close()
+                    raise
             async with aclosing(commands.converse(session, request_iterator)) as outputs:
                 async for output in outputs:
                     yield output

@@ -128,7 +128,9 @@ def test_consumers_that_no_reader_gets(config: dict[str, object], why: str) -> N
 
 
 def test_a_request_that_is_none() -> None:
-    for asked in (b"", b"{", b"[]", b"{}", b"\xff"):
+    """A reader may send anything; what it leads to must not end the masters who hear it."""
+    no_text, deep = b'{"config":{"name":"\xff"}}', b'{"config":{},"x":%b' % (b"[" * 30_000)
+    for asked in (b"", b"{", b"[]", b"{}", b"\xff", no_text, deep):
         with pytest.raises(NotForReadersError):
             render_consumer("c", PODS, asked)
 

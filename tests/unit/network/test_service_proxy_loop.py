@@ -1,6 +1,7 @@
 """The proxy's loop on a clock of the test's own: when it writes, waits, retries and heals."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -10,6 +11,7 @@ from barque.client.informer import Informer
 from barque.client.supervise import run_all
 from barque.network.conntrack import Ways
 from barque.network.iptables.driver import IptablesError
+from barque.network.proxy import proxy
 from barque.network.proxy.proxy import FIRST_RETRY_S, LINES_PER_SERVICE, LOOK_S, RESYNC_S, ZONE_LABEL, ServiceProxy
 from tests.support.clock import FakeClock, settle
 from tests.support.fake_verbs import FakeVerbs
@@ -21,9 +23,14 @@ class NoFlows:
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
+        self.answering: list[Ways] = []
+        self.faults: list[OSError] = []
 
     def delete_stale(self, ways: Callable[[list[str]], Ways]) -> int:
+        self.answering.append(ways([]))
         self.asked.append(sorted(address for address, _ in ways([])))
+        if self.faults:
+            raise self.faults.pop(0)
         return 0
 
 
@@ -204,6 +211,59 @@ async def test_of_a_removed_udp_service_nobody_may_answer(stage: Stage) -> None:
     stage.put("s3", "10.244.1.2", protocol="UDP")
     await stage.quiet()
     assert stage.flows.asked[2:] == [["10.96.0.3"]]
+
+
+async def test_flows_that_could_not_be_deleted_are_tried_again(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    stage.put("s2", "10.244.1.2", protocol="UDP")
+    await stage.quiet()
+    (service,) = [o for (kind, _, name), o in stage.cluster.objects.items() if (kind, name) == ("services", "s2")]
+    stage.flows.faults = [OSError(errno.ENOBUFS, "no buffer space") for _ in range(2)]
+    stage.cluster.remove(service)
+    await stage.quiet()
+    for tries in (3, 4):
+        await stage.clock.advance(LOOK_S)
+        await stage.until(lambda tries=tries: len(stage.flows.asked) == tries)  # type: ignore[misc]
+        await stage.quiet()
+    assert stage.flows.asked == [["10.96.0.2"]] * 4
+    assert stage.flows.answering[-1] == {("10.96.0.2", 80): set()}
+    assert caplog.text.count("cannot delete stale UDP flows") == 1
+    await stage.clock.advance(3 * LOOK_S)
+    assert len(stage.flows.asked) == 4
+    stage.flows.faults = [OSError(errno.ENOBUFS, "no buffer space")]
+    stage.put("s3", "10.244.1.2", protocol="UDP")
+    await stage.quiet()
+    assert caplog.text.count("cannot delete stale UDP flows") == 2, "it went well in between"
+
+
+async def test_a_port_that_is_back_when_flows_are_tried_again_is_answered_by_its_own(stage: Stage) -> None:
+    stage.put("s2", "10.244.1.2", protocol="UDP")
+    await stage.quiet()
+    (service,) = [o for (kind, _, name), o in stage.cluster.objects.items() if (kind, name) == ("services", "s2")]
+    stage.flows.faults = [OSError(errno.ENOBUFS, "no buffer space")]
+    stage.cluster.remove(service)
+    await stage.quiet()
+    stage.put("s2", "10.244.1.9", protocol="UDP")
+    await stage.quiet()
+    assert stage.flows.answering[-1] == {("10.96.0.2", 80): {"10.244.1.9"}}
+
+
+async def test_closed_ports_that_wait_are_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxy, "MOST_CLOSED", 2)
+    for number in (2, 3, 4):
+        stage.put(f"s{number}", "10.244.1.2", protocol="UDP")
+    await stage.quiet()
+    stage.flows.faults = [OSError(errno.ENOBUFS, "no buffer space")] * 3
+    for name in ("s2", "s3", "s4"):
+        (service,) = [o for (kind, _, one), o in stage.cluster.objects.items() if (kind, one) == ("services", name)]
+        stage.cluster.remove(service)
+        await stage.quiet()
+        await stage.clock.advance(1.0)
+        await stage.quiet()
+    assert stage.flows.faults == []
+    await stage.clock.advance(LOOK_S)
+    await stage.until(lambda: stage.flows.asked[-1] == ["10.96.0.3", "10.96.0.4"])
+    await stage.quiet()
+    assert stage.flows.asked[-1] == ["10.96.0.3", "10.96.0.4"]
 
 
 async def test_another_zone_looks_at_every_service_again(stage: Stage) -> None:

@@ -1,11 +1,15 @@
 """Which UDP flows are stale, and how the kernel tells them."""
 
+import contextlib
+import errno
 import socket
 import struct
+from typing import Any
 
 import pytest
 
-from barque.network.conntrack import CT_DELETE, Flow, encode_request, parse_flows, stale_flows
+from barque.network import conntrack
+from barque.network.conntrack import CT_DELETE, ConntrackTable, Flow, encode_request, parse_flows, stale_flows
 from barque.network.proxy.state import Backend, ServicePort, udp_ways
 
 DNS = ServicePort("kube/dns", "udp", "10.96.0.10", 53, 30053, (Backend("10.244.1.2", 5353),))
@@ -79,3 +83,29 @@ def test_a_flow_is_deleted_by_the_kernels_own_words_for_it() -> None:
     request = encode_request(CT_DELETE, 4, 9, flow.handle)
     assert request[:16] == struct.pack("=IHHII", len(request), 0x102, 5, 9, 0)
     assert request[16:] == b"\x02\0\0\0" + flow.handle
+
+
+def test_a_flow_that_cannot_be_deleted_keeps_no_other_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    flows = [Flow("10.96.0.10", 53, "10.244.1.2", name.encode()) for name in ("a", "b", "c")]
+    deleted: list[bytes] = []
+
+    class Table(ConntrackTable):
+        def _dump(self) -> list[Flow]:
+            return flows
+
+        def _delete(self, flow: Flow) -> None:
+            if flow.handle == b"a":
+                raise OSError(errno.ENOBUFS, "no buffer space")
+            deleted.append(flow.handle)
+
+    class NoRoutes(contextlib.AbstractContextManager[Any]):
+        def local_addresses(self) -> list[str]:
+            return []
+
+        def __exit__(self, *_: object) -> None:
+            return None
+
+    monkeypatch.setattr(conntrack, "RouteSocket", NoRoutes)
+    with pytest.raises(OSError, match="no buffer space"):
+        Table().delete_stale(lambda _: {("10.96.0.10", 53): set()})
+    assert deleted == [b"b", b"c"]

@@ -162,6 +162,21 @@ async def test_images_go_before_pods_when_the_disk_is_short() -> None:
     assert node.ended[0][1].message == message
 
 
+async def test_a_pod_whose_volumes_cannot_be_measured_shields_no_other() -> None:
+    node = Node(asking("a"), asking("b"))
+    measure = node._disk
+
+    def fail_for_a(pod: core_v1.Pod) -> tuple[int, Mapping[str, int]]:
+        if pod.metadata.name == "a":
+            raise FileNotFoundError("volumes/scratch")
+        return measure(pod)
+
+    node.evictor._measures = node.evictor._measures._replace(disk=fail_for_a)
+    node.on_disk["b"] = (5 * MIB, {})
+    node.signals["nodefs.available"] = Signal(9, 100)
+    assert await node.look() == ["b"]
+
+
 async def test_a_condition_lasts_five_minutes_longer_than_its_cause() -> None:
     node = Node()
     node.short_of_memory()

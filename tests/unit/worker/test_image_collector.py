@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 
-from barque.worker.images.collector import Disk, ImageCollector, Seen, bytes_to_free, plan_removals
+from barque.worker.images.collector import (
+    LOOK_S,
+    PERIOD_S,
+    Disk,
+    ImageCollector,
+    Seen,
+    bytes_to_free,
+    plan_removals,
+)
 from barque.worker.runtime.fake import FakeRuntime
-from barque.worker.runtime.port import ContainerSpec, ImageUsage
+from barque.worker.runtime.port import ContainerSpec, ImageUsage, RuntimeFault
 from tests.support.clock import FakeClock
 from tests.support.worker_world import in_place
 
@@ -106,6 +116,50 @@ async def test_a_disk_that_takes_nothing_more_keeps_no_image_from_going(tmp_path
     host = Host(tmp_path / "absent", {"a:1": 90})
     host.collector.note("sha256:a:1")
     assert await host.collector.collect_all() == 90 * MIB
+
+
+async def test_an_image_that_stays_keeps_no_other_from_going(tmp_path: Path) -> None:
+    host = Host(tmp_path, {"a:1": 30, "b:1": 30}, other=30)
+    for image in ("a:1", "b:1"):
+        await host.run_for_a_moment(image)
+    await host.clock.advance(300)
+    remove = host.runtime.remove_image
+
+    async def refuse_one(reference: str) -> None:
+        if reference == "a:1":
+            raise RuntimeFault("driver failed to remove root filesystem: device or resource busy")
+        await remove(reference)
+
+    host.runtime.remove_image = refuse_one  # type: ignore[method-assign]
+    assert await host.collector.collect() == 30 * MIB
+    assert host.left() == {"a:1"}
+
+
+async def test_a_collection_that_failed_is_made_up_for_at_the_next_look(tmp_path: Path) -> None:
+    host = Host(tmp_path, {"a:1": 90})
+    running = asyncio.create_task(host.collector.run())
+    await host.run_for_a_moment("a:1")
+    measured = [OSError(errno.EIO, "input/output error")]
+
+    async def disk() -> Disk:
+        if measured:
+            raise measured.pop()
+        return await host.disk()
+
+    host.collector.watch(disk, lambda reason, message: None)
+    await host.clock.advance(PERIOD_S)
+    assert (host.left(), measured) == ({"a:1"}, [])
+    await host.clock.advance(LOOK_S)
+    assert host.left() == set()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_notes_that_cannot_be_read_stop_nothing(tmp_path: Path) -> None:
+    (tmp_path / "images.json").mkdir()
+    host = Host(tmp_path, {"a:1": 1})
+    await host.collector.load()
+    assert await host.collector.collect_all() == 0
 
 
 async def test_a_restarted_worker_remembers_what_is_its_own(tmp_path: Path) -> None:
