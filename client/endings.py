@@ -1,9 +1,9 @@
 """How a call that sends a stream really ended: the status that its peer sent, and not the one put in its place.
 
-A peer may refuse a stream before it has read all of it, and the refusal may come while a message is still on its way
-out. That write then fails, and grpc.aio overwrites the status it has received with `INTERNAL`, "Internal error from
-Core", without the trailing metadata in which the refusal travels. `Ending` hears of each status as it is set, and keeps
-the peer's own.
+A peer may end a stream before it has read all of it, with a refusal or well, and the end may come while a message is
+still on its way out. That write then fails, and grpc.aio overwrites the status it has received with `INTERNAL`,
+"Internal error from Core", without the trailing metadata in which a refusal travels. `Ending` hears of each status as
+it is set, and keeps the peer's own.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
+import grpc
 import grpc.aio
 
-# What grpc.aio says of a write that failed.
-_SUBSTITUTE = "Internal error from Core"
+from barque.client.wire import WRITE_FAILED
+
 # A write may fail a moment before the status comes that says why.
 _PATIENCE_S = 1.0
 
@@ -35,18 +36,26 @@ class Ending:
         if listen is not None:
             listen(self._hear)
 
-    async def of(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
-        """The error that the peer sent where `error` stands in its place, else `error` itself."""
-        if error.details() != _SUBSTITUTE:
+    @property
+    def refusal(self) -> grpc.aio.AioRpcError | None:
+        """What the peer has refused the call with; None where it has ended it well, or not yet."""
+        told = self._told
+        return None if told is None or told.code() is grpc.StatusCode.OK else told
+
+    async def of(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError | None:
+        """The error that the peer sent where `error` stands in its place, else `error` itself; None where the peer has
+        ended the call well, and only wanted no more of what was sent.
+        """
+        if error.details() != WRITE_FAILED:
             return error
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE_S):
                 await self._came.wait()
-        return self._told or error
+        return error if self._told is None else self.refusal
 
     def _hear(self, call: Any) -> None:
         details = _at_once(call.details())
-        if details != _SUBSTITUTE:
+        if details != WRITE_FAILED:
             code, trailing = _at_once(call.code()), _at_once(call.trailing_metadata())
             self._told = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details)
             self._came.set()
@@ -58,7 +67,8 @@ async def answered(call: Any) -> Any:
     try:
         return await call
     except grpc.aio.AioRpcError as error:
-        raise await ending.of(error) from error
+        # A call that has ended well has an answer.
+        raise await ending.of(error) or error from error
 
 
 def _at_once(known: Coroutine[Any, Any, T]) -> T:

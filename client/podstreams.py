@@ -135,7 +135,9 @@ async def translated(call: Any) -> AsyncGenerator[Any, None]:
         async for answer in call:
             yield answer
     except grpc.aio.AioRpcError as error:
-        raise wire.api_error(await ending.of(error)) from error
+        refusal = await ending.of(error)
+        if refusal is not None:
+            raise wire.api_error(refusal) from error
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():

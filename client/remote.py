@@ -191,7 +191,7 @@ class RemoteVerbs:
             raise unavailable(f"the master {master} ended the watch")
         except grpc.aio.AioRpcError as error:
             ended = wire.api_error(error)
-            if _is_broken(error) or wire.is_undone(ended):
+            if wire.is_broken(error) or wire.is_undone(ended):
                 self._channels.move_on(master)
             raise ended from error
         except asyncio.CancelledError:
@@ -305,7 +305,7 @@ class RemoteVerbs:
         try:
             return await call(resources_pb2_grpc.ResourcesStub(channel)), False
         except grpc.aio.AioRpcError as error:
-            return wire.api_error(error, unsent=twice is Twice.READS), _is_broken(error)
+            return wire.api_error(error, unsent=twice is Twice.READS), wire.is_broken(error)
         except asyncio.CancelledError:
             if _cancelled_here():
                 raise
@@ -337,11 +337,6 @@ class Twice(enum.Enum):
 
 class _EndedError(Exception):
     """The master cancelled the call: it is stopping."""
-
-
-def _is_broken(error: grpc.aio.AioRpcError) -> bool:
-    """Whether the connection is gone, and not a master's refusal."""
-    return error.code() is grpc.StatusCode.UNAVAILABLE and wire.carried_status(error.trailing_metadata() or ()) is None
 
 
 def _names_one_object(options: bytes) -> bool:

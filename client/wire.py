@@ -28,6 +28,10 @@ CONNECT_TIMEOUT_MS = 3_000
 MAX_BACKOFF_MS = 1_000
 
 
+# What grpc.aio says of a call one of whose messages it could not send, whatever the peer has said (`client.endings`).
+WRITE_FAILED = "Internal error from Core"
+
+
 def _shared_options(keepalive_ms: int, timeout_ms: int) -> list[tuple[str, Any]]:
     return [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -82,16 +86,23 @@ def api_error(error: grpc.aio.AioRpcError, *, unsent: bool = True) -> ApiError:
     code, why = error.code(), plain_reason(error.details() or "")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in (error.details() or ""):
         return too_large_entity(MAX_MESSAGE_BYTES)
-    if not unsent and code in (
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.CANCELLED,
-    ):
+    broke = is_broken(error) or code is grpc.StatusCode.CANCELLED
+    if not unsent and (broke or code is grpc.StatusCode.DEADLINE_EXCEEDED):
         return outcome_unknown(why)
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+    if code is grpc.StatusCode.UNIMPLEMENTED and error.details() == _NO_METHOD:
+        return ApiError(405, "MethodNotAllowed", _NO_DOOR)
+    if broke:
         return unavailable(f"the connection to the master broke: {why}")
     http, reason = _CODES.get(code, (500, "InternalError"))
     return ApiError(http, reason, why or code.name)
+
+
+def is_broken(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the connection or the stream is gone, and this is no refusal of the peer's."""
+    if carried_status(error.trailing_metadata() or ()) is not None:
+        return False
+    details = error.details() or ""
+    return error.code() is grpc.StatusCode.UNAVAILABLE or any(sign in details for sign in _CUT_STREAM)
 
 
 def carried_status(metadata: Iterable[Any]) -> Status | None:
@@ -138,6 +149,15 @@ _UNKNOWN = "outcome unknown"
 # How gRPC's core words a message beyond the limit, at whichever end it was noticed.
 _TOO_LARGE = "message larger than max"
 
+# What a server of grpc.aio says that has no such method, and what that means to whoever has called.
+_NO_METHOD = "Method not found!"
+_NO_DOOR = (
+    "what answers there is no master's door for clients, whose port is 7443 where nothing else was said (the masters' "
+    "own is 7444), or its release knows no such call"
+)
+# How gRPC's core and grpc.aio, with codes of their own, word the end of a stream of which no status came.
+_CUT_STREAM = (WRITE_FAILED, "RST_STREAM", "Stream removed")
+
 _SIGNS = (
     ("Connection refused", "connection refused"),
     ("certificate is not yet valid", "its certificate is not valid yet by this machine's clock: set the clock"),
@@ -160,6 +180,10 @@ _SIGNS = (
     ("ping timeout", "it stopped answering"),
     ("imeout", "no answer in time"),
     ("Deadline Exceeded", "no answer in time"),
+    # Last, as what made an end of the stream is said beside it.
+    (WRITE_FAILED, "the stream was ended before all had been sent"),
+    ("RST_STREAM", "the stream was cut off"),
+    ("Stream removed", "the stream was cut off"),
 )
 
 _CODES = {

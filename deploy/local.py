@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import logging
 import os
 import shutil
@@ -118,9 +119,11 @@ def bring_up(place: Place, report: Report) -> None:
         if not place.worker.data_dir.exists():
             undo.callback(_remove_new_worker, place)
         asyncio.run(_join_worker(place))
-        if _start_worker(place):
+        since = datetime.datetime.now(datetime.UTC)
+        started = _start_worker(place)
+        if started:
             undo.callback(processes.stop, place.pid_file("worker"))
-        asyncio.run(_wait_ready(place))
+        asyncio.run(_wait_ready(place, since if started else None))
         report.done(f"node {place.node_name} is Ready")
         undo.pop_all()
 
@@ -321,14 +324,14 @@ def _start_worker(place: Place) -> bool:
     return _start("worker", argv, place)
 
 
-async def _wait_ready(place: Place) -> None:
+async def _wait_ready(place: Place, since: datetime.datetime | None) -> None:
     def fault() -> str:
         if processes.read_pid_file(place.pid_file("worker")) is not None:
             return ""
         return f"the worker ended:\n{processes.last_lines(place.log('worker'))}"
 
     try:
-        await membership.wait_ready(profiles.load(place.profile), place.node_name, _START_TIMEOUT_S, fault)
+        await membership.wait_ready(profiles.load(place.profile), place.node_name, _START_TIMEOUT_S, fault, since)
     except membership.MembershipError as error:
         raise LocalError(f"{error}; see {place.log('worker')}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from barque.api.errors import ApiError
 from barque.api.types.core_v1 import Node
 from barque.client import profile as profiles
 from barque.client import wire
+from barque.client.clock import timestamp
 from barque.client.joining import JoinError, join
 from barque.client.masters import voters_of
 from barque.client.pki import pin_of
@@ -61,9 +63,12 @@ def _belongs(path: Path, admin: Profile) -> bool:
         return False
 
 
-async def wait_ready(admin: Profile, node: str, timeout_s: float, fault: Callable[[], str]) -> None:
-    """Wait until the node is Ready, as long as `fault` has nothing to say. Raises `MembershipError` with its words, or
-    why the node is not Ready in time.
+async def wait_ready(
+    admin: Profile, node: str, timeout_s: float, fault: Callable[[], str], since: datetime.datetime | None = None
+) -> None:
+    """Wait until the node is Ready, as long as `fault` has nothing to say; with `since`, by the word of a worker that
+    was started then: what the one before it said stands for a while after its end. Raises `MembershipError` with its
+    words, or why the node is not Ready in time.
     """
     connection = connect(admin)
     deadline = time.monotonic() + timeout_s
@@ -73,10 +78,12 @@ async def wait_ready(admin: Profile, node: str, timeout_s: float, fault: Callabl
             if said := fault():
                 raise MembershipError(said)
             try:
-                condition = ready_condition(await connection.client.get(Node, node))
-                if condition[0] == "True":
+                found = await connection.client.get(Node, node)
+                status, message = ready_condition(found)
+                heard = since is None or _heard_since(found, since)
+                if status == "True" and heard:
                     return
-                why = condition[1] or why
+                why = (message if heard else "its worker has not told its state since it was started") or why
             except ApiError as error:
                 why = error.message
             await asyncio.sleep(_POLL_S)
@@ -89,6 +96,12 @@ def ready_condition(node: Node) -> tuple[str, str]:
     """The status and the message of the node's Ready condition."""
     found = next((c for c in node.status.conditions if c.type == "Ready"), None)
     return (found.status, found.message) if found is not None else ("Unknown", "")
+
+
+def _heard_since(node: Node, since: datetime.datetime) -> bool:
+    """Whether its worker has written the Ready condition since then: the masters, who doubt it, leave that time."""
+    found = next((c for c in node.status.conditions if c.type == "Ready"), None)
+    return found is not None and found.lastHeartbeatTime >= timestamp(since)
 
 
 async def token_for_master(admin: Profile) -> str:

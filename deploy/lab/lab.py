@@ -7,6 +7,7 @@ commands while it changes it, and may be cut off at any instruction: `up` goes o
 from __future__ import annotations
 
 import asyncio
+import datetime
 import hashlib
 import os
 import shutil
@@ -276,15 +277,16 @@ class Lab:
             paths = {w.name: self.disk(w.name) / "barque" / "worker" / "profile.yaml" for w in workers}
             with _in_network_of(lab.switch):
                 self._members(membership.enrol(admin, f"{masters[0].address}:{HTTPS_PORT}", paths))
-        for worker in workers:
-            self._launch(worker)
+        # Of one that runs already the masters have the newest word.
+        launched = {worker.name: datetime.datetime.now(datetime.UTC) for worker in workers if self._launch(worker)}
         loading = [pool.submit(self._load_image, worker) for worker in workers]
         seen = [w for w in workers if any(plan.connected(lab.cuts, m.name, w.name) for m in masters)] if admin else []
         for worker in seen:
             assert admin is not None
             self._report.begin(f"node {worker.name}")
             with _in_network_of(lab.switch):
-                self._members(membership.wait_ready(admin, worker.name, _START_TIMEOUT_S, self._fault(worker)))
+                fault, since = self._fault(worker), launched.get(worker.name)
+                self._members(membership.wait_ready(admin, worker.name, _START_TIMEOUT_S, fault, since))
         for each in loading:
             each.result()
         unseen = [worker.name for worker in workers if worker not in seen]
@@ -328,11 +330,13 @@ class Lab:
             hosts.run_ip(lab.switch.pid, plan.render_ports(lab.cuts, present))
             hosts.run_filter(lab.switch.pid, plan.render_filter(lab.cuts))
 
-    def _launch(self, host: HostState) -> None:
-        """Start the master or worker of a host, unless it runs."""
+    def _launch(self, host: HostState) -> bool:
+        """Start the master or worker of a host, unless it runs; whether it was started."""
         daemon = host.role
-        if not hosts.daemons(self.disk(host.name), host.pid, [daemon])[daemon]:
-            hosts.launch(host.pid, daemon, ["barque", daemon, "run"])
+        if hosts.daemons(self.disk(host.name), host.pid, [daemon])[daemon]:
+            return False
+        hosts.launch(host.pid, daemon, ["barque", daemon, "run"])
+        return True
 
     def _start_docker(self, host: HostState) -> None:
         """Start the host's Docker, unless it runs, and wait until it answers."""

@@ -5,17 +5,16 @@ A caller that does not read is cut off with 503, and goes on after the last sequ
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import aclosing
 from typing import Any, cast
 
-from barque.api.errors import ApiError, unavailable
+from barque.api.errors import ApiError
 from barque.api.types.meta_v1 import StatusDetails
 from barque.client import subjects
 from barque.client.subjects import CLUSTER_SCOPE, Pattern
 from barque.client.verbs import Target
 from barque.master.apiserver.grpc_audit import GrpcAudit
-from barque.master.apiserver.grpc_calls import Bounds, Context, Handled
+from barque.master.apiserver.grpc_calls import Bounds, Context, Handled, write_within
 from barque.master.audit.audit import Audit
 from barque.master.auth.attributes import Attributes, Decision
 from barque.master.auth.authorizer import Authorizer, denied
@@ -102,8 +101,5 @@ def _denied_everything(user: User) -> ApiError:
 
 async def _write(context: Context, page: Page) -> None:
     entries = [pb.FeedEntry(sequence=e.sequence, subject=e.subject, message=e.message) for e in page.entries]
-    try:
-        async with asyncio.timeout(WRITE_S):
-            await context.write(pb.FeedBatch(entries=entries, sequence=page.sequence))
-    except TimeoutError:
-        raise unavailable(f"nothing was read for {WRITE_S:.0f} s; go on after the last sequence that came") from None
+    batch = pb.FeedBatch(entries=entries, sequence=page.sequence)
+    await write_within(context, batch, WRITE_S, "go on after the last sequence that came")

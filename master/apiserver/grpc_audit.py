@@ -12,7 +12,7 @@ from types import TracebackType
 from urllib.parse import unquote
 
 from barque.api.errors import ApiError
-from barque.master.apiserver.grpc_calls import Context
+from barque.master.apiserver.grpc_calls import CallerLeft, Context
 from barque.master.audit.audit import Audit, AuditCall
 from barque.master.audit.events import Origin
 from barque.master.auth.attributes import Attributes, Decision
@@ -90,7 +90,7 @@ class Recorded:
     ) -> None:
         if self._call is None:
             return
-        if isinstance(error, Exception) and not isinstance(error, ApiError):
+        if isinstance(error, Exception) and not isinstance(error, (ApiError, CallerLeft)):
             self._call.panicked("an internal error occurred; the master's log says which")
         else:
             # A caller who goes away has had the answer so far.

@@ -1,11 +1,16 @@
-"""What every call at the gRPC door has in common: who calls, how much at once, how a refusal is told.
+"""What every call at the gRPC door has in common: who calls, how much at once, how long a stream waits for its reader,
+how a refusal is told.
 
 A refused call ends with a gRPC status and, in the trailing metadata `barque-status-bin`, the Kubernetes `Status`. An
 unexpected exception is logged here and told as one short sentence: its traceback is ours, not the caller's.
+
+gRPC hands nothing on to a caller that does not read, not even the end of its call. So what was behind the stream is let
+go at the end of its time, and the end itself waits for the caller to read or to leave; until then the call counts.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from types import TracebackType
@@ -15,7 +20,7 @@ import grpc
 import grpc.aio
 import msgspec
 
-from barque.api.errors import ApiError, internal, too_many_requests
+from barque.api.errors import ApiError, internal, too_many_requests, unavailable
 from barque.api.types.meta_v1 import StatusDetails
 from barque.client import wire
 from barque.master.auth.identity import User, user_of_call
@@ -54,10 +59,36 @@ def grpc_code(error: ApiError) -> grpc.StatusCode:
     return _CODES.get(error.code, grpc.StatusCode.UNKNOWN)
 
 
+class CallerLeft(Exception):
+    """The caller has gone in the midst of a stream: there is nobody to tell anything."""
+
+
+async def write(context: Context, message: object) -> None:
+    """Write a message of a stream, once there is room for it. Raises `CallerLeft`."""
+    try:
+        await context.write(message)
+    except grpc.aio.BaseError as error:
+        raise CallerLeft from error
+
+
+async def write_within(context: Context, message: object, seconds: float, advice: str) -> None:
+    """As `write`. Raises 503, with `advice`, where the caller has not made room for the message by then."""
+    try:
+        async with asyncio.timeout(seconds):
+            await write(context, message)
+    except TimeoutError:
+        raise unavailable(f"nothing was read for {seconds:.0f} s; {advice}") from None
+
+
 async def abort(context: Context, error: ApiError) -> None:
-    """End the call with this refusal; raises out of the handler, as grpc wants it."""
+    """End the call with this refusal, once the caller has read what came before or has left; raises out of the handler,
+    as grpc wants it.
+    """
     error = fitted(error)
-    await context.abort(grpc_code(error), _cut(error.message, _MAX_DETAILS), wire.status_metadata(error))
+    try:
+        await context.abort(grpc_code(error), _cut(error.message, _MAX_DETAILS), wire.status_metadata(error))
+    except grpc.aio.InternalError as left:
+        raise asyncio.CancelledError from left
 
 
 def fitted(error: ApiError) -> ApiError:
@@ -137,10 +168,19 @@ class Handled:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._user is not None:
-            self._bounds.leave(self._user, self._sort)
-        if isinstance(error, ApiError):
-            await abort(self._context, error)
-        if isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
-            log.error("a call at the gRPC door failed unexpectedly", exc_info=error)
-            await abort(self._context, internal("an internal error occurred; the master's log says which"))
+        try:
+            await self._tell(error)
+        finally:
+            if self._user is not None:
+                self._bounds.leave(self._user, self._sort)
+
+    async def _tell(self, error: BaseException | None) -> None:
+        match error:
+            case ApiError():
+                await abort(self._context, error)
+            case CallerLeft():
+                # As grpc itself ends a handler whose caller has gone.
+                raise asyncio.CancelledError from error
+            case Exception() if not isinstance(error, grpc.aio.AbortError):
+                log.error("a call at the gRPC door failed unexpectedly", exc_info=error)
+                await abort(self._context, internal("an internal error occurred; the master's log says which"))

@@ -96,7 +96,9 @@ async def answers(call: Any, place: Place) -> AsyncGenerator[Any, None]:
         async for answer in call:
             yield answer
     except grpc.aio.AioRpcError as error:
-        raise _failure(await ending.of(error), place) from error
+        refusal = await ending.of(error)
+        if refusal is not None:
+            raise _failure(refusal, place) from error
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():

@@ -1,9 +1,12 @@
-"""The `Resources` service: protobuf envelopes to the registry's verbs and back. Objects stay the bytes they are."""
+"""The `Resources` service: protobuf envelopes to the registry's verbs and back. Objects stay the bytes they are.
+
+A caller that does not read what it asked for is cut off with 503: neither a list nor a watch waits for it without end.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Literal, cast
 
 import grpc.aio
@@ -15,7 +18,7 @@ from barque.client import verbs
 from barque.client.verbs import IncludeObject, Page, RawEvent, RawList, Selection, Target, WriteOptions
 from barque.master.apiserver.framing import list_chunks, watch_batches
 from barque.master.apiserver.grpc_audit import GrpcAudit, Recorded
-from barque.master.apiserver.grpc_calls import Bounds, Context, Handled
+from barque.master.apiserver.grpc_calls import Bounds, Context, Handled, write_within
 from barque.master.apiserver.messages import Registrar
 from barque.master.apiserver.reads import memo_of
 from barque.master.apiserver.registry import Registry
@@ -25,6 +28,8 @@ from barque.proto import resources_pb2 as pb
 from barque.proto import resources_pb2_grpc
 
 _SERVICE = "/barque.v1.Resources/"
+# A caller that is alive takes an event, or a part of a list, within this.
+WRITE_S = 30.0
 
 
 class ResourcesService(resources_pb2_grpc.ResourcesServicer):
@@ -48,7 +53,7 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
             record.answer = await as_user.get(target_of(request.target), request.resource_version)
             return pb.Object(json=record.answer)
 
-    async def List(self, request: pb.ListRequest, context: Context) -> AsyncIterator[bytes]:
+    async def List(self, request: pb.ListRequest, context: Context) -> None:
         async with self._handled(context, "list", "List", request) as (user, record):
             as_user, target = self._registry.as_user(user, decided=record.decided), target_of(request.target)
             selection, page = Selection(request.label_selector, request.field_selector), _page(request)
@@ -58,22 +63,19 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
                 columns, listed = table.columns, RawList(table.rows, *table[2:])
             else:
                 listed = await as_user.list(target, selection, page)
-            for chunk in list_chunks(listed.items, _tail(listed, columns)):
-                yield chunk
+            await _write_list(context, list_chunks(listed.items, _tail(listed, columns)))
 
-    async def Watch(self, request: pb.WatchRequest, context: Context) -> AsyncIterator[bytes]:
+    async def Watch(self, request: pb.WatchRequest, context: Context) -> None:
         async with self._handled(context, "watch", "Watch", request, sort="streams") as (user, record):
             record.started()
             selection = Selection(request.label_selector, request.field_selector)
             rows = _include(request.rows) if request.rows else None
             as_user, target = self._registry.as_user(user, decided=record.decided), target_of(request.target)
-            changes = as_user.watch(target, selection, request.resource_version, rows)
-            try:
+            changes = cast(Any, as_user.watch(target, selection, request.resource_version, rows))
+            async with aclosing(changes):
                 async for events in changes:
                     for message in _messages(events, request.bookmarks):
-                        yield message
-            finally:
-                await changes.aclose()  # type: ignore[attr-defined]  # an async generator
+                        await write_within(context, message, WRITE_S, "resume from the last revision that came")
 
     async def Create(self, request: pb.CreateRequest, context: Context) -> pb.Object:
         async with self._handled(context, "create", "Create", request, "json") as (user, record):
@@ -106,14 +108,13 @@ class ResourcesService(resources_pb2_grpc.ResourcesServicer):
             record.answer = await as_user.delete(target_of(request.target), request.options)
             return pb.Object(json=record.answer)
 
-    async def DeleteCollection(self, request: pb.DeleteCollectionRequest, context: Context) -> AsyncIterator[bytes]:
+    async def DeleteCollection(self, request: pb.DeleteCollectionRequest, context: Context) -> None:
         verb = "deletecollection"
         async with self._handled(context, verb, "DeleteCollection", request, "options") as (user, record):
             selection = Selection(request.label_selector, request.field_selector)
             as_user, target = self._registry.as_user(user, decided=record.decided), target_of(request.target)
             deleted = await as_user.delete_collection(target, selection, request.options)
-            for chunk in list_chunks(deleted.items, _tail(deleted)):
-                yield chunk
+            await _write_list(context, list_chunks(deleted.items, _tail(deleted)))
 
     async def Batch(self, request: pb.BatchRequest, context: Context) -> pb.BatchReply:
         async with (
@@ -157,6 +158,11 @@ def _page(request: pb.ListRequest) -> Page:
 
 def _include(rows: str) -> IncludeObject:
     return cast(IncludeObject, rows)  # the registry checks it
+
+
+async def _write_list(context: Context, chunks: Iterable[bytes]) -> None:
+    for chunk in chunks:
+        await write_within(context, chunk, WRITE_S, "ask for the list again")
 
 
 def _tail(listed: RawList, columns: bytes = b"") -> pb.ListChunk:

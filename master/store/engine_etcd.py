@@ -69,7 +69,8 @@ _KEPT_IN_ETCD = "this cluster's state is in etcd"
 class EtcdSettings:
     """Where the etcd is, and under which prefix the cluster's keys are. The leader lets etcd forget what was superseded
     `compaction_s` to twice that ago (0: never; then somebody else must); a master that is silent for `lease_s` no
-    longer leads. `start_s`: how long a start waits for etcd; `patience_s`: how long a write does.
+    longer leads. `start_s`: how long a start waits for etcd; `patience_s`: how long a write or a linearisable read
+    does.
     """
 
     endpoints: Endpoints
@@ -92,6 +93,7 @@ class EngineEtcd:
         election: Election,
         upkeep: Upkeep,
         hub: Hub,
+        patience_s: float,
     ) -> None:
         self._client = client
         self._reader = reader
@@ -99,6 +101,7 @@ class EngineEtcd:
         self._election = election
         self._upkeep = upkeep
         self._hub = hub
+        self._patience_s = patience_s
         self._stopping = ""
         self._started = asyncio.Event()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -154,7 +157,12 @@ class EngineEtcd:
         if self._stopping:
             raise StoreUnavailableError(self._stopping)
         try:
-            await self._reader.catch_up()
+            # Endpoints that are silent are asked one after the other, and perhaps already for somebody else.
+            async with asyncio.timeout(self._patience_s):
+                await self._reader.catch_up()
+        except TimeoutError:
+            why = self.fault or f"etcd has not answered within {self._patience_s:g} s"
+            raise StoreUnavailableError(why) from None
         except EtcdDamagedError as e:
             self.failed(e)
             raise StoreUnavailableError(self._stopping) from e
@@ -357,7 +365,7 @@ async def open_etcd_store(
         upkeep = Upkeep(
             client, reader, writer, keys, shared, entropy, clock, settings.compaction_s, lambda: election.leads
         )
-        engine = EngineEtcd(client, reader, writer, election, upkeep, hub)
+        engine = EngineEtcd(client, reader, writer, election, upkeep, hub, settings.patience_s)
         await engine.start(settings.start_s, clock)
     except BaseException:
         await (client if engine is None else engine).close()

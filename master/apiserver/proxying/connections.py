@@ -57,7 +57,8 @@ class NodeStream:
                 await call.write(pb.PortForwardInput(start=start))
                 first = await call.read()
         except grpc.aio.AioRpcError as error:
-            raise _refusal(await ending.of(error)) from error
+            refusal = await ending.of(error)
+            raise (_refusal(refusal) if refusal is not None else unavailable("EOF")) from error
         except asyncio.InvalidStateError:
             raise await _ended(call) from None
         except TimeoutError:

@@ -32,16 +32,18 @@ class Idleness:
     def rest(self) -> None:
         self._last_s = math.inf
 
-    async def run(self, session: Coroutine[Any, Any, None]) -> None:
-        """The session until it ends or is given up. Raises what it raises."""
+    async def run(self, session: Coroutine[Any, Any, None]) -> bool:
+        """The session until it ends or is given up; whether it ended by itself. Raises what it raises."""
         task = asyncio.create_task(session, name="a stream into a pod")
         watch = asyncio.create_task(self._expire(), name="idleness of a stream into a pod")
         try:
             await asyncio.wait([task, watch], return_when=asyncio.FIRST_COMPLETED)
-            if watch.done():
+            ended = task.done()
+            if not ended:
                 task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+            return ended
         finally:
             for each in (task, watch):
                 each.cancel()

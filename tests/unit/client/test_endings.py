@@ -9,7 +9,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from barque.client import endings
+from barque.api.errors import internal
+from barque.client import endings, wire
 from barque.client.endings import Ending
 
 TRAILING = grpc.aio.Metadata(("barque-status-bin", b"{}"))
@@ -71,3 +72,35 @@ async def test_without_another_status_the_substitute_is_all_there_is(monkeypatch
     ending = Ending(call)
     error = call.set(SUBSTITUTE)
     assert await ending.of(error) is error
+
+
+async def test_a_call_that_the_peer_has_ended_well_has_no_error() -> None:
+    call = ACall()
+    ending = Ending(call)
+    assert ending.refusal is None
+    call.set((grpc.StatusCode.OK, "", grpc.aio.Metadata()))
+    assert await ending.of(call.set(SUBSTITUTE)) is None
+    assert ending.refusal is None
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "why"),
+    [
+        (grpc.StatusCode.INTERNAL, "Internal error from Core", "the stream was ended before all had been sent"),
+        (grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2", "the stream was cut off"),
+        (grpc.StatusCode.UNKNOWN, "Stream removed", "the stream was cut off"),
+        (grpc.StatusCode.UNAVAILABLE, "RST_STREAM after a ping timeout", "it stopped answering"),
+    ],
+)
+def test_what_no_peer_has_said_is_a_break_in_words_of_ours(code: grpc.StatusCode, details: str, why: str) -> None:
+    broke = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details)
+    read, written = wire.api_error(broke), wire.api_error(broke, unsent=False)
+    assert (read.code, read.message) == (503, f"the connection to the master broke: {why}")
+    assert (written.code, written.message) == (504, f"outcome unknown: {why}")
+    assert wire.is_broken(broke)
+
+
+def test_what_a_peer_has_refused_is_no_break() -> None:
+    trailing = grpc.aio.Metadata(*wire.status_metadata(internal("Stream removed")))
+    refused = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), trailing, "Stream removed")
+    assert (wire.api_error(refused).code, wire.is_broken(refused)) == (500, False)
