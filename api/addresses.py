@@ -33,6 +33,11 @@ def nth(cidr: str, index: int) -> str:
     return str(found.network_address + index)
 
 
+def cluster_dns(service_cidr: str) -> str:
+    """Where pods ask for names, the address of the Service kube-system/kube-dns: the tenth of the service range."""
+    return nth(service_cidr, 10)
+
+
 def offset(cidr: str, address: str) -> int:
     """The inverse of `nth`. Raises ValueError where the address lies outside."""
     if not contains(cidr, address):

@@ -1,28 +1,27 @@
 """What users send, read strictly: bytes to objects, with every fault named.
 
 In: a JSON body and the resource it is meant for. Out: the object and the warnings. Raises ApiError 400 in Kubernetes'
-words, listing every field of a wrong type, or (strictly) every unknown and duplicate field with its path. Nulls are
-dropped: they mean "unset". The common case, a body without a fault, is decided by msgspec and one walk over the keys.
+words, listing every field of a wrong type, or (strictly) every unknown and duplicate field with its path. Nulls mean
+"unset" (but see `_without_nulls`). The common case, a body without a fault, is decided by msgspec and one walk over the
+keys.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from barque.api import codec, ranges
 from barque.api.bulk import check_bulk
-from barque.api.errors import ApiError, bad_request
+from barque.api.errors import ApiError, bad_request, invalid, invalid_object
 from barque.api.resources import Resource
 from barque.api.shapes import Container, FieldShape, shape_of
 from barque.api.types.base import Object
 from barque.api.yaml_documents import YamlError, read_documents
-
-T = TypeVar("T")
 
 _JSON_NAMES: dict[type, str] = {
     str: "string",
@@ -32,12 +31,17 @@ _JSON_NAMES: dict[type, str] = {
     list: "array",
     dict: "object",
 }
+# What stands in a map in a null's place: of texts, and of amounts.
+_ZEROS: dict[frozenset[type], str] = {frozenset((str,)): "", frozenset((str, int, float)): "0"}
 # So many unknown and duplicate fields of one body are told, as in Kubernetes.
 _MOST_FAULTS = 100
+# So much of an object that a patch has spoilt is shown, twice in each answer.
+_MOST_SHOWN = 16 * 1024
 # No kind nests half as deep; everything that walks a body may recurse safely.
 _MAX_DEPTH = 100
 # Of an operation of a JSON patch (RFC 6902).
 _OPERATION_MEMBERS = frozenset(("op", "path", "from", "value"))
+_TOO_LARGE = 413
 _raw_decoder = msgspec.json.Decoder()
 
 
@@ -54,7 +58,7 @@ def decode_object(body: bytes, resource: Resource, field_validation: str = "Stri
     except msgspec.ValidationError as error:
         obj = _typed(raw, resource, error)
     _check_ranges(obj, resource)
-    faults = [] if field_validation == "Ignore" else [*_unknown(resource.type, raw), *_duplicates(body, raw)]
+    faults = [] if field_validation == "Ignore" else _oddities(resource.type, body, raw)
     return obj, _judge(faults, resource, field_validation)
 
 
@@ -120,17 +124,15 @@ def parse_list(body: bytes) -> list[Any]:
     return raw
 
 
-def check_patch(body: bytes, patch: dict[str, Any] | list[Any], resource: Resource, field_validation: str) -> list[str]:
-    """Warnings of what the body of a patch gives twice, or of an operation's member that means nothing.
+def patch_oddities(body: bytes, patch: dict[str, Any] | list[Any]) -> list[str]:
+    """What the body of a patch gives twice, and members of its operations that mean nothing.
 
-    What is unknown in a merge or strategic patch shows in the patched object. Raises ApiError 400 where it is strict.
+    What is unknown in a merge or strategic patch shows in the patched object.
     """
-    if field_validation == "Ignore":
-        return []
     faults = _duplicates(body, patch)
     if isinstance(patch, list):
         faults = [f"json patch {fault}" for fault in [*_unknown_members(patch), *faults]]
-    return _judge(faults, resource, field_validation)
+    return faults
 
 
 def _unknown_members(operations: list[Any]) -> list[str]:
@@ -155,23 +157,67 @@ def _too_deep() -> ApiError:
     return bad_request(f"the body is nested more than {_MAX_DEPTH} levels deep")
 
 
-def convert(data: dict[str, Any], resource: Resource, field_validation: str = "Strict") -> Object:
-    """An object from a dictionary (a patched document, say), as strictly as `decode_object`."""
-    return convert_with_warnings(data, resource, field_validation)[0]
+def convert(
+    data: dict[str, Any], resource: Resource, field_validation: str = "Strict", old: Object | None = None
+) -> Object:
+    """An object from a dictionary, as strictly as `decode_object`; of `old`, the object before a configuration was
+    applied to it, what is out of range may stay.
+    """
+    faults = [] if field_validation == "Ignore" else _unknown(resource.type, data)
+    obj = _converted(data, resource, old)
+    _judge(faults, resource, field_validation)
+    return obj
 
 
 def convert_with_warnings(
     data: dict[str, Any], resource: Resource, field_validation: str = "Strict"
 ) -> tuple[Object, list[str]]:
     """As `convert`, and what `decode_object` would warn of."""
-    _check_kind(data, resource)
     faults = [] if field_validation == "Ignore" else _unknown(resource.type, data)
+    return _converted(data, resource), _judge(faults, resource, field_validation)
+
+
+def convert_patched(
+    data: dict[str, Any],
+    resource: Resource,
+    field_validation: str,
+    oddities: Iterable[str],
+    shown: Callable[[], str],
+    old: Object | None = None,
+) -> tuple[Object, list[str]]:
+    """The object of a patched document, and warnings; `oddities` are what is odd about the patch itself.
+
+    Of `old`, the object before the patch, what is out of range may stay. Raises ApiError 422 in Kubernetes' words;
+    `shown` gives what stands there as the faulty value. 413 where the patch has copied too much.
+    """
+    try:
+        obj = _converted(data, resource, old)
+    except ApiError as refused:
+        if refused.code == _TOO_LARGE:
+            raise
+        raise _unfit(shown(), refused.message) from None
+    if field_validation == "Ignore":
+        return obj, []
+    faults = [*oddities, *_unknown(resource.type, data)][:_MOST_FAULTS]
+    if faults and field_validation in ("Strict", ""):
+        raise _unfit(shown(), f"strict decoding error: {', '.join(faults)}")
+    return obj, faults
+
+
+def _converted(data: dict[str, Any], resource: Resource, old: Object | None = None) -> Object:
+    _check_kind(data, resource)
     try:
         obj: Object = codec.from_document(resource.type, data)
     except msgspec.ValidationError as error:
         obj = _typed(data, resource, error)
-    _check_ranges(obj, resource)
-    return obj, _judge(faults, resource, field_validation)
+    _check_ranges(obj, resource, old)
+    return obj
+
+
+def _unfit(shown: str, why: str) -> ApiError:
+    if len(shown) > _MOST_SHOWN:
+        shown = f"{shown[:_MOST_SHOWN]}…"
+    return invalid_object("", "", "", [invalid("patch", shown, why)])
 
 
 def _judge(faults: list[str], resource: Resource, field_validation: str) -> list[str]:
@@ -181,9 +227,13 @@ def _judge(faults: list[str], resource: Resource, field_validation: str) -> list
     return faults
 
 
-def _check_ranges(obj: Object, resource: Resource) -> None:
+def _check_ranges(obj: Object, resource: Resource, old: Object | None = None) -> None:
     """Raises ApiError 400 where a number or a moment is none that clients can read; writes moments in one form."""
     faults = ranges.settle(obj)
+    if faults and old is not None:
+        # What was stored before anybody looked must not keep the object from being changed, or rid of its finalizers.
+        known = frozenset(ranges.settle(codec.decode(type(old), codec.encode(old))))
+        faults = [fault for fault in faults if fault not in known]
     if faults:
         raise _refusal(resource, ", ".join(faults[:_MOST_FAULTS]))
 
@@ -204,7 +254,7 @@ def _check_kind(raw: dict[str, Any], resource: Resource) -> None:
 
 def _typed(raw: dict[str, Any], resource: Resource, error: msgspec.ValidationError) -> Object:
     """The slow path of a body msgspec did not take: without its nulls, or every wrong type named."""
-    cleaned = _without_nulls(raw)
+    cleaned = _without_nulls(resource.type, raw)
     faults = _wrong_types(resource.type, cleaned, "")
     if faults:
         raise _refusal(resource, ", ".join(faults))
@@ -215,13 +265,27 @@ def _typed(raw: dict[str, Any], resource: Resource, error: msgspec.ValidationErr
     return obj
 
 
-def _without_nulls(value: T) -> T:
-    """Drops members that are null. A null in a list stays, to be refused: dropping it would shift its neighbours."""
-    if isinstance(value, dict):
-        return {k: _without_nulls(v) for k, v in value.items() if v is not None}  # type: ignore[return-value]
-    if isinstance(value, list):
-        return [_without_nulls(v) for v in value]  # type: ignore[return-value]
-    return value
+def _without_nulls(kind: type[Object], raw: dict[str, Any]) -> dict[str, Any]:
+    """Drops members that are null. A null in a list stays, to be refused: dropping it would shift its neighbours; in a
+    map it is the zero of what the map holds, as in Go, and the key stays.
+    """
+    shape = shape_of(kind)
+    return {
+        name: _settle_nulls(shape[name], value) if name in shape else value
+        for name, value in raw.items()
+        if value is not None
+    }
+
+
+def _settle_nulls(field: FieldShape, value: Any) -> Any:
+    struct = field.struct
+    if field.container == "list" and isinstance(value, list):
+        return [_without_nulls(struct, each) if struct and isinstance(each, dict) else each for each in value]
+    if field.container == "map" and isinstance(value, dict):
+        zero = _ZEROS.get(field.scalars)
+        settled = {key: zero if each is None else each for key, each in value.items()}
+        return {key: each for key, each in settled.items() if each is not None}
+    return _without_nulls(struct, value) if struct and isinstance(value, dict) else value
 
 
 def _unknown(kind: type[Object], raw: dict[str, Any]) -> list[str]:
@@ -285,41 +349,56 @@ def _unknown_within(field: FieldShape, struct: type[Object], value: Any, path: s
     return faults
 
 
-def _duplicates(body: bytes, raw: Any) -> list[str]:
-    """`duplicate field "spec.replicas"` for each key that stands twice in one object.
+def _oddities(kind: type[Object], body: bytes, raw: dict[str, Any]) -> list[str]:
+    """`unknown field "spec.replica"` and `duplicate field "spec.replicas"`, in the order in which they stand."""
+    if _is_known(kind, raw) and not _may_repeat(body, raw):
+        return []
+    return _scan(body, kind)
 
-    A body that equals its own re-encoding, but for white space, has none; only others are read key by key.
-    """
+
+def _duplicates(body: bytes, raw: Any) -> list[str]:
+    """`duplicate field "spec.replicas"` for each key that stands twice in one object."""
+    return _scan(body, None) if _may_repeat(body, raw) else []
+
+
+def _may_repeat(body: bytes, raw: Any) -> bool:
+    """Whether a key may stand twice: not so where a body equals its own re-encoding but for white space."""
     try:
         encoded = msgspec.json.encode(raw)
-        if body == encoded or msgspec.json.format(body, indent=-1) == encoded:
-            return []
-    except msgspec.MsgspecError:  # it has a number or text that re-encodes differently; the scan below decides
-        pass
-    return _scan_duplicates(body)
+        return not (body == encoded or msgspec.json.format(body, indent=-1) == encoded)
+    except msgspec.MsgspecError:  # it has a number or text that re-encodes differently
+        return True
 
 
 class _Pairs(list[tuple[str, Any]]):
     """An object's members as they stand in the text, told apart from arrays."""
 
 
-def _scan_duplicates(body: bytes) -> list[str]:
-    faults: list[str] = []
+def _scan(body: bytes, kind: type[Object] | None) -> list[str]:
+    """Each oddity once, as they stand in the body of an object of this kind, or of anything where it is None."""
+    return list(dict.fromkeys(_visit(json.loads(body, object_pairs_hook=_Pairs), "", kind, "")))
 
-    def visit(value: Any, path: str) -> None:
-        if isinstance(value, _Pairs):
-            seen: set[str] = set()
-            for name, member in value:
-                if name in seen:
-                    faults.append(f'duplicate field "{_join(path, name)}"')
-                seen.add(name)
-                visit(member, _join(path, name))
-        elif isinstance(value, list):
-            for index, element in enumerate(value):
-                visit(element, f"{path}[{index}]")
 
-    visit(json.loads(body, object_pairs_hook=_Pairs), "")
-    return list(dict.fromkeys(faults))
+def _visit(value: Any, path: str, struct: type[Object] | None, container: Container) -> Iterator[str]:
+    if isinstance(value, _Pairs):
+        shape = shape_of(struct) if struct is not None and container == "" else None
+        member_struct = struct if container == "map" else None
+        seen: set[str] = set()
+        for name, member in value:
+            where = _join(path, name)
+            if shape is not None and name not in shape:
+                yield f'unknown field "{where}"'
+                continue
+            if name in seen:
+                yield f'duplicate field "{where}"'
+            seen.add(name)
+            if shape is None:
+                yield from _visit(member, where, member_struct, "")
+            else:
+                yield from _visit(member, where, shape[name].struct, shape[name].container)
+    elif isinstance(value, list):
+        for index, element in enumerate(value):
+            yield from _visit(element, f"{path}[{index}]", struct if container == "list" else None, "")
 
 
 def _wrong_types(kind: type[Object], raw: dict[str, Any], path: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Numbers and moments as Kubernetes' clients can read them: what a value of the right type may still not be.
+"""Numbers, moments and bytes as Kubernetes' clients can read them: what a value of the right type may still not be.
 
 Go's structs hold int32, int64 and moments of a fixed form, and a client that meets anything else gives up on the whole
 list or watch. So nothing else gets in: `settle` refuses what is out of range, and writes moments as Kubernetes does, in
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from barque.api import base64_text
 from barque.api.shapes import Container, FieldShape, shape_of
 from barque.api.types import published
 from barque.api.types.base import Object
@@ -52,12 +53,13 @@ def settle(obj: Object) -> list[str]:
     return [fault.removeprefix(".") for fault in _settle(obj)]
 
 
-def _settle(obj: Any) -> Sequence[str]:
-    faults: Sequence[str] = ()
+def _settle(obj: Any) -> list[str]:
+    faults: list[str] = []
     for attribute, name, container, check in _steps(obj.__class__):
         value = getattr(obj, attribute)
         if not value:
             continue
+        found: Sequence[str]
         if container:
             found = _settle_members(value, container, check)
         elif check is None:
@@ -72,23 +74,26 @@ def _settle(obj: Any) -> Sequence[str]:
                 if settled != value:
                     setattr(obj, attribute, settled)
         if found:
-            faults = [*faults, *(f".{name}{fault}" for fault in found)]
+            faults += [f".{name}{fault}" for fault in found]
     return faults
 
 
-def _settle_members(members: Any, container: Container, check: _Check | None) -> Sequence[str]:
-    faults: Sequence[str] = ()
+def _settle_members(members: Any, container: Container, check: _Check | None) -> list[str]:
+    faults: list[str] = []
     for place, member in enumerate(members) if container == "list" else members.items():
         found: Sequence[str] = ()
         if check is None:
             found = _settle(member) if isinstance(member, Object) else ()
         else:
             try:
-                check(member)
+                settled = check(member)
             except _OutOfRangeError as out:
                 found = (f": {out}",)
+            else:
+                if settled != member:
+                    members[place] = settled
         if found:
-            faults = [*faults, *(f"[{place}]{fault}" for fault in found)]
+            faults += [f"[{place}]{fault}" for fault in found]
     return faults
 
 
@@ -121,6 +126,8 @@ def _check_of(kind: type[Object], name: str, field: FieldShape) -> _Check | None
         return _microsecond
     if field.scalars == {int, str}:
         return _count_or_name
+    if published.FORMATS.get(module, {}).get((kind.__name__, name)) == "byte":
+        return _bytes
     if field.scalars != {int}:
         return None
     return _int64 if published.FORMATS.get(module, {}).get((kind.__name__, name)) == "int64" else _int32
@@ -145,6 +152,13 @@ def _moment(text: str, precision: str) -> str:
         shown = msgspec.json.encode(text[:_SHOWN]).decode()
         raise _OutOfRangeError(f"expected a time as RFC 3339 writes it, got {shown}") from None
     return "" if moment == _ZERO else f"{moment.replace(tzinfo=None).isoformat(timespec=precision)}Z"
+
+
+def _bytes(text: str) -> str:
+    try:
+        return base64_text.settled(text)
+    except ValueError as illegal:
+        raise _OutOfRangeError(str(illegal)) from None
 
 
 def _int32(number: int) -> int:

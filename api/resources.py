@@ -31,8 +31,8 @@ class Resource:
 
     `fields` are the selectable fields besides metadata.name and metadata.namespace, as dotted JSON paths; an op carries
     their values so that the store never parses JSON. `storage` is "store" (replicated state), "bus" (Event records),
-    "review" (questions, answered and kept nowhere), or the name of a view: objects that a master makes of what it knows at
-    the moment. `kept_as` is the `apiVersion` in which the
+    "review" (questions, answered and kept nowhere), "binding" (the word which node a pod runs on, kept in that pod), or the
+    name of a view: objects that a master makes of what it knows at the moment. `kept_as` is the `apiVersion` in which the
     records of this kind are kept where that is another one (`barque.api.conversion`).
     """
 
@@ -130,6 +130,7 @@ RESOURCES: tuple[Resource, ...] = (
     Resource("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", "clusterrole", namespaced=False),
     Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", "rolebinding"),
     Resource("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", "clusterrolebinding", namespaced=False),
+    Resource("", "v1", "Binding", "bindings", "binding", verbs=("create",), storage="binding"),
     _review("authentication.k8s.io", "TokenReview"),
     _review("authentication.k8s.io", "SelfSubjectReview"),
     _review("authorization.k8s.io", "SelfSubjectAccessReview"),

@@ -26,7 +26,7 @@ class Unserved(NamedTuple):
 # Kinds by group and version; after the kind stand the plural, where it is not the kind's with an "s", and short names.
 _KINDS = {
     "v1": """
-        Binding, LimitRange limitranges limits,
+        LimitRange limitranges limits,
         PersistentVolume persistentvolumes pv, PersistentVolumeClaim persistentvolumeclaims pvc,
         ReplicationController replicationcontrollers rc, ResourceQuota resourcequotas quota""",
     "admissionregistration.k8s.io/v1": """

@@ -13,6 +13,7 @@ from barque.cli.explanations_pods import PODS
 
 REQUIRED = frozenset(
     {
+        ("Binding", "target"),
         ("CertificateSigningRequest", "spec"),
         ("ClusterRoleBinding", "roleRef"),
         ("DeploymentSpec", "selector"),
@@ -320,6 +321,10 @@ deprecatedSource: Who tells an older event, and from which node.
 note: A sentence for people.
 regarding: What it happened to.
 reportingController: Who tells it.
+""",
+    "Binding": """
+: Says, once, which node the pod of its name runs on.
+target: The node.
 """,
     "ObjectReference": """
 : An object, named.

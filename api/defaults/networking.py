@@ -30,7 +30,7 @@ def default_service(service: Service) -> None:
         if port.targetPort in (None, 0, ""):
             port.targetPort = port.port
     if spec.type != "ExternalName":
-        _default_addressing(spec)
+        _default_traffic(spec)
     if service.status.loadBalancer is None:
         service.status.loadBalancer = LoadBalancerStatus()
     for ingress in service.status.loadBalancer.ingress:
@@ -38,18 +38,26 @@ def default_service(service: Service) -> None:
             ingress.ipMode = ingress.ipMode or "VIP"
 
 
-def _default_addressing(spec: ServiceSpec) -> None:
+def _default_traffic(spec: ServiceSpec) -> None:
     spec.internalTrafficPolicy = spec.internalTrafficPolicy or "Cluster"
     if spec.type in ("NodePort", "LoadBalancer") or spec.externalIPs:
         spec.externalTrafficPolicy = spec.externalTrafficPolicy or "Cluster"
     if spec.type == "LoadBalancer" and spec.allocateLoadBalancerNodePorts is None:
         spec.allocateLoadBalancerNodePorts = True
-    spec.ipFamilyPolicy = spec.ipFamilyPolicy or "SingleStack"
-    spec.ipFamilies = spec.ipFamilies or ["IPv4"]
+
+
+def default_address(service: Service) -> None:
+    """What a service with an address leaves open about it.
+
+    Apart from the other defaults, since these are the cluster's words: nobody comes to own the fields.
+    """
+    spec = service.spec
+    if spec.type == "ExternalName":
+        return
     if spec.clusterIP and not spec.clusterIPs:
         spec.clusterIPs = [spec.clusterIP]
-    elif spec.clusterIPs and not spec.clusterIP:
-        spec.clusterIP = spec.clusterIPs[0]
+    spec.ipFamilyPolicy = spec.ipFamilyPolicy or "SingleStack"
+    spec.ipFamilies = spec.ipFamilies or ["IPv4"]
 
 
 def default_endpoints(endpoints: Endpoints) -> None:

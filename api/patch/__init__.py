@@ -6,8 +6,9 @@ and apimachinery's strategicpatch.
 
 from __future__ import annotations
 
+from barque.api.patch.printed import printed
 from barque.api.patch.rfc6902 import json_patch
 from barque.api.patch.rfc7386 import merge_patch
 from barque.api.patch.strategic import strategic_merge
 
-__all__ = ["json_patch", "merge_patch", "strategic_merge"]
+__all__ = ["json_patch", "merge_patch", "printed", "strategic_merge"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 
 import msgspec
 
@@ -37,11 +36,10 @@ def check_config_map(config_map: ConfigMap) -> list[FieldError]:
     faults = _check_keys(
         [("data", key) for key in config_map.data] + [("binaryData", k) for k in config_map.binaryData]
     )
-    for key, value in config_map.binaryData.items():
+    for key in config_map.binaryData:
         if key in config_map.data:
             faults.append(invalid(f"data[{key}]", key, "duplicate of key present in binaryData"))
             faults.append(invalid(f"binaryData[{key}]", key, "duplicate of key present in data"))
-        faults += _check_base64(f"binaryData[{key}]", value)
     total = sum(len(value.encode()) for value in config_map.data.values())
     total += sum(_decoded_bytes(value) for value in config_map.binaryData.values())
     return [*faults, too_long("", _MAX_BYTES)] if total > _MAX_BYTES else faults
@@ -49,8 +47,6 @@ def check_config_map(config_map: ConfigMap) -> list[FieldError]:
 
 def check_secret(secret: Secret) -> list[FieldError]:
     faults = _check_keys([("data", key) for key in secret.data])
-    for key, value in secret.data.items():
-        faults += _check_base64(f"data[{key}]", value)
     total = sum(_decoded_bytes(value) for value in secret.data.values())
     faults += [too_long("data", _MAX_BYTES)] if total > _MAX_BYTES else []
     return faults or _check_type(secret)
@@ -119,15 +115,6 @@ def _frozen(path: str, same: bool) -> list[FieldError]:
 
 def _check_keys(keys: list[tuple[str, str]]) -> list[FieldError]:
     return [invalid(f"{path}[{key}]", key, fault) for path, key in keys for fault in names.config_key(key)]
-
-
-def _check_base64(path: str, value: str) -> list[FieldError]:
-    """Never shows the value: it may be secret."""
-    try:
-        base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError):
-        return [FieldError(path, "FieldValueInvalid", "Invalid value: must be base64 (use stringData for plain text)")]
-    return []
 
 
 def _decoded_bytes(value: str) -> int:

@@ -16,7 +16,6 @@ from barque.api.validation.checks import immutable, not_negative, spelt
 _MAX_WORD = 128
 _MAX_NOTE = 1024
 _CLUSTER_WIDE = ("", "default")
-_NO_TIME = "must be a time as RFC 3339 writes it"
 _BLANK = (None, "", 0, core_v1.ObjectReference(), core_v1.EventSource())
 _MISPLACED = "does not match event.namespace"
 # Of a newer event only the series goes on.
@@ -44,7 +43,6 @@ def check(event: core_v1.Event) -> list[FieldError]:
     if event.eventTime:
         faults += _check_report(event, "reportingComponent", event.reportingComponent)
         faults += _at_most("message", event.message, _MAX_NOTE)
-    faults += _check_times(event, ("eventTime", "firstTimestamp", "lastTimestamp"))
     return [*faults, *not_negative("count", event.count)]
 
 
@@ -55,7 +53,7 @@ def check_new(event: events_v1.Event) -> list[FieldError]:
     if event.eventTime:
         faults += _check_report(event, "reportingController", event.reportingController)
         faults += _at_most("note", event.note, _MAX_NOTE)
-    return [*faults, *_check_times(event, ("eventTime", "deprecatedFirstTimestamp", "deprecatedLastTimestamp"))]
+    return faults
 
 
 def check_new_create(event: events_v1.Event) -> list[FieldError]:
@@ -114,13 +112,6 @@ def _check_series(event: events_v1.Event) -> list[FieldError]:
     if not event.series.lastObservedTime:
         faults.append(required("series.lastObservedTime"))
     return faults
-
-
-def _check_times(event: Any, paths: tuple[str, ...]) -> list[FieldError]:
-    times = {name: getattr(event, name) for name in paths}
-    if event.series is not None:
-        times["series.lastObservedTime"] = event.series.lastObservedTime
-    return [invalid(path, text, _NO_TIME) for path, text in times.items() if text and timestamps.parse(text) is None]
 
 
 def _to_the_microsecond(text: str | None) -> datetime.datetime | str:

@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Callable, Collection
 from random import Random
 
+from barque.api.defaults.networking import default_address
 from barque.api.errors import ApiError, FieldError, invalid, invalid_object, refused
 from barque.api.types.core_v1 import Service, ServicePort, ServiceSpec
 from barque.master.admission.claims import Claims, Held
@@ -48,8 +49,13 @@ def carry_over(service: Service, old: Service) -> None:
     """Keep what was allocated and is still needed; drop what the new type has no use for and the user did not touch."""
     spec, was = service.spec, old.spec
     if spec.type in _IP_TYPES:
-        if not spec.clusterIP and not spec.clusterIPs and was.type in _IP_TYPES:
-            spec.clusterIP, spec.clusterIPs = was.clusterIP, list(was.clusterIPs)
+        if was.type in _IP_TYPES:
+            spec.clusterIP = spec.clusterIP or was.clusterIP
+            spec.clusterIPs = spec.clusterIPs or list(was.clusterIPs)
+        if spec.clusterIP != was.clusterIP and spec.clusterIPs == was.clusterIPs:
+            # Of the two the client knows the older field alone.
+            spec.clusterIPs = [spec.clusterIP]
+        default_address(service)
     else:
         if spec.clusterIP in ("", was.clusterIP):
             spec.clusterIP, spec.clusterIPs = "", []
@@ -141,7 +147,6 @@ class _Allocation:
         spec = self._spec
         if spec.type not in _IP_TYPES:
             return
-        spec.clusterIP = spec.clusterIP or (spec.clusterIPs[0] if spec.clusterIPs else "")
         if not spec.clusterIP:
             spec.clusterIP = self._choose_address()
         elif spec.clusterIP != HEADLESS:

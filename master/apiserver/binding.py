@@ -1,7 +1,10 @@
-"""The `binding` subresource of pods: the scheduler's word, given once, which node a pod runs on."""
+"""The scheduler's word, given once, which node a pod runs on: a Binding, at the `binding` subresource of the pod or, as
+older clients do, created by itself under the pod's name.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from msgspec.structs import replace
@@ -10,15 +13,35 @@ from barque.api import names
 from barque.api.conditions import set_condition
 from barque.api.decode import decode_object
 from barque.api.errors import bad_request, conflict, invalid, invalid_object, not_supported, required
-from barque.api.resources import Resource
+from barque.api.resources import by_kind, by_plural
 from barque.api.types.core_v1 import Binding, Pod, PodCondition
 from barque.api.types.meta_v1 import ManagedFieldsEntry
 from barque.client.clock import Clock, timestamp
+from barque.client.verbs import Target
 from barque.master.apiserver import metadata
 from barque.master.apiserver.environment import Call
 from barque.master.store.port import Stored
 
-BINDING = Resource("", "v1", "Binding", "bindings", "binding")
+BINDING = by_kind("v1", "Binding")
+_PODS = by_plural("", "pods")
+
+
+def is_binding(target: Target) -> bool:
+    """Whether what is created there binds a pod."""
+    return target.subresource == "binding" or target.resource is BINDING
+
+
+def read_binding(call: Call, body: bytes) -> tuple[Call, Binding]:
+    """The Binding of a body, and its create as one at the pod's `binding`. Raises 400."""
+    binding, warnings = decode_object(body, BINDING, call.options.field_validation)
+    assert isinstance(binding, Binding)
+    call.warn(warnings)
+    target = call.target
+    if target.resource is BINDING:
+        if not binding.metadata.name:
+            raise bad_request("Name parameter required.")
+        target = Target(_PODS, target.namespace, binding.metadata.name, "binding")
+    return dataclasses.replace(call, target=target), binding
 
 
 class Bind:
@@ -27,10 +50,7 @@ class Bind:
     uid = ""
     owns_unchanged = False
 
-    def __init__(self, call: Call, body: bytes, clock: Clock) -> None:
-        binding, warnings = decode_object(body, BINDING, call.options.field_validation)
-        assert isinstance(binding, Binding)
-        call.warn(warnings)
+    def __init__(self, call: Call, binding: Binding, clock: Clock) -> None:
         self._call = call
         self._clock = clock
         self._uid = binding.metadata.uid

@@ -16,15 +16,15 @@ _BATCH = 256
 
 
 async def delete_collection(
-    environment: Environment, call: Call, selection: Selection, options: DeleteOptions
+    environment: Environment, call: Call, selection: Selection, page: Page, options: DeleteOptions
 ) -> RawList:
-    """Delete what is selected now; what others delete meanwhile is no fault.
+    """Delete what a list of this page would give; what others delete meanwhile is no fault.
 
     Raises the first refusal (409 where a precondition does not hold); what shared a commit with that object, or came
     before, is deleted, what comes after is not.
     """
     backend = environment.backend(call.target.resource)
-    found = await reads.find(backend, call.target, selection, Page())
+    found = await reads.find(backend, call.target, selection, page)
     answered: list[bytes] = []
     for start in range(0, len(found.items), _BATCH):
         writers = [_deletion(environment, call, stored, options) for stored in found.items[start : start + _BATCH]]
@@ -33,7 +33,7 @@ async def delete_collection(
                 answered.append(answer)
             elif answer.code != 404:
                 raise answer
-    return RawList(answered, str(found.revision))
+    return RawList(answered, str(found.revision), found.continue_, found.remaining)
 
 
 def _deletion(environment: Environment, call: Call, stored: Stored, options: DeleteOptions) -> Writer | ApiError:

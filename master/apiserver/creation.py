@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from barque.api.apply import track_update
+from barque.api.bulk import check_bulk
 from barque.api.codec import Slotted
 from barque.api.decode import decode_object
 from barque.api.defaults import apply_defaults
@@ -13,6 +14,7 @@ from barque.api.errors import ApiError, already_exists, conflict, invalid_object
 from barque.api.types.core_v1 import Pod
 from barque.api.types.meta_v1 import ManagedFieldsEntry
 from barque.api.validation import validate
+from barque.api.warnings import about_new
 from barque.client.clock import timestamp
 from barque.master.admission import namespaces
 from barque.master.admission.claims import Claims
@@ -85,6 +87,7 @@ class Creation:
         strategies.note_requester(obj, self._call.user)
         # Before admission: what the cluster adds belongs to nobody, as in Kubernetes.
         meta.managedFields = self._owners(obj) if self._owners else self._own_all(obj)
+        strategies.fill_in(obj)
         return obj
 
     async def plan(self) -> Plan:
@@ -110,7 +113,10 @@ class Creation:
 
     def _put(self, obj: Any, claims: Claims) -> tuple[Op, Slotted]:
         limit = self._environment.settings.max_object_bytes
-        return put(self._resource, self._key, obj, self._compares(), claims, limit)
+        op, slotted = put(self._resource, self._key, obj, self._compares(), claims, limit)
+        # With its owners it may hold twice what was sent; a patch of it is made of all that.
+        check_bulk(slotted.json)
+        return op, slotted
 
     async def _lengthy(self, work: Callable[[], T]) -> T:
         return await self._environment.lengthy.do(self._call.user.name, self._size_bytes, work)
@@ -149,6 +155,7 @@ class Creation:
         errors = validate(obj)
         if errors:
             raise invalid_object(self._resource.kind, self._resource.group, obj.metadata.name, errors)
+        self._call.warn(about_new(obj))
         strategies.check_requested(obj)
 
     async def _check_place(self) -> None:

@@ -110,10 +110,12 @@ class Deletion(ExistingObject):
         wanted = self._options.preconditions
         if wanted is None:
             return
-        if wanted.uid and wanted.uid != old.metadata.uid:
-            raise metadata.stale_uid(self._call.target, wanted.uid, old.metadata.uid)
+        meta = old.metadata
+        unmet = partial(metadata.unmet, self._resource, meta.name)
+        if wanted.uid and wanted.uid != meta.uid:
+            raise unmet("UID", wanted.uid, meta.uid, "deleted and then recreated")
         if wanted.resourceVersion and wanted.resourceVersion != str(revision):
-            raise metadata.stale_revision(self._call.target, wanted.resourceVersion, revision)
+            raise unmet("ResourceVersion", wanted.resourceVersion, str(revision), "modified")
 
     def _mark(self, obj: Any) -> None:
         """Note on the object that it is to go: when, after what grace, and what the garbage collector must do first."""
@@ -123,7 +125,8 @@ class Deletion(ExistingObject):
         self._set_policy(meta)
         if not meta.deletionTimestamp:
             meta.deletionTimestamp = timestamp(self._environment.clock.wall() + datetime.timedelta(seconds=grace_s))
-            meta.deletionGracePeriodSeconds = grace_s
+            # A namespace goes once it is empty, however long that takes.
+            meta.deletionGracePeriodSeconds = None if isinstance(obj, Namespace) else grace_s
             meta.generation = meta.generation + 1 if meta.generation else meta.generation
             if isinstance(obj, Namespace):
                 obj.status = msgspec.structs.replace(obj.status, phase=namespaces.TERMINATING)

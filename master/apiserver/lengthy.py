@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 # Work on less than this is done at once: some milliseconds at worst, where a change of threads costs a tenth of one.
 AT_ONCE_BYTES = 16 * 1024
+# To read YAML costs so many times as much as JSON, and more where aliases make much of little.
+YAML_COSTS = 8
 
 
 class _Turn:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from random import Random
 
 from barque.api.errors import ApiError, bad_request, conflict, invalid, invalid_object
+from barque.api.resources import Resource
 from barque.api.types.meta_v1 import ObjectMeta
 from barque.client.clock import random_uuid
 from barque.client.verbs import Target
@@ -114,6 +115,7 @@ def gone_uid(target: Target, wanted: str) -> ApiError:
     return conflict(target.resource.plural, target.resource.group, target.name, why)
 
 
-def stale_revision(target: Target, wanted: str, found: int) -> ApiError:
-    why = f"Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {found}"
-    return conflict(target.resource.plural, target.resource.group, target.name, why)
+def unmet(kind: Resource, name: str, what: str, wanted: str, found: str, since: str) -> ApiError:
+    """409: a delete means another state of the object, or another object of its name."""
+    why = f"the {what} in the precondition ({wanted}) does not match the {what} in record ({found})"
+    return conflict(kind.kind, kind.group, name, f"{why}. The object might have been {since}")

@@ -16,6 +16,7 @@ import msgspec
 
 from barque.api import conversion
 from barque.api.apply import mark_reset, track_update
+from barque.api.bulk import check_bulk
 from barque.api.codec import Slotted
 from barque.api.decode import decode_object, parse_json
 from barque.api.defaults import apply_defaults
@@ -29,13 +30,15 @@ from barque.api.validation import (
     validate_status_update,
     validate_update,
 )
+from barque.api.warnings import about_changed
 from barque.client.clock import timestamp
 from barque.master.admission.certificates import stamp_conditions, with_approval
+from barque.master.admission.claims import Claims
 from barque.master.apiserver import metadata, strategies
 from barque.master.apiserver.deletion import is_finished, removal
 from barque.master.apiserver.environment import Call, Environment, ExistingObject, decode_stored, duplicate
 from barque.master.apiserver.proposals import Plan, encode, put
-from barque.master.store.port import Refused, RevisionIs, Stored
+from barque.master.store.port import Compare, Op, Refused, RevisionIs, Stored
 
 T = TypeVar("T")
 
@@ -201,6 +204,8 @@ class Modification(ExistingObject):
                 errors = validate_update(new, old)
         if errors:
             raise invalid_object(self._resource.kind, self._resource.group, self._key.name, errors)
+        if self._call.target.subresource in ("", "scale"):
+            self._call.warn(about_changed(new, old))
 
     def _is_unchanged(self, new: Any, old: Any) -> bool:
         """Whether there is nothing to write; settles who owns the fields of `new` where there is something."""
@@ -224,10 +229,16 @@ class Modification(ExistingObject):
             gone = await removal(self._key, new, compares, self._environment)
             return Plan(encode(new).at, None if dry_run else gone, stored.revision)
         claims = strategies.admit(new, old, self._key, self._environment)
-        limit = self._environment.settings.max_object_bytes
-        op, slotted = await self._lengthy(lambda: put(self._resource, self._key, new, compares, claims, limit))
+        op, slotted = await self._lengthy(lambda: self._put(new, compares, claims))
         answered = partial(self._answer, slotted)
         return Plan(answered, revision=stored.revision) if dry_run else Plan(answered, op, claims=claims)
+
+    def _put(self, new: Any, compares: tuple[Compare, ...], claims: Claims) -> tuple[Op, Slotted]:
+        limit = self._environment.settings.max_object_bytes
+        op, slotted = put(self._resource, self._key, new, compares, claims, limit)
+        # With its owners it may hold twice what was sent; the next patch of it is made of all that.
+        check_bulk(slotted.json)
+        return op, slotted
 
     def _answer(self, slotted: Slotted, revision: int) -> bytes:
         return self._change.answer(self._new, revision) or slotted.at(revision)

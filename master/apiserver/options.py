@@ -23,6 +23,7 @@ from barque.api.errors import (
 from barque.api.resources import RESOURCES
 from barque.api.types.meta_v1 import DeleteOptions
 from barque.api.unserved import UNSERVED
+from barque.api.validation.checks import not_negative
 from barque.client.verbs import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, WriteOptions
 from barque.master.auth.identity import User
 
@@ -93,6 +94,8 @@ def read_delete(body: bytes) -> DeleteOptions:
         errors.append(invalid("propagationPolicy", options.propagationPolicy, why))
     if options.propagationPolicy not in ("", *_POLICIES):
         errors.append(not_supported("propagationPolicy", options.propagationPolicy, [*_POLICIES, "nil"]))
+    # Below zero means something else; what is above has an end that no date tells.
+    errors += not_negative("gracePeriodSeconds", max(0, options.gracePeriodSeconds or 0))
     if options.dryRun not in ([], ["All"]):
         errors.append(not_supported("dryRun", options.dryRun, ["All"]))
     if options.ignoreStoreReadErrorWithClusterBreakingPotential:

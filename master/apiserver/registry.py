@@ -19,6 +19,7 @@ from secrets import randbits
 from barque.api.errors import ApiError, bad_request, method_not_allowed
 from barque.api.subresources import SUBRESOURCES
 from barque.api.types.autoscaling_v1 import Scale
+from barque.api.warnings import about_resource
 from barque.client import verbs
 from barque.client.clock import Clock
 from barque.client.verbs import (
@@ -37,16 +38,17 @@ from barque.master.admission.events import EventLimits
 from barque.master.apiserver import collection, reads, strategies, tables
 from barque.master.apiserver.applying import Applying
 from barque.master.apiserver.backend import Backend, StoreBackend
-from barque.master.apiserver.binding import Bind
+from barque.master.apiserver.binding import Bind, is_binding, read_binding
 from barque.master.apiserver.cohorts import in_step
 from barque.master.apiserver.creation import Creation, reader
 from barque.master.apiserver.deletion import Deletion
 from barque.master.apiserver.environment import Call, Environment
 from barque.master.apiserver.event_turns import hold
 from barque.master.apiserver.eviction import PodEviction
+from barque.master.apiserver.lengthy import YAML_COSTS
 from barque.master.apiserver.modification import Change, Modification, Replace
 from barque.master.apiserver.options import check_apply, check_write, patch_type, read_delete
-from barque.master.apiserver.patching import Merge, read_patch
+from barque.master.apiserver.patching import Merge, Patch
 from barque.master.apiserver.proposals import SLICE, Writer, check_size, propose, propose_one
 from barque.master.apiserver.reviews import REVIEWS
 from barque.master.apiserver.scale import MergeScale, ReplaceScale
@@ -61,8 +63,6 @@ from barque.master.auth.identity import User
 from barque.master.store.epoch import Epoch
 from barque.master.store.port import Store
 
-# To read YAML costs so many times as much as JSON, and more where aliases make much of little.
-_YAML_COSTS = 8
 # Who is told what the authoriser said of an allowed request.
 Decided = Callable[[Decision], None]
 
@@ -98,14 +98,14 @@ class Registry:
 
     def as_user(self, user: User, warnings: list[str] | None = None, decided: Decided | None = None) -> UserVerbs:
         """The verbs as this caller may use them; what is remarked about accepted objects is added to `warnings`."""
-        return UserVerbs(self.environment, user, [] if warnings is None else warnings, decided)
+        return UserVerbs(self.environment, user, warnings, decided)
 
 
 class UserVerbs:
     """`client.verbs.Verbs` in the name of one user. `created`: whether the last update or patch made its object."""
 
     def __init__(
-        self, environment: Environment, user: User, warnings: list[str], decided: Decided | None = None
+        self, environment: Environment, user: User, warnings: list[str] | None, decided: Decided | None = None
     ) -> None:
         self.created = False
         self._environment = environment
@@ -194,13 +194,14 @@ class UserVerbs:
             return await propose_one(await self._deletion(target, options))
 
     async def delete_collection(
-        self, target: Target, selection: Selection = Selection(), options: bytes = b""
+        self, target: Target, selection: Selection = Selection(), options: bytes = b"", page: Page = Page()
     ) -> RawList:
+        """As `Verbs` has it; of a list of this `page` alone."""
         await self._authorize("deletecollection", target, selection)
         self._check_size(options)
         call = self._call(target, WriteOptions())
         async with self._turn(target):
-            return await collection.delete_collection(self._environment, call, selection, read_delete(options))
+            return await collection.delete_collection(self._environment, call, selection, page, read_delete(options))
 
     async def batch(self, writes: Sequence[Write], decided: Sequence[Decided] = ()) -> builtins.list[bytes | ApiError]:
         """As `Verbs` has it; `decided` are told of one write each."""
@@ -240,9 +241,13 @@ class UserVerbs:
         decision = await self._environment.authorizer.authorize(self._user, verb, target, selection)
         if self._decided is not None:
             self._decided(decision)
+        deprecated = about_resource(target.resource)
+        if deprecated and self._warnings is not None and deprecated not in self._warnings:
+            self._warnings.append(deprecated)
 
     def _call(self, target: Target, options: WriteOptions) -> Call:
-        return Call(self._user, target, self._warnings, options)
+        # Those that nobody reads end with their call: parts of the master keep their verbs for good.
+        return Call(self._user, target, [] if self._warnings is None else self._warnings, options)
 
     def _check_size(self, body: bytes) -> None:
         check_size(len(body), self._environment.settings.max_object_bytes)
@@ -271,9 +276,10 @@ class UserVerbs:
 
     def _creator(self, call: Call, body: bytes) -> Writer:
         environment, target = self._environment, call.target
+        if is_binding(target):
+            call, binding = read_binding(call, body)
+            return Modification(environment, call, "create", Bind(call, binding, environment.clock))
         match target.subresource:
-            case "binding":
-                return Modification(environment, call, "create", Bind(call, body, environment.clock))
             case "eviction":
                 return PodEviction(environment, call, body)
             case "token":
@@ -303,15 +309,15 @@ class UserVerbs:
         call = self._call(target, options)
         if kind == APPLY_PATCH:
             check_apply(options)
-            costs = len(patch) * (1 if patch.lstrip()[:1] == b"{" else _YAML_COSTS)
+            costs = len(patch) * (1 if patch.lstrip()[:1] == b"{" else YAML_COSTS)
             return await self._lengthy(costs, lambda: Applying(self._environment, call, patch))
         check_write("PatchOptions", options)
         return await self._lengthy(len(patch), lambda: self._patcher(call, kind, patch))
 
     def _patcher(self, call: Call, kind: str, patch: bytes) -> Writer:
         scale = call.target.subresource == "scale"
-        patched = read_patch(call, kind, patch, Scale if scale else call.target.resource.type)
-        change: Change = MergeScale(call, patched) if scale else Merge(call, patched)
+        read = Patch(call, kind, patch, Scale if scale else call.target.resource.type)
+        change: Change = MergeScale(call, read) if scale else Merge(call, read)
         return Modification(self._environment, call, "patch", change, len(patch))
 
     async def _lengthy(self, size_bytes: int, make: Callable[[], Writer]) -> Writer:

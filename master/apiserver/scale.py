@@ -19,7 +19,7 @@ from barque.api.types.meta_v1 import ManagedFieldsEntry, ObjectMeta
 from barque.api.validation.checks import not_negative
 from barque.master.apiserver import metadata
 from barque.master.apiserver.environment import Call
-from barque.master.apiserver.patching import Document, Patched, after
+from barque.master.apiserver.patching import Document, Patch
 from barque.master.store.port import Stored
 
 # Never listed among the served resources: a Scale stands nowhere but at `…/scale`.
@@ -82,15 +82,13 @@ class ReplaceScale(_Scaling):
 class MergeScale(_Scaling):
     """The `Change` of a JSON, merge or strategic patch at `scale`."""
 
-    def __init__(self, call: Call, patched: Patched) -> None:
+    def __init__(self, call: Call, patch: Patch) -> None:
         super().__init__(call)
-        self._patched = patched
+        self._patch = patch
 
     def make(self, old: Any, stored: Stored) -> tuple[Any, int | None]:
-        document = after(self._patched, msgspec.json.decode(scale_of(old, stored.revision)))
-        scale: Any
-        scale, warnings = convert_with_warnings(document, SCALE, self._call.options.field_validation)
-        self._call.warn(warnings)
+        document = self._patch.document(msgspec.json.decode(scale_of(old, stored.revision)))
+        scale = self._patch.read(document, SCALE)
         metadata.match_namespace(scale.metadata, self._call.target)
         metadata.match_name(scale.metadata, self._call.target)
         named = metadata.expected_revision(scale.metadata)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from barque.api import codec, timestamps
+from barque.api.defaults.networking import default_address
 from barque.api.errors import ApiError, not_found
 from barque.api.resources import Resource
 from barque.api.types.apps_v1 import Deployment
@@ -151,6 +152,12 @@ def carry_over(new: Object, old: Object) -> None:
     elif isinstance(new, Namespace) and isinstance(old, Namespace):
         # Whoever may change a namespace may not yet let it go with all that is in it: `finalize` is for that.
         new.spec.finalizers = old.spec.finalizers
+
+
+def fill_in(obj: Any) -> None:
+    """Give a new object what the cluster says of it before it is judged."""
+    if isinstance(obj, Service):
+        default_address(obj)
 
 
 def note_requester(obj: Any, user: User) -> None:

@@ -24,7 +24,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """No server is given up here, however long a busy machine keeps it."""
     monkeypatch.setattr(link, "PING_INTERVAL_S", 30)
     monkeypatch.setattr(link, "REQUEST_TIMEOUT_S", 30.0)
-    monkeypatch.setattr(link._Inbox.take, "__defaults__", (WITHIN_S,))
+    monkeypatch.setattr(link.Inbox.take, "__defaults__", (WITHIN_S,))
 
 
 @pytest.fixture(scope="module")

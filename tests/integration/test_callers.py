@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import ipaddress
 import ssl
 from collections.abc import AsyncIterator
@@ -28,6 +27,7 @@ from barque.master.auth.authentication import Authenticator
 from barque.master.auth.ca import MasterPki
 from barque.master.controllers.kubernetesservice import certificate_names
 from tests.support.memory_store import Bench, a_bench, target
+from tests.support.rest import served
 
 NAMES = certificate_names(ipaddress.IPv4Network("10.96.0.0/12"))
 
@@ -70,9 +70,7 @@ async def shore(tmp_path: Path) -> AsyncIterator[Shore]:
     bench = await a_bench()
     await bench.create("serviceaccounts", {"metadata": {"name": "robot"}})
     made = Shore(bench, tmp_path)
-    await made.door.start("127.0.0.1:0", made.pki.master.server_context())
-    async with contextlib.AsyncExitStack() as closing:
-        closing.push_async_callback(made.door.stop)
+    async with served(made.door, made.pki.master.server_context()):
         yield made
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 
 from barque.api.errors import ApiError
 from barque.client import pki, wire
+from barque.client.endings import answered
 from barque.proto import images_pb2 as pb
 from barque.proto import images_pb2_grpc
 from barque.worker.runtime.fake import FakeRuntime
@@ -59,12 +59,7 @@ async def an_archive(*names: str, node: str = "n1", announced: int = 0) -> Async
 
 
 async def load_refusal(images: Any, announced: int = 0) -> tuple[grpc.StatusCode, ApiError]:
-    """gRPC's client may take a refusal that comes while it sends for a fault of its own, and is asked again."""
-    async with asyncio.timeout(60):
-        while True:
-            code, refused = await rpc_refusal(images.Load(an_archive("page:1", announced=announced)))
-            if code is not grpc.StatusCode.INTERNAL:
-                return code, refused
+    return await rpc_refusal(answered(images.Load(an_archive("page:1", announced=announced))))
 
 
 async def test_an_archive_reaches_the_node_and_is_its_own_from_then_on(harbour: Harbour, machine: Machine) -> None:

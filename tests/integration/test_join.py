@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import json
 from collections.abc import AsyncIterator
@@ -22,7 +23,6 @@ from barque.client.joining import JOIN_PATH, JoinError
 from barque.client.pki import Identity
 from barque.client.profile import Profile
 from barque.client.remote import connect
-from barque.master.apiserver.rest.door import RestDoor
 from barque.master.apiserver.rest.joining import MAX_BODY_BYTES
 from barque.master.apiserver.sessions import Sessions
 from barque.master.auth.ca import MasterPki
@@ -32,7 +32,7 @@ from barque.proto import sessions_pb2, sessions_pb2_grpc
 from tests.support.expecting import expect_soon_async
 from tests.support.fake_verbs import FakeVerbs
 from tests.support.ports import free_port
-from tests.support.rest import joining_door
+from tests.support.rest import joining_door, served
 from tests.support.wild_input import BODIES
 
 
@@ -46,7 +46,7 @@ class Port:
         self.sessions = Sessions(self.clock, interval_s=0.5, silence_s=silence_s)
         self.fault = ""
         self.server = grpc.aio.server(options=wire.SERVER_OPTIONS)
-        self.door: RestDoor
+        self._open = contextlib.AsyncExitStack()
         self.https_port = 0
         self.grpc_port = 0
 
@@ -56,11 +56,11 @@ class Port:
         await self.server.start()
         masters = [f"127.0.0.1:{self.grpc_port}"]
         joins = Joining(self.pki, self.tokens, self.sessions.connected, self.clock, lambda: masters)
-        self.door = joining_door(self.pki.ca_pem, joins.join, fault=lambda: self.fault)
-        self.https_port = await self.door.start("127.0.0.1:0", self.pki.master.server_context())
+        door = joining_door(self.pki.ca_pem, joins.join, fault=lambda: self.fault)
+        self.https_port = await self._open.enter_async_context(served(door, self.pki.master.server_context()))
 
     async def close(self) -> None:
-        await self.door.stop()
+        await self._open.aclose()
         await self.server.stop(None)
 
     async def join(self, node: str = "n1", **changed: str) -> joining.Joined:
@@ -111,7 +111,9 @@ async def test_the_wrong_pin_sends_no_token(port: Port) -> None:
 
 async def test_the_wrong_token_is_one_clear_line(port: Port) -> None:
     message = await refusal(port.join(token="abcdef.0123456789abcdef"))
-    assert message == "the master refuses: the join token is wrong or has expired: ask a master for a new one"
+    assert message == (
+        "the master refuses: the join token is wrong or has expired: make a new one with `barque token create`"
+    )
 
 
 async def test_a_bad_name_is_refused_before_anything_is_sent(port: Port) -> None:
@@ -146,11 +148,8 @@ async def test_somebody_in_between_who_copies_the_ca_gets_no_token(port: Port) -
     stranger = pki.create_authority(datetime.datetime.now(datetime.UTC))
     identity = stranger.identity(pki.master_subject("m1"), datetime.datetime.now(datetime.UTC), port.pki.hosts)
     door = joining_door(port.pki.ca_pem, join)
-    between = await door.start("127.0.0.1:0", identity.server_context())
-    try:
+    async with served(door, identity.server_context()) as between:
         message = await refusal(joining.join(f"127.0.0.1:{between}", "a.b", port.pki.pin, "n1"))
-    finally:
-        await door.stop()
     assert "does not speak TLS as a master of this cluster" in message
     assert asked == []
 
@@ -297,7 +296,8 @@ async def test_no_request_is_an_internal_error(port: Port) -> None:
     token, csr = (await port.tokens.create()).token, pki.create_request(pki.node_subject("n1")).csr_pem.decode()
     asked = {"token": token, "csr": csr, "node": "n1"}
     wrong: list[object] = [None, 1, [], {}, "", "\0", "ä", "\udfff", "x" * 500, csr.replace("A", "B"), token[:-1]]
-    bodies = [*BODIES, *(json.dumps({**asked, field: value}).encode() for field in asked for value in wrong)]
+    deep = b'{"x":' + b"[" * 8000
+    bodies = [*BODIES, deep, *(json.dumps({**asked, field: value}).encode() for field in asked for value in wrong)]
     for body in bodies:
         status, text = await port.request("POST", JOIN_PATH, data=body)
         assert (status // 100, msgspec.json.decode(text)["kind"]) == (4, "Status"), body[:80]

@@ -30,7 +30,7 @@ from barque.master.enrolment import enrol
 from barque.master.raft.messages import Configuration, MemberInfo
 from tests.support.fake_verbs import FakeVerbs
 from tests.support.memory_group import NO_QUORUM, MemoryGroup
-from tests.support.rest import joining_door
+from tests.support.rest import joining_door, served
 
 FIRST = MemberInfo("00000000000000f1", "m1", "127.0.0.1")
 
@@ -50,9 +50,6 @@ class Master:
         workers = Joining(self.pki, self.tokens, lambda _: False, clock)
         self.answers = joining.join
         self.door = joining_door(self.pki.ca_pem, workers.join, self._join)
-
-    async def open(self) -> None:
-        self.port = await self.door.start("127.0.0.1:0", self.pki.master.server_context())
 
     async def _join(self, *request: Any) -> Any:
         return await self.answers(*request)
@@ -77,11 +74,8 @@ class Master:
 @pytest.fixture
 async def first(tmp_path: Path) -> AsyncIterator[Master]:
     made = Master(tmp_path / "m1")
-    await made.open()
-    try:
+    async with served(made.door, made.pki.master.server_context()) as made.port:
         yield made
-    finally:
-        await made.door.stop()
 
 
 @pytest.fixture
@@ -179,7 +173,9 @@ async def test_after_a_clear_refusal_the_same_token_is_good_with_other_options(f
 
 async def test_wrong_tokens_pins_and_names(first: Master, data: Path) -> None:
     wrong = await first.refusal(data, "abcdef.0123456789abcdef")
-    assert wrong == "the master refuses: the join token is wrong or has expired: ask a master for a new one"
+    assert wrong == (
+        "the master refuses: the join token is wrong or has expired: make a new one with `barque cluster add-member`"
+    )
     workers = (await first.tokens.create()).token
     assert "the join token is not a master's" in await first.refusal(data, workers)
     assert "wrong --ca-pin" in await first.refusal(data, await first.token(), pin="sha256:" + "0" * 64)
@@ -240,12 +236,9 @@ async def test_a_master_of_next_year_is_named_by_its_clock(tmp_path: Path) -> No
     ca = pki.create_authority(future)
     identity = ca.identity(pki.master_subject("m1"), future, ["barque-master"])
     door = joining_door(ca.cert_pem, None)
-    port = await door.start("127.0.0.1:0", identity.server_context())
-    try:
+    async with served(door, identity.server_context()) as port:
         with pytest.raises(JoinError, match="its certificate is not yet valid by this machine's clock: set the clock"):
             await join(f"127.0.0.1:{port}", "a.b", pki.pin_of(ca.cert_pem), "n1")
-    finally:
-        await door.stop()
 
 
 async def run_join(first: Master, data: Path, *arguments: str, name: str = "m2") -> Result:

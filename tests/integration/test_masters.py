@@ -70,7 +70,10 @@ def test_a_token_is_good_for_one_master_and_a_name_for_one_member(masters: Maste
         assert said.status == 1, said
         return said.line
 
-    wrong = "error: the master refuses: the join token is wrong or has expired: ask a master for a new one"
+    wrong = (
+        "error: the master refuses: the join token is wrong or has expired: make a new one with "
+        "`barque cluster add-member`"
+    )
     assert refused(line.replace(token, "abcdef.0123456789abcdef")) == wrong
     workers = _option(masters.barque("token", "create").out, "--token")
     assert refused(line.replace(token, workers)) == (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import itertools
 import os
 import shlex
@@ -15,7 +16,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -23,7 +24,7 @@ import pytest
 from barque.api.errors import ApiError
 from barque.api.types.core_v1 import Pod
 from barque.client.clock import SystemClock
-from barque.client.pki import Subject, create_authority
+from barque.client.pki import Identity, Subject, create_authority
 from barque.client.remote import Connection
 from barque.client.verbs import Page, Selection
 from barque.proto import cluster_pb2
@@ -41,6 +42,8 @@ LEASE_S = 5.0
 TAKEN_OVER_S = LEASE_S + 15.0
 # Long enough for a busy machine, and no test waits that long where all is well.
 SOON_S = 90.0
+# In which a read is refused that etcd does not answer.
+READ_S = 5.0 + 5.0
 STALE = Page(resource_version="0")
 
 _prefixes = itertools.count(1)
@@ -440,16 +443,24 @@ async def test_etcd_over_tls_goes_away_and_comes_back(world: World, tls: Callabl
         said = await asyncio.gather(*(world.master("m9").refusal(*given) for given in refusals))
         assert [line for line, end in zip(said, refusals.values(), strict=True) if not line.endswith(end)] == []
         first, second = await world.cluster(*settings(*good), names=("m1", "m2"))
-        async with first.connect() as one, second.connect(first.data) as two:
-            await put(one, "kept")
+        # Masters without a majority refuse after 5 s, and so do these; an impatient client hears that.
+        impatient = first.connect(patience_s=0.0), second.connect(first.data, patience_s=0.0)
+        async with impatient[0] as one, impatient[1] as two:
+            await put_until_it_holds(one, "kept")
             assert await names(two) == {"kept"}
             own.members[0].kill()
             away = f"etcd does not answer at {own.urls[0].removeprefix('https://')}: "
             for lost in await asyncio.gather(*(refused(put(connection, "lost")) for connection in (one, two))):
                 assert lost.code in (503, 504)
                 assert away in lost.message
-            for unread in await asyncio.gather(*(refused(names(connection)) for connection in (one, two))):
+            async with asyncio.timeout(READ_S):
+                read = await asyncio.gather(*(refused(names(connection)) for connection in (one, two)))
+            for unread in read:
                 assert (unread.code, unread.message.startswith(away)) == (503, True)
+            for master in (first, second):
+                said_by_rest = await asyncio.to_thread(list_over_https, master, first.data)
+                assert (said_by_rest["code"], said_by_rest["message"].startswith(away)) == (503, True)
+                assert said_by_rest["details"]["retryAfterSeconds"] > 0
             for connection in (one, two):
                 assert await names(connection, STALE) == {"kept"}
 
@@ -475,6 +486,16 @@ async def test_etcd_over_tls_goes_away_and_comes_back(world: World, tls: Callabl
 
             await until(both_have_all, "both tell the same")
             await until(lambda: _someone_leads(one), "someone leads")
+
+
+def list_over_https(master: EtcdMaster, data: Path) -> Any:
+    """What an administrator's client hears who lists ConfigMaps, within the time that a read may take."""
+    context = Identity.load(data / "pki", "admin").client_context()
+    context.check_hostname = False
+    door = http.client.HTTPSConnection("127.0.0.1", master.ports[1], timeout=READ_S, context=context)
+    with contextlib.closing(door):
+        door.request("GET", "/api/v1/namespaces/default/configmaps")
+        return msgspec.json.decode(door.getresponse().read())
 
 
 async def _someone_leads(connection: Connection) -> bool:

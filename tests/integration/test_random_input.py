@@ -81,6 +81,7 @@ OBJECTS: dict[str, Document] = {
     "certificatesigningrequests.certificates.k8s.io": {
         "spec": {"request": CSR, "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]}
     },
+    "bindings": {"target": {"kind": "Node", "name": "web"}},
     "tokenreviews.authentication.k8s.io": {"spec": {"token": "web"}},
     "selfsubjectreviews.authentication.k8s.io": {},
     "subjectaccessreviews.authorization.k8s.io": {"spec": {"user": "web", "resourceAttributes": ASKED}},

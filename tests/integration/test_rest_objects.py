@@ -209,6 +209,45 @@ async def test_who_binds_or_evicts_a_pod_hears_that_it_is_done() -> None:
         assert (evicted.status, evicted.json) == (201, done)
 
 
+@pytest.mark.shows("bindings")
+async def test_a_binding_may_be_created_by_itself() -> None:
+    done = {"apiVersion": "v1", "kind": "Status", "metadata": {}, "code": 201, "status": "Success"}
+    async with a_world() as world:
+        pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+        await world.bench.create("pods", pod)
+        where, body = "/api/v1/namespaces/default/bindings", {"metadata": {"name": "p"}, "target": {"name": "n1"}}
+        answer = await world.ask("POST", where, body, **JSON, **TABLE)
+        assert (answer.status, answer.json) == (201, done)
+        assert (await world.bench.get("pods", "p"))["spec"]["nodeName"] == "n1"
+        assert (await world.ask("GET", where)).refusal == NOT_ALLOWED
+
+
+async def test_deprecated_apis_say_so_in_every_answer() -> None:
+    said = ['299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"']
+    endpoints = "/api/v1/namespaces/default/endpoints"
+    async with a_world() as world:
+        asked = [
+            ("POST", endpoints, {"metadata": {"name": "e"}}),
+            ("GET", f"{endpoints}/e", b""),
+            ("GET", endpoints, b""),
+        ]
+        for method, path, body in [*asked, ("GET", f"{endpoints}/none", b""), ("DELETE", f"{endpoints}/e", b"")]:
+            for headers in ({}, TABLE) if method == "GET" else (JSON,):
+                answer = await world.ask(method, path, body, **headers)
+                assert answer.headers.getall("Warning", []) == said, (method, path)
+        assert "Warning" not in (await world.ask("GET", MAPS)).headers
+
+
+async def test_a_page_of_a_collection_is_deleted() -> None:
+    async with a_world() as world:
+        for name in ("a", "b", "c"):
+            await world.bench.create("configmaps", config_map(name))
+        deleted = (await world.ask("DELETE", f"{MAPS}?limit=2")).json
+        assert [item["metadata"]["name"] for item in deleted["items"]] == ["a", "b"]
+        assert deleted["metadata"]["continue"]
+        assert await world.bench.names("configmaps", "default") == ["c"]
+
+
 async def test_a_namespace_is_let_go_by_finalize_alone() -> None:
     async with a_world() as world:
         await world.ask("POST", "/api/v1/namespaces", {"metadata": {"name": "n"}}, **JSON)

@@ -160,6 +160,15 @@ async def test_a_watch_begins_with_what_there_is_and_goes_on_with_what_comes() -
             assert await kinds(answer, 3) == [("MODIFIED", "a"), ("ADDED", "b"), ("DELETED", "b")]
 
 
+async def test_a_watch_of_a_deprecated_api_says_so() -> None:
+    said = '299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"'
+    async with a_world() as world:
+        async with world.session.get(f"{world.url}/api/v1/endpoints?watch=1") as answer:
+            assert answer.headers.getall("Warning") == [said]
+        async with world.get() as answer:
+            assert "Warning" not in answer.headers
+
+
 async def test_a_revision_is_where_a_watch_goes_on() -> None:
     async with a_world() as world:
         await world.pod("a")

@@ -306,6 +306,21 @@ async def test_a_write_whose_answer_is_lost_holds_once(world: World) -> None:
     assert (store.revision, store.reserved("")) == (base + 1, {"ip/1": a_pod("once").key})
 
 
+async def test_reads_that_no_endpoint_answers_are_refused_in_time(world: World) -> None:
+    lines = [await world.line() for _ in range(3)]
+    store = await world.master("m1", tuple(url for _, url in lines), patience_s=0.5)
+    for line, _ in lines:
+        line.mute = True
+    # One endpoint alone may take a second, and the second reader's question is asked after the first one's.
+    told = await asyncio.gather(refused(store.barrier()), refused(store.barrier()))
+    assert told == ["etcd has not answered within 0.5 s"] * 2
+    for line, _ in lines:
+        line.cut()
+        line.mend()
+    await until(lambda: not store.fault, "it answers")
+    await store.barrier()
+
+
 async def test_history_that_etcd_compacted_under_a_cut_off_master_is_410(world: World) -> None:
     line, url = await world.line()
     away, present = await world.master("m1", (url,)), await world.master("m2")

@@ -12,6 +12,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from barque.api.conditions import set_condition
 from barque.api.defaults import apply_defaults
+from barque.api.defaults.networking import default_address
 from barque.api.types import apps_v1, core_v1, discovery_v1, meta_v1
 from barque.api.types.base import Object, Quantity
 
@@ -366,6 +367,11 @@ class ServiceBuilder(Builder[core_v1.Service]):
     def __init__(self, name: str, namespace: str) -> None:
         super().__init__(core_v1.Service(), name, namespace)
         self._obj.spec.selector = {"app": name}
+
+    def build(self) -> core_v1.Service:
+        built = super().build()
+        default_address(built)
+        return built
 
     def selecting(self, **labels: str) -> Self:
         self._obj.spec.selector = dict(labels)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from barque.api.errors import unauthorized
@@ -27,6 +30,20 @@ def a_door(paths: Mapping[str, Handler]) -> RestDoor:
     """A door with these paths alone, at which nobody is known."""
     calls = Calls(Handlers(_nobody, _nobody, {}, paths), _Strangers(), None, Bounds())  # type: ignore[arg-type]
     return RestDoor(calls)
+
+
+@asynccontextmanager
+async def served(door: RestDoor, context: ssl.SSLContext) -> AsyncIterator[int]:
+    """The port on loopback where this door lets in meanwhile."""
+    port = await door.start("127.0.0.1:0", context)
+    running = asyncio.create_task(door.run())
+    try:
+        yield port
+    finally:
+        await door.stop()
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
 
 
 class _Strangers:

@@ -2,6 +2,7 @@
 
 Start reading at `door`; then along the way of a request:
 
+* `tls`, `limits` – connections, before there is a request;
 * `request_info` – what a request's method and path ask for;
 * `call` – the request once it is known who calls; `calls` is the frame of every one: who calls, how much at once, how a
   refusal is told;

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from barque.api.errors import ApiError, bad_request, too_large_entity
 from barque.api.yaml_documents import YamlError, read_documents
+from barque.master.apiserver.lengthy import AT_ONCE_BYTES, YAML_COSTS, LengthyWork
 from barque.master.apiserver.rest.call import RestCall
 from barque.master.apiserver.rest.protobuf import decoding
 
@@ -18,8 +19,6 @@ from barque.master.apiserver.rest.protobuf import decoding
 MAX_BODY_BYTES = 3 * 1024 * 1024
 # A body that has not come whole by then is a client that hangs, or one that means harm.
 BODY_TIMEOUT_S = 30.0
-# YAML of this size is read within a few milliseconds.
-_AT_ONCE_BYTES = 8 * 1024
 # So many faults of one body are told, as in Kubernetes.
 _MOST_DUPLICATES = 100
 _JSONS = ("", "application/json", "*/*", "application/octet-stream")
@@ -50,24 +49,24 @@ async def read_body(call: RestCall) -> bytes:
     return body
 
 
-async def read_object(call: RestCall, strictness: str = "") -> bytes:
+async def read_object(call: RestCall, lengthy: LengthyWork, strictness: str = "") -> bytes:
     """The body as JSON, whichever of the forms it came in. Raises 415, and 400 for YAML that cannot be read.
 
-    `strictness` is the request's fieldValidation: what becomes of keys that are given twice.
+    What takes long takes its turn: whether this caller may do anything at all is only asked later. `strictness` is the
+    request's fieldValidation: what becomes of keys that are given twice.
     """
     body = await read_body(call)
     media_type = call.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type in _JSONS:
         return body
     if media_type == decoding.MEDIA_TYPE:
-        # The first one makes the schema: that takes too long for the loop.
-        return await asyncio.to_thread(decoding.json_of, body) if body else b""
+        if len(body) < AT_ONCE_BYTES:
+            # The first one makes the schema: that takes too long for the loop.
+            return await asyncio.to_thread(decoding.json_of, body) if body else b""
+        return await lengthy.do(call.user.name, len(body), lambda: decoding.json_of(body))
     if media_type not in _YAMLS:
         raise unsupported(media_type)
-    if len(body) > _AT_ONCE_BYTES:
-        # A thread gives the loop its turn again and again; what it holds meanwhile is the interpreter, in short slices.
-        return await asyncio.to_thread(_json_of, call, body, strictness)
-    return _json_of(call, body, strictness)
+    return await lengthy.do(call.user.name, len(body) * YAML_COSTS, lambda: _json_of(call, body, strictness))
 
 
 def unsupported(media_type: str) -> ApiError:

@@ -66,5 +66,5 @@ async def _body(call: RestCall, kind: type[T]) -> T:
         raise ApiError(408, "Timeout", f"the request's body did not arrive within {BODY_TIMEOUT_S:.0f} s") from None
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad_request(f"not a join request: {error}") from error

@@ -11,7 +11,7 @@
 * A peer that has vanished is found out by TCP: while nothing is sent within a minute and three quarters, while
   something is, within half a minute.
 
-Bodies are bounded where they are read (`bodies`), handshakes by the loop (`ssl_handshake_timeout`).
+Bodies are bounded where they are read (`bodies`), handshakes in `tls`.
 """
 
 from __future__ import annotations

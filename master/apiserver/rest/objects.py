@@ -13,6 +13,7 @@ from barque.api.errors import not_found_path
 from barque.api.subresources import SUBRESOURCES
 from barque.api.types.meta_v1 import Status
 from barque.client.verbs import APPLY_PATCH, RawList, Target
+from barque.master.apiserver.binding import is_binding
 from barque.master.apiserver.registry import Registry, UserVerbs
 from barque.master.apiserver.rest import lists, options, tables
 from barque.master.apiserver.rest.answers import object_answer, pieces_answer
@@ -53,6 +54,7 @@ class Objects:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._lengthy = registry.environment.lengthy
         self._verbs = {
             "get": self._get,
             "list": self._list,
@@ -84,16 +86,16 @@ class Objects:
 
     async def _create(self, call: RestCall, verbs: UserVerbs, target: Target, form: Accepted) -> web.StreamResponse:
         said = options.write_options(query_of(call), "CreateOptions", _agent(call), apply=False)
-        body = await read_object(call, said.field_validation)
+        body = await read_object(call, self._lengthy, said.field_validation)
         json = await verbs.create(target, body, said)
-        if target.subresource == "binding":
+        if is_binding(target):
             # The verb tells the pod as it is bound; Kubernetes' clients hear that it is.
-            json = _BOUND
+            return await object_answer(call, _BOUND, form, 201)
         return await self._one(call, json, target, form, 201)
 
     async def _update(self, call: RestCall, verbs: UserVerbs, target: Target, form: Accepted) -> web.StreamResponse:
         said = options.write_options(query_of(call), "UpdateOptions", _agent(call), apply=False)
-        body = await read_object(call, said.field_validation)
+        body = await read_object(call, self._lengthy, said.field_validation)
         json = await verbs.update(target, body, said)
         return await self._one(call, json, target, form, 201 if verbs.created else 200)
 
@@ -106,7 +108,7 @@ class Objects:
         return await self._one(call, json, target, form, 201 if verbs.created else 200)
 
     async def _delete(self, call: RestCall, verbs: UserVerbs, target: Target, form: Accepted) -> web.StreamResponse:
-        said = options.delete_options(query_of(call), await read_object(call))
+        said = options.delete_options(query_of(call), await read_object(call, self._lengthy))
         json = await verbs.delete(target, said)
         if target.resource.group_resource in _RETURNED:
             return await self._one(call, json, target, form)
@@ -119,14 +121,14 @@ class Objects:
         self, call: RestCall, verbs: UserVerbs, target: Target, form: Accepted
     ) -> web.StreamResponse:
         query = query_of(call)
-        said = options.delete_options(query, await read_object(call))
-        deleted = await verbs.delete_collection(target, options.selection(query), said)
+        said = options.delete_options(query, await read_object(call, self._lengthy))
+        deleted = await verbs.delete_collection(target, options.selection(query), said, options.page(query))
         return await self._many(call, deleted, target, form)
 
     async def _one(
         self, call: RestCall, json: bytes, target: Target, form: Accepted, code: int = 200
     ) -> web.StreamResponse:
-        if form.form and target.subresource not in ("scale", "token", "binding", "eviction"):
+        if form.form and target.subresource not in ("scale", "token", "eviction"):
             json = await tables.formed(json, target.resource, form, self._registry.environment.clock.wall())
         return await object_answer(call, json, form, code)
 

@@ -73,6 +73,7 @@ def page(query: Query) -> Page:
     if "sendInitialEvents" in query:
         why = "sendInitialEvents is forbidden for list"
         raise _refusal("ListOptions", [forbidden("sendInitialEvents", why)])
+    integer(query, "timeoutSeconds")
     match = cast(Literal["", "Exact", "NotOlderThan"], query.get("resourceVersionMatch", ""))  # the registry checks it
     return Page(integer(query, "limit"), query.get("continue", ""), query.get("resourceVersion", ""), match)
 

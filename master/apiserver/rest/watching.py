@@ -94,7 +94,8 @@ class Watching:
         target = named_target(target, said.selection)
         form = _form(call, said)
         generation = self.generation()
-        await self.registry.as_user(call.user, decided=call.decided).authorize_watch(target, said.selection)
+        verbs = self.registry.as_user(call.user, call.warnings, call.decided)
+        await verbs.authorize_watch(target, said.selection)
         watch = _Watch(self, call.user, self._recheck(call), target, said, form, generation)
         self._bounds.enter(call.user, "streams")
         try:

@@ -108,15 +108,23 @@ def test_every_wrong_type_is_named_with_both_types() -> None:
 
 
 def test_nulls_mean_unset() -> None:
-    document = pod(nodeName=None, tolerations=None, nodeSelector={"a": None, "b": "c"})
+    document = pod(nodeName=None, tolerations=None)
     document["metadata"] |= {"creationTimestamp": None, "labels": None}
     document["status"] = None
     obj, _ = decode.decode_object(body(document), PODS)
     assert isinstance(obj, core_v1.Pod)
     assert obj.spec.nodeName == ""
-    assert obj.spec.nodeSelector == {"b": "c"}
     assert obj.metadata.labels == {}
     assert obj.status == core_v1.PodStatus()
+
+
+def test_a_null_in_a_map_is_nothing_under_a_key_as_in_go() -> None:
+    document = pod(nodeSelector={"a": None, "b": "c"})
+    document["spec"]["containers"][0]["resources"] = {"limits": {"cpu": None, "memory": 5}}
+    obj, _ = decode.decode_object(body(document), PODS)
+    assert isinstance(obj, core_v1.Pod)
+    assert obj.spec.nodeSelector == {"a": "", "b": "c"}
+    assert obj.spec.containers[0].resources == core_v1.ResourceRequirements(limits={"cpu": "0", "memory": 5})
 
 
 def test_an_unknown_field_is_found_beside_a_null() -> None:
@@ -178,3 +186,18 @@ def test_an_int_or_string_takes_both() -> None:
     assert obj.spec.strategy.rollingUpdate == apps_v1.RollingUpdateDeployment(maxSurge=1, maxUnavailable="25%")
     wrong = body({"spec": {"strategy": {"rollingUpdate": {"maxSurge": [1]}}}})
     assert "spec.strategy.rollingUpdate.maxSurge: expected string or integer, got array" in refusal(wrong, DEPLOYMENTS)
+
+
+def test_oddities_are_told_in_the_order_in_which_they_stand() -> None:
+    data = (
+        b'{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web","name":"x","labels":{"a":"1","a":"2"},"odd":{"b":1,"b":2}},'
+        b'"odd":1,"odd":2,"spec":{"containers":[{"name":"main","image":"web:1","imge":"x","image":"web:2"}]}}'
+    )
+    assert decode.decode_object(data, PODS, "Warn")[1] == [
+        'duplicate field "metadata.name"',
+        'duplicate field "metadata.labels.a"',
+        'unknown field "metadata.odd"',
+        'unknown field "odd"',
+        'unknown field "spec.containers[0].imge"',
+        'duplicate field "spec.containers[0].image"',
+    ]

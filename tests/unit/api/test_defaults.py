@@ -164,8 +164,6 @@ def test_services() -> None:
         "type": "ClusterIP",
         "sessionAffinity": "None",
         "internalTrafficPolicy": "Cluster",
-        "ipFamilies": ["IPv4"],
-        "ipFamilyPolicy": "SingleStack",
         "ports": [
             {"port": 80, "protocol": "TCP", "targetPort": 80},
             {"port": 81, "protocol": "TCP", "targetPort": "http"},

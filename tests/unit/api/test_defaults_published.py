@@ -19,7 +19,9 @@ import yaml
 from barque.api import codec
 from barque.api.defaults import DEFAULTS, apply_defaults
 from barque.api.defaults.jobs import select_own_pods
+from barque.api.defaults.networking import default_address
 from barque.api.types.batch_v1 import Job
+from barque.api.types.core_v1 import Service
 from barque.api.validation import validate, validate_status_update, validate_update
 
 PUBLISHED = {path.stem: path for path in sorted((Path(__file__).parent / "published").glob("*.yaml"))}
@@ -121,6 +123,8 @@ def defaulted(document: dict[str, Any], *, made_by_server: dict[str, Any] | None
         obj.metadata.uid = made_by_server["metadata"]["uid"]
         select_own_pods(obj)
     apply_defaults(obj)
+    if isinstance(obj, Service):
+        default_address(obj)
     again = copy.deepcopy(obj)
     apply_defaults(again)
     assert again == obj

@@ -162,10 +162,9 @@ def test_endpoints_and_their_slices() -> None:
         ({"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 5}}}, {"sessionAffinityConfig": None}),
         (
             {"type": "ExternalName", "externalName": "example.com"},
-            {"internalTrafficPolicy": None, "externalTrafficPolicy": None, "ipFamilies": None},
+            {"internalTrafficPolicy": None, "externalTrafficPolicy": None},
         ),
         ({"externalIPs": ["192.0.2.1"]}, {"externalTrafficPolicy": "Cluster"}),
-        ({"clusterIPs": ["10.96.0.7"]}, {"clusterIP": "10.96.0.7"}),
         ({"ports": [{"port": 80, "targetPort": ""}]}, {"ports": [{"port": 80, "targetPort": 80, "protocol": "TCP"}]}),
     ],
 )

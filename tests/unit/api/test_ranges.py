@@ -13,6 +13,8 @@ from barque.api.errors import ApiError
 from barque.api.ranges import settle
 from barque.api.types.apiextensions_v1 import JSONSchemaProps
 from barque.api.types.base import Object
+from barque.api.types.core_v1 import Pod, PodStatus
+from barque.api.types.policy_v1 import PodDisruptionBudgetStatus
 
 
 def read(plural: str, group: str = "", **parts: Any) -> Any:
@@ -53,6 +55,12 @@ def test_moments_to_the_second_wherever_they_stand(written: str, stands: str) ->
     condition = {"type": "Ready", "status": "True", "lastTransitionTime": written}
     pod = read("pods", status={"startTime": written, "conditions": [condition]})
     assert (pod.status.startTime, pod.status.conditions[0].lastTransitionTime) == (stands, stands)
+
+
+def test_moments_in_a_map_too() -> None:
+    budget = PodDisruptionBudgetStatus(disruptedPods={"a": "2026-01-01T00:00:00.5Z", "b": "soon"})
+    assert [fault.partition(":")[0] for fault in settle(budget)] == ["disruptedPods[b]"]
+    assert budget.disruptedPods == {"a": "2026-01-01T00:00:00Z", "b": "soon"}
 
 
 @pytest.mark.parametrize(
@@ -109,3 +117,15 @@ def test_what_fits_passes() -> None:
     for resource in resources.RESOURCES:
         kind: type[Object] = resource.type
         assert settle(kind()) == []
+
+
+def test_what_stood_before_may_stay() -> None:
+    pods = resources.by_plural("", "pods")
+    old = Pod(status=PodStatus(startTime="soon", message="a"))
+    changed = convert({"status": {"startTime": "soon"}}, pods, "Strict", old)
+    assert changed == Pod(status=PodStatus(startTime="soon")), "what a patch has changed beside it"
+    assert convert({"status": {"startTime": "2026-01-01T00:00:00Z"}}, pods, "Strict", old)
+    for status in ({"startTime": "later"}, {"startTime": "soon", "observedGeneration": 2**63}):
+        with pytest.raises(ApiError):
+            convert({"status": status}, pods, "Strict", old)
+    assert old.status.startTime == "soon"

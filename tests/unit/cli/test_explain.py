@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from barque.api import resources
 from barque.api.defaults import apply_defaults
+from barque.api.defaults.networking import default_address
 from barque.api.shapes import shape_of
 from barque.api.types import apps_v1, base, core_v1, metrics_v1beta1
 from barque.api.types.generate import load_definitions, split_name
@@ -205,6 +206,8 @@ def test_defaults_are_those_that_are_filled_in() -> None:
     checked = set()
     for obj in rich_objects():
         apply_defaults(obj)
+        if isinstance(obj, core_v1.Service):
+            default_address(obj)
         for field, value in with_values(obj):
             if field.name == "enableServiceLinks" and obj.kind != "Pod":
                 continue  # filled in where a pod is made, not in its template

@@ -258,6 +258,15 @@ async def test_the_workers_own_request_is_answered(bench: Bench) -> None:
 # --- the key
 
 
+@pytest.mark.parametrize("claims", ["\udcff", "ä", "a=", ""])
+def test_what_is_no_text_is_no_token(claims: str, tmp_path: Path) -> None:
+    """As a header may bring it, from anybody who knows a token's beginning."""
+    key = AccountKey.open(tmp_path)
+    header, _, signature = key.sign({"a": 1}).split(".")
+    with pytest.raises(TokenError):
+        key.verify(f"{header}.{claims}.{signature}")
+
+
 def test_the_key_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
     token = AccountKey.open(tmp_path).sign({"a": 1})
     file = tmp_path / "service-account.pem"

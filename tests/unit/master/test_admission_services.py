@@ -236,3 +236,38 @@ async def test_a_balancer_nobody_provides_has_node_ports_unless_it_wants_none() 
     bare = await bench.create("services", service("bare", type="LoadBalancer", allocateLoadBalancerNodePorts=False))
     assert port(bare) is None
     assert f"clusterip/{bare['spec']['clusterIP']}" in held(bench)
+
+
+async def test_what_the_cluster_says_of_an_address_is_nobody_s() -> None:
+    bench = await a_bench()
+    made = await bench.create("services", service(clusterIP="10.96.0.5"), field_manager="me")
+    filled = {"clusterIPs": ["10.96.0.5"], "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"}
+    assert {name: made["spec"][name] for name in filled} == filled
+    (entry,) = made["metadata"]["managedFields"]
+    owned = set(entry["fieldsV1"]["f:spec"])
+    assert owned == {"f:clusterIP", "f:internalTrafficPolicy", "f:ports", "f:sessionAffinity", "f:type"}
+    # Nor does whoever replaces it without them come to own them, or take them away.
+    replaced = await bench.update("services", service(clusterIP="10.96.0.5", selector={"a": "b"}))
+    assert {name: replaced["spec"][name] for name in filled} == filled
+    for entry in replaced["metadata"]["managedFields"]:
+        assert not {f"f:{name}" for name in filled} & set(entry["fieldsV1"]["f:spec"])
+
+
+async def test_clients_that_know_the_older_field_alone_and_those_that_leave_it_out() -> None:
+    bench = await a_bench()
+    refused = await refusal(bench.create("services", service(clusterIPs=["10.96.0.5"])))
+    assert refused.message == (
+        'Service "web" is invalid: spec.clusterIPs: Invalid value: ["10.96.0.5"]: '
+        "must be empty when `clusterIP` is not specified"
+    )
+    await bench.create("services", service(clusterIP="10.96.0.5"))
+    for kept in ({"clusterIP": "10.96.0.5"}, {"clusterIPs": ["10.96.0.5"]}, {}):
+        new = await bench.update("services", service(**kept))
+        assert (new["spec"]["clusterIP"], new["spec"]["clusterIPs"]) == ("10.96.0.5", ["10.96.0.5"])
+    refused = await refusal(bench.update("services", service(clusterIP="10.96.0.6")))
+    assert refused.message == (
+        'Service "web" is invalid: spec.clusterIPs[0]: Invalid value: ["10.96.0.6"]: may not change once set'
+    )
+    await bench.create("services", {"metadata": {"name": "out"}, "spec": NAMED})
+    back = await bench.update("services", service("out", clusterIP="10.96.0.7"))
+    assert back["spec"]["clusterIPs"] == ["10.96.0.7"]

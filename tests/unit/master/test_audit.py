@@ -225,7 +225,6 @@ rules:
     ):  # fmt: skip
         call = audit.begin(about("update", resource), ORIGIN)
         assert call is not None
-        assert call.with_bodies
         call.finish(200, request_body=request_body, response_body=response_body)
     assert all(line.render().count(b"\n") == 1 for line in lines.lines)
     secret, pod, unreadable, large = lines.events()

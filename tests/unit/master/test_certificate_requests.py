@@ -337,3 +337,18 @@ async def test_requests_are_cleared_away_in_time() -> None:
         await bench.clock.advance(24 * 3600)
         await signers.settle()
         assert await bench.names("csr") == ["foreign"]
+
+
+async def test_a_decision_of_the_last_second_there_is_keeps_a_request_and_stops_nobody() -> None:
+    bench = await a_bench()
+    signers = Signers(bench)
+    async with signers.running():
+        for name in ("last", "denied"):
+            denied = approved(await bench.create("csr", a_request(name, a_request_pem("a"))), "Denied")
+            if name == "last":
+                denied["status"]["conditions"][0]["lastUpdateTime"] = "9999-12-31T23:59:59Z"
+            await bench.update("csr", denied, "approval")
+        await signers.settle()
+        await bench.clock.advance(3700)
+        await signers.settle()
+        assert await bench.names("csr") == ["last"]

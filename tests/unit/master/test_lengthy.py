@@ -6,10 +6,13 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
+from aiohttp import StreamReader
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.test_utils import make_mocked_request
 
 from barque.api.patch import strategic_merge
 from barque.api.selectors import Labels, Requirement, parse_labels
@@ -18,9 +21,15 @@ from barque.client.verbs import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_
 from barque.master.apiserver import applying, creation, modification, patching
 from barque.master.apiserver.lengthy import AT_ONCE_BYTES, LengthyWork
 from barque.master.apiserver.portions import portions
+from barque.master.apiserver.rest import bodies
+from barque.master.apiserver.rest.call import RestCall
+from barque.master.apiserver.rest.protobuf import decoding
+from barque.master.apiserver.rest.request_info import request_info
+from barque.master.auth.identity import User
 from tests.support.memory_store import a_bench, refusal, target
 
 LARGE = {f"key-{number}": "x" * 20 for number in range(1000)}
+PLACE = "/api/v1/namespaces/default/configmaps"
 CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "default"}}
 
 
@@ -94,6 +103,32 @@ async def test_of_very_many_faults_as_many_are_told_as_somebody_may_read() -> No
     assert len(msgspec.json.encode(refused.status())) < 1024 * 1024
 
 
+def a_call(user: str, media_type: str, body: bytes) -> RestCall:
+    content = StreamReader(cast(Any, BaseProtocol(asyncio.get_running_loop())), 2**20)
+    content.feed_data(body)
+    content.feed_eof()
+    request = make_mocked_request("POST", PLACE, {"Content-Type": media_type, "Content-Length": "1"}, payload=content)
+    return RestCall(request, request_info("POST", PLACE), User(user))
+
+
+@pytest.mark.parametrize("media_type", ["application/yaml", decoding.MEDIA_TYPE])
+async def test_bodies_in_other_forms_take_turns_as_well(media_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are read before anybody is asked whether their sender may do anything."""
+    seen: list[int] = []
+
+    def noted(*_: object) -> bytes:
+        seen.append(threading.get_ident())
+        return b"{}"
+
+    monkeypatch.setattr(bodies, "_json_of", noted)
+    monkeypatch.setattr(decoding, "json_of", noted)
+    work = LengthyWork()
+    thread = await work.do("x", AT_ONCE_BYTES, threading.get_ident)
+    calls = [a_call(user, media_type, b"x" * AT_ONCE_BYTES) for user in ("a", "a", "b")]
+    await asyncio.gather(*(bodies.read_object(call, work) for call in calls))
+    assert seen == [thread] * 3
+
+
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     """Whether the costly steps were done beside the loop, by name."""
@@ -112,7 +147,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     for module, name in (
         (creation, "decode_object"), (creation, "validate"), (creation, "put"), (creation, "track_update"),
         (modification, "validate_update"), (modification, "put"), (modification, "decode_object"),
-        (patching, "convert_with_warnings"), (patching, "track_update"), (patching, "read_patch"),
+        (patching, "convert_patched"), (patching, "track_update"),
         (patching, "apply_configuration"), (applying, "parse_configuration"),
     ):  # fmt: skip
         note(module, name)
@@ -140,7 +175,7 @@ async def test_every_write_of_a_large_body_leaves_the_loop_alone(
         threads.clear()
         # A few bytes, but the object that they change is large.
         await bench.admin.patch(target("configmaps", "a"), kind, msgspec.json.encode(patch))
-        assert threads == dict.fromkeys(("convert_with_warnings", "validate_update", "track_update", "put"), large)
+        assert threads == dict.fromkeys(("convert_patched", "validate_update", "track_update", "put"), large)
     for name, step in (("a", "validate_update"), ("b", "validate")):
         threads.clear()
         applied = msgspec.json.encode({**CONFIG, "metadata": {"name": name, "namespace": "default"}, "data": data})

@@ -174,7 +174,7 @@ async def test_a_wrong_or_old_token_is_refused(office: Office) -> None:
     token = await office.token()
     assert await office.refusal(Joiner(), token[:-1] + "0") == (
         401,
-        "the join token is wrong or has expired: ask a master for a new one",
+        "the join token is wrong or has expired: make a new one with `barque cluster add-member`",
     )
     await office.clock.advance(86401)
     assert await office.refusal(Joiner(), token) == (

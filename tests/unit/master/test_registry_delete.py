@@ -89,10 +89,19 @@ async def test_background_deletes_at_once() -> None:
 async def test_preconditions_name_the_very_object() -> None:
     bench = await with_pod(node="")
     refused = await refusal(bench.delete("pods", "p", preconditions={"uid": "another"}))
-    assert refused.code == 409
-    assert "UID in precondition: another" in refused.message
-    assert (await refusal(bench.delete("pods", "p", preconditions={"resourceVersion": "1"}))).code == 409
     pod = await bench.get("pods", "p")
+    uid, revision = pod["metadata"]["uid"], pod["metadata"]["resourceVersion"]
+    assert (refused.code, refused.message) == (
+        409,
+        f'Operation cannot be fulfilled on Pod "p": the UID in the precondition (another) does not match the UID in '
+        f"record ({uid}). The object might have been deleted and then recreated",
+    )
+    refused = await refusal(bench.delete("pods", "p", preconditions={"resourceVersion": "1"}))
+    assert (refused.code, refused.message) == (
+        409,
+        f'Operation cannot be fulfilled on Pod "p": the ResourceVersion in the precondition (1) does not match the '
+        f"ResourceVersion in record ({revision}). The object might have been modified",
+    )
     await bench.delete("pods", "p", preconditions={"uid": pod["metadata"]["uid"]})
     assert await bench.names("pods") == []
 
@@ -112,6 +121,17 @@ async def test_bad_options_delete_nothing(options: bytes) -> None:
     policy = msgspec.json.encode({"propagationPolicy": "Sideways"})
     assert (await refusal(bench.admin.delete(target("pods", "p"), policy))).code == 422
     assert await bench.names("pods") == ["p"]
+
+
+@pytest.mark.parametrize("grace_s", [2**31, 10**12, 2**62, 10**30])
+async def test_no_grace_ends_beyond_all_dates(grace_s: int) -> None:
+    bench = await with_pod()
+    refused = await refusal(bench.admin.delete(target("pods", "p"), b'{"gracePeriodSeconds":%d}' % grace_s))
+    assert refused.code == 422
+    assert f"gracePeriodSeconds: Invalid value: {grace_s}: must be less than or equal to 2147483647" in refused.message
+    assert "deletionTimestamp" not in (await bench.get("pods", "p"))["metadata"]
+    going = await bench.delete("pods", "p", gracePeriodSeconds=2**31 - 1)
+    assert going["metadata"]["deletionTimestamp"].startswith("2094-")
 
 
 @pytest.mark.parametrize("version", ["v1", "meta.k8s.io/v1", "coordination.k8s.io/v1", "policy/v1"])
@@ -155,6 +175,8 @@ async def test_a_namespace_goes_when_it_is_empty_and_its_controller_lets_it() ->
     going = await bench.delete("namespaces", "n")
     assert going["status"]["phase"] == "Terminating"
     assert going["spec"]["finalizers"] == ["kubernetes"]
+    assert "deletionTimestamp" in going["metadata"]
+    assert "deletionGracePeriodSeconds" not in going["metadata"]
     finalize, without = target("namespaces", "n", "", "finalize"), b'{"metadata":{"name":"n"},"spec":{"finalizers":[]}}'
     refused = await refusal(bench.admin.update(finalize, without))
     assert (refused.code, refused.message) == (409, 'namespaces "n" is terminating and still holds 1 configmaps')

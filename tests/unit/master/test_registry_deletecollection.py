@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from barque.client.verbs import RawList, Selection
+from barque.client.verbs import Page, RawList, Selection
 from tests.support.memory_store import Bench, a_bench, refusal, target
 
 SPEC = {"containers": [{"name": "main", "image": "web:1"}]}
@@ -40,6 +40,14 @@ async def test_only_what_is_selected_goes() -> None:
     assert await bench.names("configmaps") == ["a3"]
     assert names(await bench.admin.delete_collection(target("configmaps", "", ""))) == ["a3"]
     assert names(await clear(bench)) == []
+
+
+async def test_a_page_of_a_list_goes() -> None:
+    bench = await with_configs("a1", "a2", "a3", "b1", "b2")
+    first = await bench.admin.delete_collection(CONFIGS, Selection("app=a"), b"", Page(limit=2))
+    assert (names(first), await bench.names("configmaps")) == (["a1", "a2"], ["a3", "b1", "b2"])
+    rest = await bench.admin.delete_collection(CONFIGS, Selection("app=a"), b"", Page(2, first.continue_))
+    assert (names(rest), rest.continue_, await bench.names("configmaps")) == (["a3"], "", ["b1", "b2"])
 
 
 async def test_many_go_with_few_commits() -> None:

@@ -187,7 +187,7 @@ async def test_updates_compare_revisions_and_deletes_uids_in_either_group() -> N
         "your changes to the latest version and try again",
     )
     error = await refusal(bench.delete(NEW, "newer", preconditions={"uid": "another"}))
-    assert (error.code, "UID in precondition: another" in error.message) == (409, True)
+    assert (error.code, "the UID in the precondition (another)" in error.message) == (409, True)
     deleted = await bench.delete(NEW, "older")
     assert (deleted["apiVersion"], deleted["note"]) == ("events.k8s.io/v1", "pulled it")
     error = await refusal(bench.get(CORE, "older"))

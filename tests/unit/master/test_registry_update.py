@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from barque.client.verbs import JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, WriteOptions
@@ -214,8 +215,8 @@ async def test_merge_and_strategic_patches_differ_in_lists() -> None:
         ("application/xml", b"{}", 415, "accepted media types include: application/json-patch+json"),
         (MERGE_PATCH, b"nonsense", 400, "not JSON"),
         (MERGE_PATCH, b"[1]", 400, "must be a JSON object"),
-        (STRATEGIC_MERGE_PATCH, b'{"spec":{"replica":1}}', 400, 'unknown field "spec.replica"'),
-        (STRATEGIC_MERGE_PATCH, b'{"spec":{"replicas":"x"}}', 400, "spec.replicas: expected integer"),
+        (STRATEGIC_MERGE_PATCH, b'{"spec":{"replica":1}}', 422, 'unknown field "spec.replica"'),
+        (STRATEGIC_MERGE_PATCH, b'{"spec":{"replicas":"x"}}', 422, "spec.replicas: expected integer"),
         (STRATEGIC_MERGE_PATCH, b'{"spec":{"replicas":-1}}', 422, "greater than or equal to 0"),
         (STRATEGIC_MERGE_PATCH, b'{"metadata":{"name":"other"}}', 400, "does not match the name on the URL"),
         (STRATEGIC_MERGE_PATCH, b'{"spec":{"$patch":"gibberish"}}', 400, "unknown patch type"),
@@ -227,6 +228,55 @@ async def test_bad_patches_are_named_and_change_nothing(kind: str, patch: bytes,
     assert refused.code == code
     assert words in refused.message
     assert await bench.get("deployments", "web") == old
+
+
+@pytest.mark.parametrize(
+    ("kind", "patch", "shown", "why"),
+    [
+        (
+            STRATEGIC_MERGE_PATCH, {"spec": {"replicas": "many", "paused": None}, "x": [1, True]},
+            '"map[spec:map[paused:<nil> replicas:many] x:[1 true]]"',
+            'Deployment in version "v1" cannot be handled as a Deployment: spec.replicas: expected integer, got string',
+        ),
+        (
+            STRATEGIC_MERGE_PATCH, {"spec": {"replica": 2}}, '"map[spec:map[replica:2]]"',
+            'strict decoding error: unknown field "spec.replica"',
+        ),
+        (MERGE_PATCH, {"spec": {"replica": 2}}, None, 'strict decoding error: unknown field "spec.replica"'),
+        (
+            JSON_PATCH, [{"op": "add", "path": "/spec/replicas", "value": "x"}], None,
+            'Deployment in version "v1" cannot be handled as a Deployment: spec.replicas: expected integer, got string',
+        ),
+        (
+            MERGE_PATCH, {"kind": "ReplicaSet"}, None,
+            "the kind in the data (ReplicaSet) does not match the expected kind (Deployment)",
+        ),
+    ],
+)  # fmt: skip
+async def test_a_patch_that_spoils_the_object_is_invalid(kind: str, patch: Any, shown: str | None, why: str) -> None:
+    bench, old = await with_deployment()
+    refused = await refusal(bench.admin.patch(target("deployments", "web"), kind, msgspec.json.encode(patch)))
+    assert (refused.code, refused.reason) == (422, "Invalid")
+    assert refused.details is not None
+    (cause,) = refused.details.causes
+    assert (cause.field, cause.reason) == ("patch", "FieldValueInvalid")
+    assert refused.message == f' "" is invalid: patch: {cause.message}'
+    value, _, said = cause.message.removeprefix("Invalid value: ").rpartition(f": {why}")
+    assert said == ""
+    if shown is not None:
+        assert value == shown
+    else:
+        assert msgspec.json.decode(msgspec.json.decode(value))["metadata"]["name"] == "web"
+    assert await bench.get("deployments", "web") == old
+
+
+async def test_of_a_spoilt_object_no_more_is_shown_than_anyone_reads() -> None:
+    bench, _ = await with_deployment()
+    patch = {"metadata": {"annotations": {"long": "x" * 200_000}}, "spec": {"replica": 2}}
+    refused = await refusal(bench.admin.patch(target("deployments", "web"), MERGE_PATCH, msgspec.json.encode(patch)))
+    assert refused.code == 422
+    assert 16_000 < len(refused.message) < 20_000
+    assert refused.message.endswith('…": strict decoding error: unknown field "spec.replica"')
 
 
 TWICE = b'{"spec":{"replicas":2},"spec":{"replicas":3}}'
@@ -250,7 +300,7 @@ TWICE = b'{"spec":{"replicas":2},"spec":{"replicas":3}}'
 async def test_what_a_patch_says_twice_is_refused_or_remarked(kind: str, patch: bytes, fault: str) -> None:
     bench, old = await with_deployment()
     refused = await refusal(bench.admin.patch(target("deployments", "web"), kind, patch))
-    assert (refused.code, f"strict decoding error: {fault}" in refused.message) == (400, True), refused.message
+    assert (refused.code, f"strict decoding error: {fault}" in refused.message) == (422, True), refused.message
     assert await bench.get("deployments", "web") == old
     await bench.admin.patch(target("deployments", "web"), kind, patch, WriteOptions(field_validation="Ignore"))
     assert bench.warnings == []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import msgspec
 import pytest
 
+from barque.api.bulk import MOST_EXPONENTS, MOST_VALUES
 from barque.api.errors import ApiError
 from barque.master.apiserver.rest.protobuf import decoding
 from barque.master.apiserver.rest.protobuf.decoding import Schema, json_of
@@ -100,6 +102,39 @@ def test_what_cannot_be_read_is_refused(body: bytes, code: int) -> None:
     with pytest.raises(ApiError) as refused:
         json_of(body)
     assert refused.value.code == code
+
+
+def owned(fields: bytes, seconds: int = 1) -> bytes:
+    """The body of a ConfigMap whose owners have these fields."""
+    classes = decoding._schema().classes
+    made: Any = classes["core.v1.ConfigMap"]()
+    made.metadata.creationTimestamp.seconds = seconds
+    made.metadata.managedFields.add(manager="m").fieldsV1.Raw = fields
+    envelope: Any = classes["Unknown"]()
+    envelope.typeMeta.kind, envelope.typeMeta.apiVersion = "ConfigMap", "v1"
+    envelope.raw = made.SerializeToString()
+    return b"k8s\x00" + bytes(envelope.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "why"),
+    [
+        (b"[%b1]" % (b"1e308," * (MOST_EXPONENTS + 1)), 413, "too many numbers with large exponents"),
+        (b"[%b1]" % (b"{}," * MOST_VALUES), 413, "too many values"),
+        (b"[" * 100_000, 400, "unable to decode ConfigMap: the JSON in it is nested too deeply"),
+        (b"{", 400, "unable to decode ConfigMap: Input data was truncated"),
+    ],
+)
+def test_json_within_is_looked_at_before_it_is_read(fields: bytes, code: int, why: str) -> None:
+    with pytest.raises(ApiError, match=why) as refused:
+        json_of(owned(fields))
+    assert refused.value.code == code
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(-33_000_000_000, "0924-04-09T13:20:00Z"), (1, "1970-01-01T00:00:01Z")])
+def test_times_of_any_year(seconds: int, told: str) -> None:
+    metadata = msgspec.json.decode(json_of(owned(b"{}", seconds)))["metadata"]
+    assert metadata == {"creationTimestamp": told, "managedFields": [{"manager": "m", "fieldsV1": {}}]}
 
 
 def test_fields_of_unknown_types_are_left_out() -> None:

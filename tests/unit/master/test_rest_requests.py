@@ -159,6 +159,12 @@ def test_a_limit_that_is_no_number(value: str) -> None:
     assert refused.value.code == 400
 
 
+def test_the_time_of_a_list_is_a_number_too() -> None:
+    assert options.page({"timeoutSeconds": "5"}) == Page()
+    with pytest.raises(ApiError, match=r'strconv.ParseInt: parsing "soon": invalid syntax'):
+        options.page({"timeoutSeconds": "soon"})
+
+
 def test_a_place_is_found_anew_for_each_method() -> None:
     path = "/api/v1/namespaces/a/pods/p"
     assert request_info("GET", path) == RequestInfo(path, True, "get", "", "v1", "pods", "", "a", "p")

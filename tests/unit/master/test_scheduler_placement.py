@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from barque.api.types.core_v1 import Node, Pod, Taint, Toleration
 from barque.api.types.meta_v1 import OwnerReference
 from barque.master.scheduler.demand import Demand, demand_of
-from barque.master.scheduler.filters import is_feasible
+from barque.master.scheduler.filters import reasons
 from barque.master.scheduler.groups import controller_of
 from barque.master.scheduler.ranking import Rankings
 from barque.master.scheduler.scheduler import Plan, plan_round
@@ -158,7 +158,7 @@ def test_the_heaps_always_find_a_cheapest_feasible_node(seed: int, nodes: int) -
             assert (node is None) == (cheapest is None)
             if node is not None:
                 at = snapshot.positions[node]
-                assert is_feasible(snapshot, at, demand)
+                assert reasons(snapshot, at, demand) == []
                 entry = rankings.entry(at, demand, uid)
                 assert entry is not None
                 assert entry[0] == cheapest

@@ -68,7 +68,7 @@ async def test_a_wrong_token_is_refused(spoil) -> None:  # type: ignore[no-untyp
     refused = await office.refusal(spoil(issued.token))
     assert (refused.code, refused.message) == (
         401,
-        "the join token is wrong or has expired: ask a master for a new one",
+        "the join token is wrong or has expired: make a new one with `barque token create`",
     )
 
 

@@ -18,6 +18,7 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.message import DecodeError, Message
 
+from barque.api.bulk import check_bulk
 from barque.api.errors import ApiError, bad_request
 from barque.master.apiserver.rest.protobuf.messages import MESSAGES
 
@@ -49,13 +50,16 @@ _PLAIN = frozenset(
 )  # fmt: skip
 _PLAIN_OF_SOME = frozenset((("core.v1.Probe", "timeoutSeconds"),))
 _SAID_EMPTY = "storageClassName"
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+# In UTC, as all of them are.
+_EPOCH = datetime.datetime(1970, 1, 1)
 _NANO = 1_000_000_000
 _NO_TEXT = "string field contains invalid UTF-8"
 
 
 def json_of(body: bytes) -> bytes:
-    """The object of a body as JSON. Raises 400 for what cannot be read, 415 for a kind that has no such form."""
+    """The object of a body as JSON. Raises 400 for what cannot be read, 413 for JSON of too many values within it, 415
+    for a kind that has no such form.
+    """
     if not body.startswith(_MAGIC):
         raise bad_request("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
     envelope = _read("Unknown", body[len(_MAGIC) :])
@@ -211,13 +215,13 @@ def _time(value: Any) -> str | None:
     """RFC 3339; the zero time, which is an empty message, is null."""
     if not value.ListFields():
         return None
-    return f"{_moment(value):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{_moment(value).isoformat(timespec='seconds')}Z"
 
 
 def _micro_time(value: Any) -> str | None:
     if not value.ListFields():
         return None
-    return f"{_moment(value):%Y-%m-%dT%H:%M:%S}.{value.nanos // 1000:06d}Z"
+    return f"{_moment(value).isoformat(timespec='seconds')}.{value.nanos // 1000:06d}Z"
 
 
 def _moment(value: Any) -> datetime.datetime:
@@ -225,11 +229,15 @@ def _moment(value: Any) -> datetime.datetime:
 
 
 def _raw_json(value: Any) -> msgspec.Raw | None:
-    """JSON that travels as bytes; it must be some."""
+    """JSON that travels as bytes; it must be some, and not too much."""
     raw = value.Raw if "Raw" in value.DESCRIPTOR.fields_by_name else value.raw
     if not raw:
         return None
-    msgspec.json.decode(raw)
+    check_bulk(raw)
+    try:
+        msgspec.json.decode(raw)
+    except RecursionError:
+        raise ValueError("the JSON in it is nested too deeply") from None
     return msgspec.Raw(raw)
 
 
