@@ -94,8 +94,8 @@ class Outgoing(NamedTuple):
 
 
 class Link:
-    """A connection that comes back, to the first of `access`'s servers that answers. `session` is None while there is
-    none, and `fault` then says why.
+    """A connection that comes back, to the first of `access`'s servers that answers; it ends where that is none of them
+    any more. `session` is None while there is none, and `fault` then says why.
     """
 
     def __init__(self, access: Access, clock: Clock) -> None:
@@ -145,24 +145,28 @@ class Link:
         self._changed.set()
         log.info("connected to the bus at %s", _host(url))
         try:
-            await _wait_for_end(connection, ended)
-            self.fault = "the connection broke"
-            log.warning("the bus at %s is away", _host(url))
+            self.fault = await self._wait_for_end(url, connection, ended)
+            log.warning("lost the bus at %s: %s", _host(url), self.fault)
         finally:
             self._changed.clear()
             self.session = None
             session.end()
             await close_connection(connection)
 
+    async def _wait_for_end(self, url: str, connection: NatsClient, ended: asyncio.Event) -> str:
+        """Until the connection has ended, or ought to; return why.
 
-async def _wait_for_end(connection: NatsClient, ended: asyncio.Event) -> None:
-    """Of a peer that has fallen silent the client says its goodbye first, for half a minute, and only then that the
-    connection has ended: so it is asked, too.
-    """
-    while connection.is_connected and not ended.is_set():
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_S):
-                await ended.wait()
+        Of a peer that has fallen silent the client says its goodbye first, for half a minute, and only then that the
+        connection has ended: so it is asked, too. And a master that was removed may not have heard of it: its server
+        runs on, cut off from the others, and refuses what is asked of it.
+        """
+        while connection.is_connected and not ended.is_set():
+            if url not in self._access.urls():
+                return "its server is none of the bus's any more"
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await ended.wait()
+        return "the connection broke"
 
 
 async def open_connection(url: str, options: Mapping[str, Any], ended: asyncio.Event) -> NatsClient:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import os
 import signal
@@ -14,10 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from barque.client.clock import SystemClock
 from barque.master.auth.ca import MasterPki
+from barque.master.bus.access import MastersAccess
 from barque.master.bus.binary import find_nats_server
 from barque.master.bus.config import Patience
+from barque.master.bus.link import Link
 from barque.master.bus.roster import pin_of_key
+from barque.master.bus.topology import Topology
 from tests.support.events import bus_of, event_names, make_event
 from tests.support.expecting import expect_soon, expect_soon_async
 from tests.support.host import dying_with_parent
@@ -97,6 +102,24 @@ async def test_a_paused_server_is_noticed_and_replaced(three: NatsCluster) -> No
     assert await three.texts(m2) == {"before", "meanwhile", "after"}
 
 
+@contextlib.asynccontextmanager
+async def gone_astray(cluster: NatsCluster) -> AsyncIterator[Link]:
+    """A link of m1's as while its own server is down: it comes to the last voter's."""
+
+    def others() -> Topology:
+        return Topology(None, tuple(ship.place for ship in reversed(cluster.voting)))
+
+    link = Link(MastersAccess("", others, lambda: cluster["m1"].identity), SystemClock())
+    running = asyncio.create_task(link.run())
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            await link.up()
+        yield link
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_only_the_present_masters_get_in(three: NatsCluster) -> None:
     m1, m3 = three["m1"], three["m3"]
     worker = three.identity_of_worker()
@@ -107,20 +130,24 @@ async def test_only_the_present_masters_get_in(three: NatsCluster) -> None:
     # Of the same CA and of a master's name, but not what that master shows.
     assert not await admitted_as_route(m1, three.identity_of("m3"))
 
-    # A master that was removed and has not heard of it: its server runs on.
+    # A master that was removed and has not heard of it: its server runs on, and lets the others in.
     m3.believed = m3.topology()
-    three.voters = ["m1", "m2"]
-    await three.whole()
+    async with gone_astray(three) as link:
+        at_m3 = link.session
+        three.voters = ["m1", "m2"]
+        await three.whole()
 
-    async def shut_out() -> bool:
-        # The pins are read anew a moment after the masters have changed.
-        return not await admitted_as_route(m1, m3.identity)
+        async def shut_out() -> bool:
+            # The pins are read anew a moment after the masters have changed.
+            return not await admitted_as_route(m1, m3.identity)
 
-    await expect_soon_async(shut_out, WITHIN_S, "m3's server is admitted no more", pause_s=0.1)
-    await expect_refusal(lambda: three.connect(m1, m3.identity))
-    words = "m1's and m2's nats-server are away"
-    await expect_soon_async(lambda: words in m3.fault, WITHIN_S, words)
-    await three.put(m1, "without it")
+        await expect_soon_async(shut_out, WITHIN_S, "m3's server is admitted no more", pause_s=0.1)
+        await expect_refusal(lambda: three.connect(m1, m3.identity))
+        words = "m1's and m2's nats-server are away"
+        await expect_soon_async(lambda: words in m3.fault, WITHIN_S, words)
+        await three.put(m1, "without it")
+        await expect_soon_async(lambda: link.session not in (None, at_m3), WITHIN_S, "who was at m3's server left it")
+        assert await (await link.up()).stream_state("S") is not None
 
 
 async def test_a_renewed_certificate_is_followed(three: NatsCluster) -> None:

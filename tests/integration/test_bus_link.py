@@ -105,6 +105,30 @@ async def test_whoever_begins_to_listen_as_the_session_ends_is_told(servers: Nat
             await anext(cast(Any, session.listen("late")))
 
 
+async def test_a_server_that_is_none_of_the_bus_any_more_is_left(servers: NatsServers) -> None:
+    """However well it answers: as that of a master does which was removed and has not heard of it."""
+    access = servers.access(0)
+    # The same server again: what counts is where it was found.
+    access.addresses.insert(0, access.addresses[0].replace("127.0.0.1", "localhost"))
+    way = Link(access, SystemClock())
+    running = asyncio.create_task(way.run())
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            before = await way.up()
+            told = asyncio.create_task(anext(cast(Any, before.listen("told"))))
+            await asyncio.sleep(2 * link.LOOK_S)
+            assert way.session is before, "it stays while its server is one of them"
+            del access.addresses[0]
+            with pytest.raises(BusAwayError):
+                await told
+            after = await way.up()
+            assert after is not before
+            await after.tell("told", b"1")
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_two_clusters_in_one_account_do_not_take_each_others_stream(servers: NatsServers) -> None:
     async with session_of(servers, "shared") as session, asyncio.timeout(WITHIN_S):
         ours, theirs = Streams(lambda: 1, "ours"), Streams(lambda: 1, "theirs")
