@@ -199,6 +199,7 @@ async def test_a_silent_node_takes_its_endpoints_out(cluster: Cluster) -> None:
         return [c.status for c in node.status.conditions if c.type == "Ready"] == ["Unknown"]
 
     await cluster.until(is_unknown)
+    assert await cluster.endpoints() == 0
 
 
 async def test_pods_of_a_lost_node_are_replaced_elsewhere(cluster: Cluster) -> None:

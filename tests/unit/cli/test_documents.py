@@ -65,6 +65,17 @@ def parse(line: str) -> None:
             return
 
 
+def misfits(text: str) -> dict[str, str]:
+    """What is wrong with which command lines of a page's block or a help text."""
+    found = {}
+    for line in shown(text):
+        try:
+            parse(line)
+        except click.UsageError as error:
+            found[line] = error.format_message()
+    return found
+
+
 def shown(text: str) -> Iterator[str]:
     """The command lines in the code blocks of a page or a help text."""
     for line in text.replace("\\\n", " ").splitlines():
@@ -80,16 +91,14 @@ def examples(command: click.Command) -> str:
 @pytest.mark.parametrize(("path", "command"), VERBS, ids=[" ".join(path) for path, _ in VERBS])
 def test_the_examples_of_the_help_parse(path: tuple[str, ...], command: click.Command) -> None:
     assert f"barque {' '.join(path)}" in examples(command)
-    for line in shown(examples(command)):
-        parse(line)
+    assert misfits(examples(command)) == {}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_commands_of_a_page_parse(page: Path) -> None:
     for block in FENCE.findall(page.read_text()):
-        for line in shown(block):
-            if "──" not in line:  # an arrow of a drawing
-                parse(line)
+        found = misfits(block)
+        assert [line for line in found if "──" not in line] == [], found  # but arrows of a drawing
 
 
 def test_every_option_that_a_page_names_exists() -> None:
