@@ -92,6 +92,7 @@ def test_a_full_disk_on_one_master(masters: Masters, leads: bool) -> None:
     writer.check("m3")
 
 
+@pytest.mark.flaky(reruns=0)  # What is lost is lost: no second try.
 def test_a_slow_disk_on_one_master(masters: Masters) -> None:
     masters.lead("m1")
     third = masters["m3"]
@@ -128,6 +129,7 @@ def test_a_slow_disk_on_one_master(masters: Masters) -> None:
 # Restarts and releases
 
 
+@pytest.mark.flaky(reruns=0)  # What is lost is lost: no second try.
 def test_masters_are_restarted_one_after_another_under_load(masters: Masters) -> None:
     with Writer(masters, count=4) as writer:
 

@@ -444,6 +444,7 @@ async def test_an_op_older_than_the_results_kept_is_unknown_and_not_applied(stor
     assert (store.revision, store.get(web.key)) == (revision, None)
 
 
+@pytest.mark.flaky(reruns=0)  # What is lost is lost: no second try.
 async def test_a_barrier_returns_what_was_acknowledged(store: Store) -> None:
     last = await commit_one(store, web.put())
     assert await store.barrier() >= last.revision
@@ -552,6 +553,7 @@ async def test_a_write_during_a_restore_holds_before_it_or_after_it(durable: Dur
     assert store.list("pods") == before
 
 
+@pytest.mark.flaky(reruns=0)  # What is lost is lost: no second try.
 @pytest.mark.timeout(400)
 async def test_every_acknowledged_write_survives_kills(durable: Durable) -> None:
     dice = random.Random(11)
